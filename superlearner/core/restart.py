@@ -1,0 +1,89 @@
+"""Who is restarted, how often, and after what wait: the rules, for processes and sandboxes alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, assert_never
+
+Restart = Literal["permanent", "transient", "temporary"]
+
+
+def is_normal(reason: Any) -> bool:
+    """Tell whether an exit reason counts as a wanted end: normal, shutdown or ("shutdown", detail).
+
+    >>> is_normal("normal"), is_normal(("shutdown", "scaled down")), is_normal("killed")
+    (True, True, False)
+    """
+    match reason:
+        case "normal" | "shutdown" | ("shutdown", _):
+            return True
+        case _:
+            return False
+
+
+def should_restart(restart: Restart, reason: Any) -> bool:
+    """Tell whether a child that ended with `reason` is started again.
+
+    The table of OTP's ``supervisor``:
+
+    >>> [should_restart(r, "crash") for r in ("permanent", "transient", "temporary")]
+    [True, True, False]
+    >>> [should_restart(r, "shutdown") for r in ("permanent", "transient", "temporary")]
+    [True, False, False]
+    """
+    match restart:
+        case "permanent":
+            return True
+        case "transient":
+            return not is_normal(reason)
+        case "temporary":
+            return False
+    assert_never(restart)
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """The restart budget: at most `max_restarts` within any `max_seconds`; frozen, each step returns a new one.
+
+    >>> budget = Intensity(max_restarts=1, max_seconds=5.0)
+    >>> budget, allowed = budget.spend(at=0.0); allowed
+    True
+    >>> budget, allowed = budget.spend(at=1.0); allowed
+    False
+    """
+
+    max_restarts: int = 3
+    max_seconds: float = 5.0
+    #: The times of the restarts still inside the window, oldest first.
+    restarts: tuple[float, ...] = ()
+
+    def spend(self, at: float) -> tuple[Intensity, bool]:
+        """Count one restart at time `at`; return the new budget and whether it was still allowed."""
+        recent = (*(t for t in self.restarts if at - t <= self.max_seconds), at)
+        return Intensity(self.max_restarts, self.max_seconds, recent), len(recent) <= self.max_restarts
+
+    def left(self, at: float) -> int:
+        """Return how many restarts are still allowed at time `at`."""
+        return max(0, self.max_restarts - sum(at - t <= self.max_seconds for t in self.restarts))
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The wait before the n-th restart in a row: exponential, capped, without chance.
+
+    >>> backoff = Backoff(first=0.1, factor=2.0, longest=1.0)
+    >>> [backoff.wait(n) for n in (1, 2, 3, 9)]
+    [0.0, 0.1, 0.2, 1.0]
+    """
+
+    #: Seconds before the second try; the first try is made at once.
+    first: float = 0.05
+    factor: float = 2.0
+    longest: float = 5.0
+
+    def wait(self, attempt: int) -> float:
+        """Return the seconds to wait before try number `attempt`, counted from 1."""
+        if attempt <= 1:
+            return 0.0
+        # The exponent is bounded so that a child that failed for days cannot overflow a float.
+        return min(self.longest, self.first * self.factor ** min(attempt - 2, 64))

@@ -1,0 +1,187 @@
+"""What can be seen of a running system: frozen values that cross wires and are drawn by the views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+ProcessStatus = Literal["starting", "waiting", "running", "suspended", "restarting", "stopping", "exited"]
+SandboxStatus = Literal[
+    "starting", "running", "suspended", "migrating", "restarting", "stopped", "failed", "lost"
+]
+NodeStatus = Literal["joining", "up", "suspected", "draining", "down"]
+Health = Literal["healthy", "warning", "critical"]
+
+
+class ChildInfo(NamedTuple):
+    """One row of `which_children`."""
+
+    id: Any
+    pid: str | None
+    type: Literal["worker", "supervisor"]
+    status: str
+
+
+class ChildCounts(NamedTuple):
+    """What `count_children` tells, as in OTP."""
+
+    specs: int
+    active: int
+    supervisors: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process, with its children when it is a supervisor."""
+
+    id: str
+    pid: str | None
+    name: str | None
+    #: ``worker``, ``supervisor`` or ``task``.
+    type: str
+    status: str
+    #: How often its supervisor has started it again.
+    restarts: int = 0
+    #: How many messages wait.
+    mailbox: int = 0
+    children: tuple[ProcessInfo, ...] = ()
+    #: How many messages have been handled.
+    handled: int = 0
+    #: The class or function it runs.
+    behaviour: str = ""
+    #: The handler it is in now, if any.
+    current: str | None = None
+    links: tuple[str, ...] = ()
+    monitors: tuple[str, ...] = ()
+    #: For a supervisor: its strategy and restart budget.
+    strategy: str | None = None
+    max_restarts: int | None = None
+    max_seconds: float | None = None
+
+    def walk(self) -> Iterator[ProcessInfo]:
+        """Yield this process and all below it, parents first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """The newest checkpoint of a sandbox."""
+
+    epoch: int
+    seq: int
+    #: Bytes.
+    size: int
+    #: Unix time in seconds.
+    at: float
+    #: The nodes that hold a copy.
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxInfo:
+    """One sandbox, as the registry and the last telemetry know it."""
+
+    id: str
+    status: SandboxStatus
+    node: str | None = None
+    #: The OS process that hosts it.
+    pid: int | None = None
+    epoch: int = 0
+    #: Unix time in seconds.
+    created_at: float = 0.0
+    #: Restarts of the OS process and of the sandbox, not of the processes in it.
+    restarts: int = 0
+    #: Bytes, None until measured.
+    memory: int | None = None
+    #: Share of one core, None until measured.
+    cpu: float | None = None
+    checkpoint: CheckpointInfo | None = None
+    #: Why it is not running, where it is not.
+    reason: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """One node, as its own last report and the scheduler know it."""
+
+    name: str
+    address: str
+    pid: int | None
+    status: NodeStatus
+    health: Health
+    #: Percent of the machine's processors, 0 to 100; None until measured.
+    cpu: float | None = None
+    #: Bytes used by the node's processes; None until measured.
+    memory: int | None = None
+    #: Bytes per second, in and out together; None until measured.
+    network: float | None = None
+    #: Seconds.
+    uptime: float = 0.0
+    #: The ids of the sandboxes on it.
+    sandboxes: tuple[str, ...] = ()
+    #: Unix time in seconds.
+    last_seen: float = 0.0
+    #: Bytes that the machine has.
+    memory_limit: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """The cluster at a glance."""
+
+    nodes: tuple[str, ...]
+    total_nodes: int
+    healthy_nodes: int
+    cluster_health: Literal["healthy", "degraded", "critical"]
+    #: Whether more than half of the known nodes are reachable.
+    quorum: bool
+    #: ``running`` while the control plane answers.
+    control_plane: str
+    sandboxes: int = 0
+    #: The scheduler's address.
+    address: str = ""
+
+
+class Location(NamedTuple):
+    """Where a sandbox or a named process lives."""
+
+    node: str
+    epoch: int
+    #: A process's pid as text, or for a sandbox the OS process id.
+    pid: str | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """How a planned move went."""
+
+    sandbox: str
+    source: str
+    target: str
+    epoch: int
+    #: Seconds spent in each phase, in order.
+    phases: Mapping[str, float]
+    #: Bytes of state that were moved.
+    bytes: int
+    #: Seconds in which callers had to wait.
+    pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRow:
+    """One node's line in the placement table; the higher the total, the better."""
+
+    node: str
+    #: Each score lies between 0 and 1; None where the strategy does not look at it.
+    memory: float | None
+    cpu: float | None
+    network: float | None
+    total: float
+    #: Why it was chosen, ranked lower, or refused.
+    reason: str
+    chosen: bool = False

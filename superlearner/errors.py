@@ -1,0 +1,543 @@
+"""Every error that superlearner raises, in one tree.
+
+Each error says three things: what happened (its message), whether the asked-for thing took effect
+(``definite``), and what to do (``advice``). ``definite=True`` means that it certainly did *not*
+happen, so asking again is safe; ``definite=False`` means that it may have happened.
+
+>>> error = NoProcess("shop/counter")
+>>> error.code, error.definite
+('no_process', True)
+>>> print(error)
+There is no process 'shop/counter'. Look at the names in tree() or processes().
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class SuperlearnerError(Exception):
+    """The root of the tree.
+
+    Subclasses take their fields as positional arguments, in order, so that an error survives
+    pickling on its way from a sandbox to the caller.
+    """
+
+    #: A stable, machine-readable name.
+    code: ClassVar[str] = "error"
+    #: True: it certainly did not happen. False: it may have happened.
+    definite: bool = True
+    #: What to do instead; the end of the message.
+    advice: ClassVar[str] = ""
+
+    def what(self) -> str:
+        """Say what happened, as one sentence without its advice."""
+        return str(self.args[0]) if self.args else type(self).__name__
+
+    def __str__(self) -> str:
+        return f"{self.what()} {self.advice}".rstrip()
+
+
+class InvalidSpec(SuperlearnerError, ValueError):
+    """A specification was refused at construction; nothing was started."""
+
+    code = "invalid_spec"
+
+
+class InvalidTransition(SuperlearnerError):
+    """A state machine was given an event that it cannot meet: a bug of superlearner itself."""
+
+    code = "invalid_transition"
+    advice = "This is a bug of superlearner: please report it with the story above."
+
+
+# -- Processes --------------------------------------------------------------------------------------
+
+
+class NoProcess(SuperlearnerError):
+    """Nobody lives at that name or pid.
+
+    Parameters
+    ----------
+    target
+        The name or pid that was asked for.
+    """
+
+    code = "no_process"
+    advice = "Look at the names in tree() or processes()."
+
+    def __init__(self, target: Any = "it") -> None:
+        super().__init__(target)
+        self.target = target
+
+    def what(self) -> str:
+        return f"There is no process {str(self.target)!r}."
+
+
+class CallTimeout(SuperlearnerError, TimeoutError):
+    """No answer came in time. The request may still be handled; a late reply is dropped.
+
+    Parameters
+    ----------
+    target
+        Who was called.
+    timeout
+        How many seconds were waited.
+    """
+
+    code = "call_timeout"
+    definite = False
+    advice = "It may still take effect. Give a longer timeout=, or look at the mailbox in processes()."
+
+    def __init__(self, target: Any = "it", timeout: float | None = None) -> None:
+        super().__init__(target, timeout)
+        self.target = target
+        self.timeout = timeout
+
+    def what(self) -> str:
+        return f"{str(self.target)!r} did not answer within {self.timeout} s."
+
+
+class ProcessDied(SuperlearnerError):
+    """The callee ended before it answered; its own exception is the ``__cause__`` where it could travel.
+
+    Parameters
+    ----------
+    reason
+        The exit reason of the callee.
+    target
+        Who was called.
+    """
+
+    code = "process_died"
+    definite = False
+    advice = "The request may have taken effect in part; its supervisor decides what is started again."
+
+    def __init__(self, reason: Any = None, target: Any = None) -> None:
+        super().__init__(reason, target)
+        self.reason = reason
+        self.target = target
+
+    def what(self) -> str:
+        who = "The process" if self.target is None else f"{str(self.target)!r}"
+        return f"{who} died before it answered: {self.reason!s}."
+
+
+class NameTaken(SuperlearnerError):
+    """The name belongs to a living process already.
+
+    Parameters
+    ----------
+    pid
+        The owner.
+    name
+        The name.
+    """
+
+    code = "name_taken"
+    advice = "Choose another name, or end its owner first."
+
+    def __init__(self, pid: Any = None, name: Any = None) -> None:
+        super().__init__(pid, name)
+        self.pid = pid
+        self.name = name
+
+    def what(self) -> str:
+        return f"The name {self.name!r} belongs to {self.pid}."
+
+
+class StartFailed(SuperlearnerError):
+    """A process or a sandbox could not start.
+
+    Parameters
+    ----------
+    reason
+        The exit reason of the start.
+    what_failed
+        Which child or sandbox it was.
+    """
+
+    code = "start_failed"
+    advice = "Mend what the reason names, then start it again."
+
+    def __init__(self, reason: Any = None, what_failed: Any = None) -> None:
+        super().__init__(reason, what_failed)
+        self.reason = reason
+        self.what_failed = what_failed
+
+    def what(self) -> str:
+        who = "The start" if self.what_failed is None else f"The start of {str(self.what_failed)!r}"
+        return f"{who} failed: {self.reason!s}."
+
+
+# -- Supervisor verbs -------------------------------------------------------------------------------
+
+
+class AlreadyStarted(SuperlearnerError):
+    """A child with that id, or a process with that name, runs already.
+
+    Parameters
+    ----------
+    pid
+        Its pid.
+    """
+
+    code = "already_started"
+    advice = "Use it, or terminate it first."
+
+    def __init__(self, pid: Any = None) -> None:
+        super().__init__(pid)
+        self.pid = pid
+
+    def what(self) -> str:
+        return f"It runs already as {self.pid}."
+
+
+class AlreadyPresent(SuperlearnerError):
+    """The supervisor knows a child of that id, which does not run now.
+
+    Parameters
+    ----------
+    id
+        The child's id.
+    """
+
+    code = "already_present"
+    advice = "Use restart_child(), or delete_child() before you start another."
+
+    def __init__(self, id: Any = None) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def what(self) -> str:
+        return f"The supervisor has a child {self.id!r} already; it is not running."
+
+
+class ChildRunning(SuperlearnerError):
+    """What was asked needs a child at rest.
+
+    Parameters
+    ----------
+    id
+        The child's id.
+    """
+
+    code = "child_running"
+    advice = "Call terminate_child() first."
+
+    def __init__(self, id: Any = None) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def what(self) -> str:
+        return f"The child {self.id!r} is running."
+
+
+class ChildNotFound(SuperlearnerError):
+    """The supervisor has no such child.
+
+    Parameters
+    ----------
+    id
+        The id or pid that was asked for.
+    """
+
+    code = "child_not_found"
+    advice = "which_children() lists those it has."
+
+    def __init__(self, id: Any = None) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def what(self) -> str:
+        return f"The supervisor has no child {str(self.id)!r}."
+
+
+class MaxChildren(SuperlearnerError):
+    """A dynamic supervisor is full.
+
+    Parameters
+    ----------
+    limit
+        Its ``max_children``.
+    """
+
+    code = "max_children"
+    advice = "End a child, or give the supervisor a larger max_children."
+
+    def __init__(self, limit: int | None = None) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def what(self) -> str:
+        return f"The supervisor has reached its {self.limit} children."
+
+
+# -- Sandboxes and the cluster ----------------------------------------------------------------------
+
+
+class NoSandbox(NoProcess):
+    """The cluster knows no sandbox of that id."""
+
+    code = "no_sandbox"
+    advice = "sandboxes() lists those there are."
+
+    def what(self) -> str:
+        return f"There is no sandbox {str(self.target)!r}."
+
+
+class SandboxExists(SuperlearnerError):
+    """The id is in use; nothing was created.
+
+    Parameters
+    ----------
+    id
+        The sandbox's id.
+    node
+        Where it runs.
+    """
+
+    code = "sandbox_exists"
+    advice = "Choose another id, or destroy_sandbox() the old one first."
+
+    def __init__(self, id: Any = None, node: Any = None) -> None:
+        super().__init__(id, node)
+        self.id = id
+        self.node = node
+
+    def what(self) -> str:
+        where = f" on node {self.node!r}" if self.node else ""
+        return f"A sandbox {self.id!r} exists already{where}; nothing was created."
+
+
+class SandboxFailed(SuperlearnerError):
+    """The sandbox has been given up: it failed more often than its restart intensity allows.
+
+    Parameters
+    ----------
+    id
+        The sandbox's id.
+    reason
+        Its last exit reason.
+    """
+
+    code = "sandbox_failed"
+    advice = "cluster.story(id) tells how; restart() tries again."
+
+    def __init__(self, id: Any = None, reason: Any = None) -> None:
+        super().__init__(id, reason)
+        self.id = id
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"The sandbox {self.id!r} has failed and was given up: {self.reason!s}."
+
+
+class UnknownNode(SuperlearnerError):
+    """The cluster has no such node.
+
+    Parameters
+    ----------
+    node
+        The name that was asked for.
+    nodes
+        The names there are.
+    """
+
+    code = "unknown_node"
+    advice = "cluster.nodes() lists the nodes."
+
+    def __init__(self, node: Any = None, nodes: tuple[str, ...] = ()) -> None:
+        super().__init__(node, nodes)
+        self.node = node
+        self.nodes = nodes
+
+    def what(self) -> str:
+        known = f" There are: {', '.join(self.nodes)}." if self.nodes else ""
+        return f"There is no node {self.node!r}.{known}"
+
+
+class NoPlacement(SuperlearnerError):
+    """No node may take the sandbox.
+
+    Parameters
+    ----------
+    id
+        The sandbox's id.
+    reasons
+        Each node with the reason why it was refused.
+    """
+
+    code = "no_placement"
+    advice = "explain_placement() shows the whole table."
+
+    def __init__(self, id: Any = None, reasons: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(id, reasons)
+        self.id = id
+        self.reasons = reasons
+
+    def what(self) -> str:
+        because = "; ".join(f"{node}: {reason}" for node, reason in self.reasons) or "the cluster has no node"
+        return f"No node can take the sandbox {self.id!r} ({because})."
+
+
+class StaleEpoch(SuperlearnerError):
+    """An instance that is no longer the owner was asked; it refused, nothing happened.
+
+    Parameters
+    ----------
+    sandbox
+        The sandbox's id.
+    epoch
+        The epoch that was asked for.
+    current
+        The epoch that is known to be newest, where it is known.
+    """
+
+    code = "stale_epoch"
+    advice = "Ask again: the registry knows the new owner."
+
+    def __init__(self, sandbox: Any = None, epoch: int | None = None, current: int | None = None) -> None:
+        super().__init__(sandbox, epoch, current)
+        self.sandbox = sandbox
+        self.epoch = epoch
+        self.current = current
+
+    def what(self) -> str:
+        newer = f" (now {self.current})" if self.current is not None else ""
+        return f"Epoch {self.epoch} of sandbox {self.sandbox!r} is over{newer}."
+
+
+class NoConnection(SuperlearnerError):
+    """The connection to the sandbox's node was lost before an answer came.
+
+    Parameters
+    ----------
+    target
+        Who was called.
+    reason
+        What is known of the loss.
+    """
+
+    code = "no_connection"
+    definite = False
+    advice = "It may have taken effect. Ask for the state, or declare the call idempotent to have it sent again."
+
+    def __init__(self, target: Any = None, reason: Any = None) -> None:
+        super().__init__(target, reason)
+        self.target = target
+        self.reason = reason
+
+    def what(self) -> str:
+        why = f": {self.reason!s}" if self.reason else ""
+        return f"The connection to {str(self.target)!r} was lost before it answered{why}."
+
+
+class NoQuorum(SuperlearnerError):
+    """Too few of the known nodes are reachable to decide safely; nothing was changed.
+
+    Parameters
+    ----------
+    alive, known
+        How many nodes answer, and how many there are.
+    """
+
+    code = "no_quorum"
+    advice = "It works again when more than half of the nodes are back."
+
+    def __init__(self, alive: int = 0, known: int = 0) -> None:
+        super().__init__(alive, known)
+        self.alive = alive
+        self.known = known
+
+    def what(self) -> str:
+        return f"Only {self.alive} of {self.known} nodes can be reached: no quorum."
+
+
+class MoveFailed(SuperlearnerError):
+    """A planned move was rolled back; the old instance goes on serving.
+
+    Parameters
+    ----------
+    id
+        The sandbox's id.
+    reason
+        Why.
+    """
+
+    code = "move_failed"
+    advice = "The sandbox still runs where it was; cluster.story(id) tells each phase."
+
+    def __init__(self, id: Any = None, reason: Any = None) -> None:
+        super().__init__(id, reason)
+        self.id = id
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"The move of sandbox {self.id!r} failed and was rolled back: {self.reason!s}."
+
+
+class CheckpointFailed(SuperlearnerError):
+    """A checkpoint could not be taken or stored; the one before it still counts.
+
+    Parameters
+    ----------
+    id
+        The sandbox's id.
+    reason
+        Why.
+    """
+
+    code = "checkpoint_failed"
+    advice = "The last good checkpoint is kept."
+
+    def __init__(self, id: Any = None, reason: Any = None) -> None:
+        super().__init__(id, reason)
+        self.id = id
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"The checkpoint of sandbox {self.id!r} failed: {self.reason!s}."
+
+
+class NotSerializable(SuperlearnerError, TypeError):
+    """A message, a reply or an application cannot leave its OS process.
+
+    Parameters
+    ----------
+    what_is
+        What it was, such as ``"the request"``.
+    reason
+        What the serializer said.
+    """
+
+    code = "not_serializable"
+    advice = "Send plain values: numbers, texts, tuples, lists, dicts, dataclasses."
+
+    def __init__(self, what_is: Any = "the value", reason: Any = None) -> None:
+        super().__init__(what_is, reason)
+        self.what_is = what_is
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"Could not serialise {self.what_is}: {self.reason!s}."
+
+
+class ClusterNotFound(SuperlearnerError):
+    """No running cluster answers there."""
+
+    code = "cluster_not_found"
+    advice = "Start one with `superlearner start`, or with superlearner.Cluster()."
+
+
+class ClusterClosed(SuperlearnerError):
+    """The cluster, or this connection to it, has been closed."""
+
+    code = "cluster_closed"
+    advice = "Connect again with superlearner.connect()."
+
+
+class Unsupported(SuperlearnerError):
+    """The cluster at hand cannot do that."""
+
+    code = "unsupported"
