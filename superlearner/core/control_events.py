@@ -1,0 +1,182 @@
+"""What the control machine is told. What it answers is in ``control_instructions``.
+
+Events are frozen values. Each carries ``cause``, the id of the request or effect that led to it, and
+``at``, Unix time in seconds by the control plane's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from superlearner.core.spec import SandboxSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlEvent:
+    """The base of all events."""
+
+    #: The id of the request or effect that led to it; the answer is given under it.
+    cause: str
+    #: Unix time in seconds.
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeJoined(ControlEvent):
+    """A node is there and can take sandboxes. A known name with a new address: it was restarted."""
+
+    node: str
+    address: str
+    #: Bytes that its sandboxes may use together. None: unknown, so never a reason to refuse.
+    memory: int | None = None
+    #: Cores.
+    cpus: float = 1.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost(ControlEvent):
+    """A node is gone for certain, with everything on it. An address that is not its present one is late news."""
+
+    node: str
+    address: str
+    reason: Any = "its connection was closed"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSampled(ControlEvent):
+    """A node's own measurements. None: not measured."""
+
+    node: str
+    #: Bytes.
+    memory_used: int | None = None
+    #: Bytes.
+    memory_total: int | None = None
+    #: Share of all its cores, 0 to 1.
+    cpu: float | None = None
+    #: Share of what its network carries, 0 to 1.
+    network: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequested(ControlEvent):
+    """Somebody wants a new sandbox."""
+
+    spec: SandboxSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyRequested(ControlEvent):
+    """Somebody wants a sandbox gone, with its checkpoints."""
+
+    sandbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequested(ControlEvent):
+    """Somebody wants a sandbox restarted; one that has failed or stopped is started anew."""
+
+    sandbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRequested(ControlEvent):
+    """Somebody wants a running sandbox on another node."""
+
+    sandbox: str
+    #: A node's name, or ``"auto"``.
+    node: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStarted(ControlEvent):
+    """An instance answers."""
+
+    sandbox: str
+    node: str
+    epoch: int
+    #: The OS process that hosts it.
+    pid: int | None = None
+    #: The (epoch, seq) of the checkpoint it began with. None: a fresh state.
+    restored: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStartFailed(ControlEvent):
+    """An instance could not start; nothing of it is left."""
+
+    sandbox: str
+    node: str
+    epoch: int
+    reason: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRestarted(ControlEvent):
+    """An instance has started its OS process again, on its node, by itself or as it was told."""
+
+    sandbox: str
+    epoch: int
+    pid: int | None = None
+    reason: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceExited(ControlEvent):
+    """An instance has ended and does not come back by itself."""
+
+    sandbox: str
+    epoch: int
+    reason: Any = None
+    #: True: its OS process died too often on this node. False: the application's root ended.
+    gave_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStopped(ControlEvent):
+    """Nothing is left of an instance."""
+
+    sandbox: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quiesced(ControlEvent):
+    """An instance takes no more requests and has stored this checkpoint."""
+
+    sandbox: str
+    epoch: int
+    seq: int
+    #: Bytes.
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QuiesceFailed(ControlEvent):
+    """An instance could not come to rest, or not store its checkpoint."""
+
+    sandbox: str
+    epoch: int
+    reason: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointStored(ControlEvent):
+    """An instance's checkpoint is stored; ``at`` is when it was taken."""
+
+    sandbox: str
+    epoch: int
+    seq: int
+    #: Bytes.
+    size: int
+    #: The nodes that hold it.
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired(ControlEvent):
+    """The time of a `SetTimer` is over."""
+
+    token: str
