@@ -1,0 +1,140 @@
+"""What every test of the house gets: a runtime directory of its own, and the proof that nothing is left behind."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+# Set at import, before any test module is loaded: sockets and connection files of the tests must never meet
+# those of a cluster that the developer is running. The path is short because Unix sockets allow 107 bytes.
+RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="sl-test-"))
+os.environ["SUPERLEARNER_RUNTIME_DIR"] = str(RUNTIME_DIR)
+# Journals outlive their cluster by design, so they are set apart and not counted as left behind.
+STATE_DIR = Path(tempfile.mkdtemp(prefix="sl-state-"))
+os.environ["SUPERLEARNER_STATE_DIR"] = str(STATE_DIR)
+_OWNER = os.getpid()
+
+#: Seconds that what a module has just ended may take to be gone.
+GRACE = 10.0
+
+#: Threads that a library keeps for the life of the interpreter; the tests cannot end them.
+LASTING_THREADS = ("Dask-Offload", "Dask-Callback")
+
+
+@atexit.register
+def _remove_directories() -> None:
+    if os.getpid() == _OWNER:  # not in a forked child
+        shutil.rmtree(RUNTIME_DIR, ignore_errors=True)
+        shutil.rmtree(STATE_DIR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def runtime_dir() -> Path:
+    """The runtime directory of this test session."""
+    return RUNTIME_DIR
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail the module that leaves a process, a thread, a socket or a runtime file behind."""
+    threads, sockets, files = set(threading.enumerate()), open_sockets(), runtime_files()
+    processes = {process.pid for process in our_processes()}
+    yield
+    gc.collect()
+    left: list[str] = []
+    left += [f"process {p}" for p in wait_for_processes(processes)]
+    left += [f"thread {t.name}" for t in wait_for_threads(threads)]
+    left += [f"socket {s}" for s in wait_for_sockets(sockets)]
+    left += [f"runtime file {f}" for f in sorted(runtime_files() - files)]
+    assert not left, "The tests of this module left behind: " + "; ".join(left)
+
+
+def our_processes() -> list[psutil.Process]:
+    """Return the living children of the tests, at any depth, and what has been detached from them.
+
+    A detached daemon is nobody's child any more; the runtime directory in its environment tells whose it is.
+    """
+    mine = psutil.Process()
+    below = {p.pid: p for p in mine.children(recursive=True)}
+    marker = f"SUPERLEARNER_RUNTIME_DIR={RUNTIME_DIR}".encode()
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(entry.parent.name)
+        if pid in below or pid == mine.pid:
+            continue
+        try:
+            if marker in entry.read_bytes().split(b"\0"):
+                below[pid] = psutil.Process(pid)
+        except (OSError, psutil.NoSuchProcess):
+            continue  # somebody else's, or gone since
+    return [p for p in below.values() if alive(p)]
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def describe(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} ({' '.join(process.cmdline())[:160]})"
+    except psutil.Error:
+        return str(process.pid)
+
+
+def wait_for_processes(before: set[int]) -> list[str]:
+    """Wait for all new processes; end those that stay, so that they cannot disturb the next module, and name them."""
+    new = [p for p in our_processes() if p.pid not in before]
+    _, staying = psutil.wait_procs(new, timeout=GRACE)
+    staying = [p for p in staying if alive(p)]
+    named = [describe(p) for p in staying]
+    for process in staying:
+        process.kill()
+    psutil.wait_procs(staying, timeout=GRACE)
+    return named
+
+
+def wait_for_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    new = [t for t in threading.enumerate() if t not in before and not t.daemon]
+    new = [t for t in new if not t.name.startswith(LASTING_THREADS)]
+    deadline = time.monotonic() + GRACE
+    for thread in new:
+        thread.join(timeout=max(0.0, deadline - time.monotonic()))
+    return [t for t in new if t.is_alive()]
+
+
+def open_sockets() -> set[str]:
+    """Return this process's sockets, by inode: pytest's own pipes and files come and go, sockets do not."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(entry.readlink())
+        except OSError:
+            continue  # the descriptor of the listing itself
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
+
+
+def wait_for_sockets(before: set[str]) -> set[str]:
+    """Give closing loops a moment: a descriptor tells nobody when it is closed, so this one must look again."""
+    deadline = time.monotonic() + GRACE
+    while (new := open_sockets() - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        gc.collect()
+    return new
+
+
+def runtime_files() -> set[Path]:
+    return {path for path in RUNTIME_DIR.rglob("*") if not path.is_dir()}
