@@ -38,7 +38,7 @@ class NodeJoined(ControlEvent):
 
 @dataclass(frozen=True, slots=True)
 class NodeLost(ControlEvent):
-    """A node is gone for certain, with everything on it. An address that is not its present one is late news."""
+    """A node is gone for certain, with everything on it. One of another address is late news."""
 
     node: str
     address: str

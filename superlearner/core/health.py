@@ -1,0 +1,71 @@
+"""How well a node and the cluster are, judged from samples against thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from superlearner.core.quorum import has_quorum
+from superlearner.core.snapshots import Health
+
+ClusterHealth = Literal["healthy", "degraded", "critical"]
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Above which figures a node earns a warning."""
+
+    #: Processes in all its sandboxes together.
+    processes: int = 100_000
+    #: Bytes used by the node and its sandboxes.
+    memory: int = 2_000_000_000
+
+
+class NodeHealth(NamedTuple):
+    """A verdict with its reasons."""
+
+    health: Health
+    reasons: tuple[str, ...] = ()
+
+
+def node_health(
+    *,
+    reachable: bool,
+    processes: int | None = None,
+    memory: int | None = None,
+    thresholds: Thresholds | None = None,
+) -> NodeHealth:
+    """Judge one node: critical if it cannot be reached, a warning above a threshold; None is not measured.
+
+    >>> node_health(reachable=True, processes=12, memory=3_000_000_000)
+    NodeHealth(health='warning', reasons=('it uses 3,000,000,000 bytes, more than 2,000,000,000',))
+    """
+    limits = thresholds or Thresholds()
+    if not reachable:
+        return NodeHealth("critical", ("it cannot be reached",))
+    reasons = []
+    if processes is not None and processes > limits.processes:
+        reasons.append(f"it runs {processes:,} processes, more than {limits.processes:,}")
+    if memory is not None and memory > limits.memory:
+        reasons.append(f"it uses {memory:,} bytes, more than {limits.memory:,}")
+    return NodeHealth("warning" if reasons else "healthy", tuple(reasons))
+
+
+def cluster_health(nodes: Iterable[Health], failed_sandboxes: int = 0) -> ClusterHealth:
+    """Judge the cluster from the health of all its known nodes and how many sandboxes were given up or are lost.
+
+    ``critical``: half of the nodes or more cannot be reached, or there is none; ``degraded``: anything else is
+    not as it should be.
+
+    >>> cluster_health(["healthy", "healthy", "critical"]), cluster_health(["healthy", "critical"])
+    ('degraded', 'critical')
+    """
+    verdicts = list(nodes)
+    if not has_quorum(sum(verdict != "critical" for verdict in verdicts), len(verdicts)):
+        return "critical"
+    return (
+        "healthy"
+        if not failed_sandboxes and all(verdict == "healthy" for verdict in verdicts)
+        else "degraded"
+    )

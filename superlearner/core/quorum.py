@@ -1,0 +1,14 @@
+"""Whether enough of the cluster can be reached to decide safely."""
+
+from __future__ import annotations
+
+
+def has_quorum(alive: int, known: int) -> bool:
+    """Tell whether `alive` of `known` nodes are more than half, so that no other part of the cluster has as many.
+
+    Half is not enough: a cluster of four that is cut in two would decide twice.
+
+    >>> [has_quorum(alive, 4) for alive in (2, 3)], has_quorum(0, 0)
+    ([False, True], False)
+    """
+    return 2 * alive > known
