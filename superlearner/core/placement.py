@@ -135,7 +135,7 @@ def peers_for(sandbox: str, node: str | None, nodes: Iterable[str], copies: int)
     They come in rendezvous order, so a node that leaves changes only the sandboxes it held copies of.
 
     >>> peers_for("shop", "alpha", ["alpha", "beta", "gamma", "delta"], 2)
-    ('beta', 'gamma')
+    ('delta', 'beta')
     """
     others = (name for name in nodes if name != node)
     return tuple(sorted(others, key=lambda name: weight(sandbox, name), reverse=True)[:copies])
@@ -169,11 +169,12 @@ def _by_load(spec: SandboxSpec, loads: list[NodeLoad]) -> list[PlacementRow]:
     cpu = _free_shares([_cpu_load(load) for load in loads])
     network = _free_shares([UNMEASURED if load.network is None else load.network for load in loads])
     rows = []
-    for load, *free in zip(loads, memory, cpu, network, strict=True):
-        total = sum(part * share for part, share in zip(WEIGHTS.values(), free, strict=True))
+    for load, by_memory, by_cpu, by_network in zip(loads, memory, cpu, network, strict=True):
+        free = {"memory": by_memory, "cpu": by_cpu, "network": by_network}
+        total = sum(WEIGHTS[name] * share for name, share in free.items())
         # Equals go to the one with fewer sandboxes, then by the hash, so that not all ties go to one node.
         key = (-round(total, 9), load.sandboxes, -weight(spec.id, load.node))
-        rows.append((key, PlacementRow(load.node, *free, total, _unmeasured(load))))
+        rows.append((key, PlacementRow(load.node, by_memory, by_cpu, by_network, total, _unmeasured(load))))
     return [row for _key, row in sorted(rows, key=lambda pair: pair[0])]
 
 
