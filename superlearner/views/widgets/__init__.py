@@ -1,0 +1,13 @@
+"""The live widgets. Needs the ``lab`` extra; everything they show is computed by the pure views above."""
+
+from __future__ import annotations
+
+from superlearner.views.widgets.pictures import (
+    ActionsWidget,
+    FeedWidget,
+    NodesWidget,
+    SandboxesWidget,
+    TreeWidget,
+)
+
+__all__ = ["ActionsWidget", "FeedWidget", "NodesWidget", "SandboxesWidget", "TreeWidget"]
