@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from superlearner.core.history import Event
 from superlearner.errors import SuperlearnerError
 from superlearner.teaching.check import Exercise, Observation, Prediction, Raised, Verdict, compare, judge
 from superlearner.teaching.lesson import Lesson, find_lesson
-from superlearner.teaching.observe import observe_here, observe_on
+from superlearner.teaching.observe import observe_events, observe_here, observe_on
 from superlearner.teaching.progress import Progress
 from superlearner.teaching.show import Shown, show_note, show_verdict
 
@@ -60,7 +60,7 @@ class Questions:
         self._predicted: dict[str, str] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._last: str | None = None
-        self._seen_hints: dict[str, int] = {}
+        self._hints_read: dict[str, list[str]] = {}
 
     def predict(self, about: str, choice: Any = ...) -> Shown:
         """Answer a prediction with one of its choices; without one, show the question.
@@ -91,8 +91,9 @@ class Questions:
         about: str,
         given: Any = None,
         *,
-        events: Iterable[Event] = (),
         cluster: Any = None,
+        sandbox: str | None = None,
+        events: Iterable[Event] = (),
         **values: Any,
     ) -> Shown:
         """Judge an exercise or compare a prediction with what was recorded.
@@ -104,23 +105,28 @@ class Questions:
         given
             What the learner made, where the exercise asks for something that is then run: a class, a spec, or
             a function without arguments that returns one.
-        events
-            The recorded events, where the notebook's own cells made them happen.
         cluster
-            Run the exercise in a sandbox of its own on this cluster; default: in this process.
+            For an exercise that is run: run it in a sandbox of its own on this cluster; default: in this
+            process. Else: read the events that this cluster has recorded.
+        sandbox
+            Read the events of this sandbox only.
+        events
+            The recorded events themselves, where there is no cluster to ask.
         values
             Further values that the check asks for.
         """
         question = self._question(about)
         self._last = about
-        if isinstance(question, Prediction):
+        if isinstance(question, Exercise) and question.script:
+            seen = self._try(question, given, cluster)
+        elif cluster is None:
             seen = Observation(tuple(events), values)
+        else:
+            seen = observe_events(cluster, sandbox, values, _enough(question))
+        if isinstance(question, Prediction):
             verdict, title = compare(question, self._predicted.get(about), seen), question.question
         else:
-            verdict, title = (
-                judge(question, self._observe(question, given, tuple(events), cluster, values)),
-                question.title,
-            )
+            verdict, title = judge(question, seen), question.title
         self._verdicts[about] = verdict
         notes = [
             self._way_on(question, verdict),
@@ -133,14 +139,21 @@ class Questions:
         about = self._about(about)
         question = self._question(about)
         verdict = self._verdicts.get(about)
-        hints = tuple(filter(None, (verdict.hint if verdict else "", *question.hints)))
-        if not hints:
+        read = self._hints_read.setdefault(about, [])
+        if verdict is not None and verdict.hint and verdict.hint not in read:
+            title, text = "A hint for what the check has found", verdict.hint
+        elif question.hints:
+            # The last one is the strongest: it is shown again when there is no other.
+            number = next(
+                (n for n, hint in enumerate(question.hints, 1) if hint not in read), len(question.hints)
+            )
+            title, text = f"Hint {number} of {len(question.hints)}", question.hints[number - 1]
+        else:
             return show_note("Hint", "This one has no hints: run the cells above it and read what they show.")
-        number = min(self._seen_hints.get(about, 0) + 1, len(hints))
-        self._seen_hints[about] = number
-        note = self._save(lambda: self._progress.hinted(self.lesson.name, about, number))
-        title = f"Hint {number} of {len(hints)}"
-        return show_note(title, hints[number - 1], items=[note] if note else [])
+        if text not in read:
+            read.append(text)
+        note = self._save(lambda: self._progress.hinted(self.lesson.name, about, len(read)))
+        return show_note(title, text, items=[note] if note else [])
 
     def solution(self, about: str | None = None, *, reveal: bool = False) -> Shown:
         """Show the worked solution, when `reveal` says that it is really wanted."""
@@ -149,9 +162,9 @@ class Questions:
         if isinstance(question, Prediction):
             return show_note("Solution", "The cluster itself gives the answer: run the next cells.")
         if not reveal:
-            left = len(question.hints) - self._seen_hints.get(about, 0)
+            left = set(question.hints) - set(self._hints_read.get(about, ()))
             text = f'To read one worked solution, write q.solution("{about}", reveal=True).'
-            more = "" if left <= 0 else " There are hints left: q.hint() shows the next one."
+            more = " There are hints left: q.hint() shows the next one." if left else ""
             return show_note("Solution", text + more)
         note = self._save(lambda: self._progress.revealed(self.lesson.name, about))
         code = self.lesson.solution(about)
@@ -188,16 +201,7 @@ class Questions:
         text = f"{passed} of {len(items)} done. Kept in {self._progress.path}; it is yours, delete it as you like."
         return show_note(self.lesson.title, text, items=items)
 
-    def _observe(
-        self,
-        exercise: Exercise,
-        given: Any,
-        events: tuple[Event, ...],
-        cluster: Any,
-        values: Mapping[str, Any],
-    ) -> Observation:
-        if not exercise.script:
-            return Observation(events, values)
+    def _try(self, exercise: Exercise, given: Any, cluster: Any) -> Observation:
         if given is None or given is ...:
             return Observation(answers={"given": ...})
         if cluster is None:
@@ -208,11 +212,7 @@ class Questions:
     def _way_on(self, question: Exercise | Prediction, verdict: Verdict) -> str | None:
         if isinstance(question, Prediction) or verdict.outcome == "passed":
             return None
-        if verdict.hint or question.hints:
-            # A new outcome may have earned a new hint: it is then the next one.
-            self._seen_hints.pop(question.id, None)
-            return "q.hint() gives a hint."
-        return None
+        return "q.hint() gives a hint." if verdict.hint or question.hints else None
 
     def _save(self, note: Callable[[], Any]) -> str | None:
         try:
@@ -239,6 +239,11 @@ class Questions:
         if not isinstance(question, Prediction):
             raise NoQuestion(f"{about!r} is an exercise: use q.check({about!r}, ...).")
         return question
+
+
+def _enough(question: Exercise | Prediction) -> Callable[[Observation], bool]:
+    find = question.happened if isinstance(question, Prediction) else question.passed
+    return lambda seen: find(seen) is not None
 
 
 def run_source(source: str, filename: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from superlearner.core.history import Event
@@ -18,6 +19,8 @@ from superlearner.teaching.check import Observation, Raised, Step
 
 #: Seconds that one step may take before it counts as unanswered.
 STEP_TIMEOUT = 5.0
+#: Seconds that are waited for events which a sandbox has sent and the cluster has not yet recorded.
+EVENTS_TIMEOUT = 3.0
 
 
 class Target(Protocol):
@@ -103,6 +106,23 @@ def observe_on(cluster: Any, sandbox: str, app: Callable[[], Any], script: Itera
             cluster.destroy_sandbox(sandbox)
         unsubscribe()
     return Observation(recorder.events, answers, crash)
+
+
+def observe_events(
+    cluster: Any, sandbox: str | None, values: Mapping[str, Any], enough: Callable[[Observation], bool]
+) -> Observation:
+    """Read what `cluster` has recorded, of one sandbox where given; wait a moment for what is still on its way."""
+    news = threading.Event()
+    unsubscribe = cluster.subscribe(lambda _event: news.set())
+    deadline = time.monotonic() + EVENTS_TIMEOUT
+    try:
+        while True:
+            news.clear()
+            seen = Observation(tuple(cluster.events(sandbox=sandbox)), values)
+            if enough(seen) or not news.wait(max(0.0, deadline - time.monotonic())):
+                return seen
+    finally:
+        unsubscribe()
 
 
 def run(target: Target, script: Iterable[Step], recorder: Recorder, answers: dict[str, Any]) -> None:

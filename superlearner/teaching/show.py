@@ -12,12 +12,12 @@ from typing import Any
 
 from superlearner.core.history import Event
 from superlearner.teaching.check import Verdict
-from superlearner.views.format import after, shorten, table
+from superlearner.views.format import after
+from superlearner.views.sentences import joined, told
 
 _COLOURS = {"passed": "#2e7d32", "wrong": "#b26a00", "crashed": "#c62828", "not tried": "#5f6b7a"}
 _PLAIN = "#3f6fb5"
-#: An event row is read at a glance; the whole reason stands in `cluster.events()`.
-_WIDTH = 60
+_RECORDED = "What was recorded (real):"
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,15 +43,15 @@ class Shown:
 
 def show_verdict(verdict: Verdict, *, title: str, notes: Iterable[str] = ()) -> Shown:
     """Draw a verdict: the outcome, what broke, the evidence, and where to go from here."""
-    rows = evidence_rows(verdict.evidence)
+    recorded = evidence_lines(verdict.evidence)
     remarks = list(notes)
     lines = [f"[{verdict.outcome}] {title}", f"  {verdict.message}"]
-    if rows:
-        lines += ["  What was recorded:", *(f"    {line}" for line in table(_HEADER, rows).splitlines())]
+    if recorded:
+        lines += [f"  {_RECORDED}", *(f"    {'  '.join(line)}" for line in recorded)]
     lines += [f"  {remark}" for remark in remarks]
     colour = _COLOURS[verdict.outcome]
     badge = f'<span style="background:{colour};color:#fff;border-radius:3px;padding:1px 7px">{verdict.outcome}</span>'
-    body = f"<p style='margin:.5em 0'>{escape(verdict.message)}</p>" + _html_table(rows)
+    body = f"<p style='margin:.5em 0'>{escape(verdict.message)}</p>" + _html_lines(recorded)
     body += "".join(f"<p style='margin:.4em 0;opacity:.85'>{escape(remark)}</p>" for remark in remarks)
     return Shown("\n".join(lines), _box(colour, f"{badge} <b>{escape(title)}</b>", body), verdict)
 
@@ -68,42 +68,27 @@ def show_note(title: str, text: str, *, code: str | None = None, items: Sequence
     return Shown("\n".join(lines), _box(_PLAIN, f"<b>{escape(title)}</b>", body))
 
 
-_HEADER = ("when", "who", "what", "why")
+def evidence_lines(events: Sequence[Event]) -> list[tuple[str, str, str]]:
+    """Turn events, oldest first, into lines of when (from the first on), a mark, and who, what and why.
 
-
-def evidence_rows(events: Sequence[Event]) -> list[tuple[str, ...]]:
-    """Turn events into rows of when (from the first on), who, what and why.
-
-    >>> evidence_rows([Event("process_exited", at=5.0, name="counter", reason="killed")])
-    [('+0.000 s', 'counter', 'process exited', 'killed')]
+    >>> evidence_lines([Event("process_exited", at=5.0, name="counter", reason="killed")])
+    [('+0.000 s', '✕', 'counter died (killed).')]
     """
-    if not events:
-        return []
-    start = events[0].at
-    return [(after(start, e.at), _who(e), e.kind.replace("_", " "), shorten(_why(e), _WIDTH)) for e in events]
+    told_events = [(event, told(event, companion)) for event, companion in joined(events)]
+    return [(after(events[0].at, event.at), said.symbol, said.text) for event, said in told_events]
 
 
-def _who(event: Event) -> str:
-    if event.name or event.pid:
-        return str(event.name or event.pid)
-    place = [f"sandbox {event.sandbox}"] if event.sandbox else []
-    place += [f"node {event.node}"] if event.node else []
-    return " on ".join(place) or "the cluster"
-
-
-def _why(event: Event) -> str:
-    return "" if event.reason is None else str(event.reason).strip().splitlines()[0]
-
-
-def _html_table(rows: list[tuple[str, ...]]) -> str:
-    if not rows:
+def _html_lines(lines: list[tuple[str, str, str]]) -> str:
+    if not lines:
         return ""
-    cell = "style='text-align:left;padding:1px 14px 1px 0;font-family:monospace;font-size:90%'"
-    head = "".join(f"<th {cell}>{name}</th>" for name in _HEADER)
-    lines = "".join(
-        "<tr>" + "".join(f"<td {cell}>{escape(text)}</td>" for text in row) + "</tr>" for row in rows
+    cell = "style='text-align:left;padding:1px 12px 1px 0;font-family:monospace;font-size:90%'"
+    rows = "".join(
+        "<tr>" + "".join(f"<td {cell}>{escape(text)}</td>" for text in line) + "</tr>" for line in lines
     )
-    return f"<table style='margin:.3em 0;border-collapse:collapse'><tr>{head}</tr>{lines}</table>"
+    return (
+        f"<div style='opacity:.85'>{_RECORDED}</div>"
+        f"<table style='margin:.2em 0 .4em;border-collapse:collapse'>{rows}</table>"
+    )
 
 
 def _box(colour: str, head: str, body: str) -> str:
