@@ -12,6 +12,7 @@ defined in a notebook cell or in a module beside it, which the other side could 
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 import sys
@@ -49,7 +50,7 @@ def dumps(value: Any, what: str = "the request") -> bytes:
     try:
         data = pickle.dumps(value, _PROTOCOL)
     except Exception:
-        # Plain pickle refuses lambdas and local classes: cloudpickle has the last word, and the better reason.
+        # Plain pickle refuses lambdas and local classes: cloudpickle has the last word and the better reason.
         return _by_value(value, what)
     # A false alarm (the text "__main__" in a message) only costs the slower way.
     return _by_value(value, what) if _local_names().search(data) else data
@@ -150,14 +151,26 @@ def cut(text: str, longest: int = LONGEST_TEXT) -> str:
 _lock = threading.Lock()
 _known_modules = 0
 _local_modules: dict[str, ModuleType] = {}
-_pattern = re.compile(rb"__main__|__mp_main__")
+_pattern = re.compile(b"")
+_travels = True
+
+
+def keep_modules_here() -> None:
+    """Make this process, a host, pickle modules by reference: what it could import, its clients have too.
+
+    What reached a host by value still leaves it by value, since plain pickle cannot find it.
+    """
+    global _travels, _known_modules  # a property of the whole OS process, set once
+    _travels, _known_modules = False, 0
 
 
 def _by_value(value: Any, what: str) -> bytes:
     with _lock:
         _local_names()
         # Registered for this one dump: Dask, in the same process, keeps its own ways.
-        mine = [m for name, m in _local_modules.items() if name not in cloudpickle.list_registry_pickle_by_value()]
+        mine = [
+            m for name, m in _local_modules.items() if name not in cloudpickle.list_registry_pickle_by_value()
+        ]
         for module in mine:
             cloudpickle.register_pickle_by_value(module)
         try:
@@ -176,32 +189,43 @@ def _local_names() -> re.Pattern[bytes]:
         modules = dict(sys.modules)
         _local_modules.clear()
         _local_modules.update({name: module for name, module in modules.items() if _is_local(name, module)})
-        names = ["__main__", "__mp_main__", *_local_modules]
-        _pattern = re.compile(b"|".join(re.escape(name.encode()) for name in names))
+        names = (name.encode() for name in ("__main__", "__mp_main__", *_local_modules))
+        # As pickle writes a module's name: one opcode, its length, its text; other text hardly matches.
+        _pattern = re.compile(
+            b"|".join(re.escape(b"\x8c%c%s" % (len(name), name)) for name in names if len(name) < 256)
+        )
         _known_modules = len(modules)
     return _pattern
 
 
 def _is_local(name: str, module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    if name in ("__main__", "__mp_main__") or not isinstance(file, str) or name.split(".")[0] == "superlearner":
+    if (
+        not _travels
+        or not isinstance(file, str)
+        or name.split(".", maxsplit=1)[0] in ("superlearner", "__main__", "__mp_main__")
+    ):
         return False
-    path = Path(file)
-    return _below(path, _here()) and not any(_below(path, root) for root in _INSTALLED)
+    folders = _here()
+    # An environment that holds the notebook itself (a home made of one) says nothing about the modules in it.
+    installed = (
+        *_INSTALLED,
+        *(root for root in _PREFIXES if not any(_below(here, (root,)) for here in folders)),
+    )
+    return _below(Path(file), folders) and not _below(Path(file), installed)
 
 
 def _here() -> tuple[Path, ...]:
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    try:
+    folders: tuple[Path, ...] = ()
+    # The folder may have been removed under the process: then nothing lies below it.
+    with contextlib.suppress(FileNotFoundError):
         folders = (Path.cwd(),)
-    except FileNotFoundError:
-        # The folder has been removed under the process: then nothing lies below it.
-        folders = ()
     return (*folders, Path(main).resolve().parent) if isinstance(main, str) else folders
 
 
-def _below(path: Path, roots: Path | tuple[Path, ...]) -> bool:
-    return any(root in path.parents for root in (roots if isinstance(roots, tuple) else (roots,)))
+def _below(path: Path, roots: tuple[Path, ...]) -> bool:
+    return any(root in path.parents for root in roots)
 
 
 _INSTALLED = tuple(
@@ -212,3 +236,4 @@ _INSTALLED = tuple(
     }
     if folder
 )
+_PREFIXES = tuple({Path(sys.prefix), Path(sys.base_prefix)})

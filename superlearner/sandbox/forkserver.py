@@ -1,0 +1,297 @@
+"""The node's side of the warm fork server: ask for a host, learn of its end, make sure nothing is left.
+
+A Dask worker is a daemonic process, which `multiprocessing` does not allow to have children; so the server
+is a program of its own (`forkmain`), started with `subprocess`, and talks over an inherited socket pair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from superlearner.core.spec import Resources
+from superlearner.errors import StartFailed, SuperlearnerError
+from superlearner.sandbox.limits import ExitStatus
+
+#: Variables that a host may see; everything else of the node's environment, secrets above all, is dropped.
+KEPT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "USER", "LOGNAME")
+_READY_TIMEOUT = 60.0
+_KILL_TIMEOUT = 10.0
+
+
+def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment that a host may see.
+
+    >>> scrubbed({"PATH": "/bin", "LC_ALL": "C", "AWS_SECRET_ACCESS_KEY": "x"})
+    {'PATH': '/bin', 'LC_ALL': 'C'}
+    """
+    return {name: value for name, value in environment.items() if name in KEPT or name.startswith("LC_")}
+
+
+@dataclass(frozen=True, slots=True)
+class HostProcess:
+    """A host that has been forked: its pid, our end of its frames, its output, and its end."""
+
+    pid: int
+    socket: socket.socket
+    #: The reading end of a pipe with what it writes to its standard output and error; the owner closes it.
+    output: int
+    #: Done when the process has ended.
+    exited: asyncio.Future[ExitStatus]
+
+
+class ForkServer:
+    """The warm fork server of one node. Start it with the node: it takes most of a second to boot.
+
+    A server that has died is started again by the next `fork`; its hosts have died with it.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._root: str | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[int] | None = None
+        self._starting = asyncio.Lock()
+        self._sending = asyncio.Lock()
+        self._number = 0
+        self._answers: dict[int, asyncio.Future[int]] = {}
+        self._hosts: dict[int, asyncio.Future[ExitStatus]] = {}
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The server's pid, None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start the server unless it runs.
+
+        Raises
+        ------
+        StartFailed
+            When it does not come up, or has been closed.
+        """
+        async with self._starting:
+            if self._closed:
+                raise StartFailed("it has been closed", "the fork server")
+            if self._reader is not None and not self._reader.done():
+                return
+            await self._boot()
+
+    async def _boot(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._root = tempfile.mkdtemp(prefix="superlearner-")
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        command = [sys.executable, "-m", "superlearner.sandbox.forkmain", str(theirs.fileno()), self._root]
+        try:
+            self._process = await asyncio.to_thread(_launch, command, theirs.fileno())
+        finally:
+            theirs.close()
+        self._control = ours
+        self._ready = loop.create_future()
+        self._reader = loop.create_task(self._read(ours, self._ready), name="fork server reader")
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ready), _READY_TIMEOUT)
+        except TimeoutError:
+            self._process.kill()
+            raise StartFailed(f"it was not ready within {_READY_TIMEOUT:g} s", "the fork server") from None
+
+    async def fork(
+        self, limits: Resources, environment: Mapping[str, str], title: str = "sandbox"
+    ) -> HostProcess:
+        """Fork a host with these limits.
+
+        Parameters
+        ----------
+        limits
+            What it may use.
+        environment
+            Variables that it gets beside the few of the node that it may see (`KEPT`).
+        title
+            The name of the process, cut to 15 bytes.
+
+        Raises
+        ------
+        StartFailed
+            When the server cannot fork, or is gone.
+        """
+        await self.start()
+        options = {
+            "limits": dataclasses.asdict(limits),
+            "environment": scrubbed(os.environ) | dict(environment),
+            "title": title,
+        }
+        ours, theirs = socket.socketpair()
+        output, output_write = os.pipe()
+        try:
+            pid = await self._ask("fork", options, [theirs.fileno(), output_write])
+        except BaseException:
+            ours.close()
+            os.close(output)
+            raise
+        finally:
+            theirs.close()
+            os.close(output_write)
+        ours.setblocking(False)
+        return HostProcess(pid, ours, output, self._hosts[pid])
+
+    async def kill_group(self, pid: int) -> None:
+        """Kill a host with everything it started, and wait until nothing of it is left, its files included.
+
+        Raises
+        ------
+        SuperlearnerError
+            When something of it is still there after 10 s.
+        """
+        if self._reader is None or self._reader.done():
+            # The server's end has killed all of its hosts.
+            return
+        try:
+            await asyncio.wait_for(self._ask("kill", pid), _KILL_TIMEOUT)
+        except TimeoutError:
+            raise SuperlearnerError(
+                f"Processes of group {pid} are still there {_KILL_TIMEOUT:g} s after SIGKILL."
+            ) from None
+        except StartFailed:
+            # The server died over it, and its hosts with it.
+            return
+
+    async def close(self) -> None:
+        """End the server and every host; idempotent."""
+        self._closed = True
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_WR)
+        if self._reader is not None:
+            await self._reader
+
+    # -- The socket
+
+    async def _ask(self, verb: str, argument: Any, descriptors: list[int] | None = None) -> int:
+        control = self._control
+        assert control is not None
+        self._number += 1
+        number = self._number
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with self._sending:
+                await _send(control, msgpack.packb([verb, number, argument]), descriptors or [])
+            return await answer
+        except OSError as error:
+            raise StartFailed(f"it is gone ({error})", "the fork server") from error
+        finally:
+            self._answers.pop(number, None)
+
+    async def _read(self, control: socket.socket, ready: asyncio.Future[int]) -> None:
+        loop = asyncio.get_running_loop()
+        unpacker = msgpack.Unpacker()
+        try:
+            while data := await _receive(loop, control):
+                unpacker.feed(data)
+                for kind, number, value in unpacker:
+                    self._on_message(kind, number, value, ready)
+        finally:
+            await self._on_lost(control, ready)
+
+    def _on_message(self, kind: str, number: int, value: Any, ready: asyncio.Future[int]) -> None:
+        answer = self._answers.get(number)
+        if kind == "ready":
+            ready.set_result(number)
+        elif kind == "exited":
+            exited = self._hosts.pop(number, None)
+            if exited is not None and not exited.done():
+                exited.set_result(ExitStatus(*value))
+        elif kind == "forked":
+            self._hosts[value] = asyncio.get_running_loop().create_future()
+        if answer is None or answer.done():
+            return
+        if kind == "not_forked":
+            answer.set_exception(StartFailed(value, "the host"))
+        elif kind in ("forked", "clean"):
+            answer.set_result(value)
+
+    async def _on_lost(self, control: socket.socket, ready: asyncio.Future[int]) -> None:
+        for pid, exited in self._hosts.items():
+            # The kernel ends the hosts with the server; this ends what they started.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            if not exited.done():
+                exited.set_result(ExitStatus(None))
+        self._hosts.clear()
+        gone = StartFailed("it has ended", "the fork server")
+        for answer in (ready, *self._answers.values()):
+            if not answer.done():
+                answer.set_exception(gone)
+                # Whoever waits sees it; a boot that timed out has nobody waiting.
+                answer.exception()
+        control.close()
+        process, root = self._process, self._root
+        if process is not None:
+            await asyncio.to_thread(_reap, process)
+        if root is not None:
+            await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+
+
+def _launch(command: list[str], descriptor: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        # What the node can import its hosts can: the folder of a script, too, which only sys.path knows.
+        env=scrubbed(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[descriptor],
+        # Its own session: a Ctrl-C in the terminal is the node's business.
+        start_new_session=True,
+    )
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_KILL_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+async def _receive(loop: asyncio.AbstractEventLoop, control: socket.socket) -> bytes:
+    try:
+        return await loop.sock_recv(control, 65536)
+    except OSError:
+        # Reset: the same as the end of file.
+        return b""
+
+
+async def _send(control: socket.socket, data: bytes, descriptors: list[int]) -> None:
+    loop = asyncio.get_running_loop()
+    sent = 0
+    if descriptors:
+        while not sent:
+            try:
+                sent = socket.send_fds(control, [data], descriptors)
+            except BlockingIOError:
+                await _writable(loop, control)
+    await loop.sock_sendall(control, data[sent:])
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, control: socket.socket) -> None:
+    ready = loop.create_future()
+    loop.add_writer(control, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_writer(control)

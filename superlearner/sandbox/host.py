@@ -1,0 +1,296 @@
+"""What runs in a sandbox's own OS process: the application on asyncio, and the frames to its instance.
+
+| frame to the host | answer |
+|---|---|
+| ``["start", config]`` | ``["ready", shared bytes]`` or ``["failed", reason]`` |
+| ``["call" or "command", number, target, payload, timeout]`` | ``[number, 0, value]`` or ``[number, 1, error]`` |
+| ``["cast" or "send", 0, target, payload, None]`` | none |
+| ``["save", number]`` | ``["saved", number, payload, handled, next_serial, skipped]`` or ``["not_saved", number, reason]`` |
+| ``["ping"]`` | ``["pong", handled, mailbox]`` |
+| ``["stop", reason, timeout]`` | ``["ended", reason]``, then the end of file |
+
+Unasked it sends ``["events", events]``, ``["saved", 0, ...]`` by its checkpoint policy, and ``["ended", reason]``
+when its root ends by itself. The host leaves at once when its instance is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import inspect
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Coroutine
+from typing import Any
+
+from superlearner.core.history import Event
+from superlearner.core.restart import is_normal
+from superlearner.core.spec import Resources
+from superlearner.errors import NotSerializable, StartFailed, Unsupported
+from superlearner.otp import Runtime
+from superlearner.otp.application import as_application
+from superlearner.sandbox.frames import FrameError, FrameStream, pack
+from superlearner.sandbox.limits import EXIT_MEMORY, EXIT_ORPHANED, usage
+from superlearner.sandbox.payload import cut, dumps, dumps_error, keep_modules_here, loads
+
+#: The verbs of the runtime that a client may ask for; call, cast and send have frames of their own.
+COMMANDS = frozenset(
+    (
+        "kill suspend resume get_state replace_state tree processes process events reload trace whereis "
+        "start_child terminate_child restart_child delete_child which_children count_children"
+    ).split()
+)
+#: Seconds that a parting host waits for its last frames to be read.
+_FAREWELL = 5.0
+
+
+def main(sock: socket.socket, limits: Resources) -> int:
+    """Run a host over its socket until it has ended; return the exit code."""
+    keep_modules_here()
+    faulthandler.enable()
+    sys.argv = ["sandbox"]
+    # The inherited streams believe that they still write to what the fork server had there.
+    sys.stdout, sys.stderr = (open(fd, "w", buffering=1, errors="replace", closefd=False) for fd in (1, 2))  # noqa: SIM115, PTH123
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.set_exception_handler(_on_loop_error)
+    task = loop.create_task(Host(usage(os.getpid()).resident).run(sock))
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt):
+            # asyncio lets these two out of the loop; from a task of the application they end that task alone.
+            traceback.print_exc()
+        except MemoryError:
+            return EXIT_MEMORY
+    return task.result()
+
+
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # A task of the application that runs out of memory fails alone; the machinery around it cannot go on.
+    if (
+        isinstance(context.get("exception"), MemoryError)
+        and "task" not in context
+        and "future" not in context
+    ):
+        os._exit(EXIT_MEMORY)
+    loop.default_exception_handler(context)
+
+
+class Host:
+    """One application, its runtime, and the stream to its instance.
+
+    Parameters
+    ----------
+    shared
+        The bytes of memory that the process had when it was forked.
+    """
+
+    def __init__(self, shared: int) -> None:
+        self._shared = shared
+        self._loop = asyncio.get_event_loop()
+        self._done: asyncio.Future[int] = self._loop.create_future()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._stream: FrameStream
+        self._rt: Runtime
+        self._config: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._events: list[Event] = []
+        self._saved_at = 0
+        self._leaving = False
+
+    async def run(self, sock: socket.socket) -> int:
+        """Serve until the application has ended; return the exit code."""
+        self._stream = await FrameStream.open(sock, self._on_frame, self._on_close)
+        code = await self._done
+        self._flush_events()
+        self._leaving = True
+        self._stream.close()
+        await asyncio.wait((self._closed,), timeout=_FAREWELL)
+        return code
+
+    def _on_close(self, error: Exception | None) -> None:
+        if isinstance(error, MemoryError):
+            os._exit(EXIT_MEMORY)
+        if not self._leaving:
+            # Nobody can ask anything any more, and nobody would learn of an orderly end.
+            os._exit(EXIT_ORPHANED)
+        self._closed.set_result(None)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _finish(self, code: int) -> None:
+        if not self._done.done():
+            self._done.set_result(code)
+
+    # -- Frames
+
+    def _on_frame(self, frame: list[Any]) -> None:
+        match frame:
+            case ["call", number, target, payload, timeout]:
+                self._call(number, _target(target), payload, timeout)
+            case ["cast" | "send" as verb, _, target, payload, _]:
+                self._tell(verb, _target(target), payload)
+            case ["command", number, verb, payload, _]:
+                self._spawn(self._command(number, verb, payload))
+            case ["ping"]:
+                self._stream.write(["pong", self._rt.handled, 0])
+            case ["save", number]:
+                self._save(number)
+            case ["stop", reason, timeout]:
+                self._spawn(self._stop(reason, timeout))
+            case ["start", config]:
+                self._config = config
+                self._spawn(self._start())
+
+    def _call(self, number: int, target: Any, payload: bytes, timeout: float | None) -> None:
+        self._spawn(self._answer(number, target, payload, timeout))
+
+    async def _answer(self, number: int, target: Any, payload: bytes, timeout: float | None) -> None:
+        try:
+            value = await self._rt.call(target, loads(payload, "the request"), timeout=timeout)
+        except BaseException as error:
+            self._reply_error(number, error)
+        else:
+            self._reply(number, value)
+
+    def _tell(self, verb: str, target: Any, payload: bytes) -> None:
+        try:
+            getattr(self._rt, verb)(target, loads(payload, "the message"))
+        except Exception:
+            # Nobody waits for an answer: the reason goes where the sandbox's output goes.
+            traceback.print_exc()
+
+    async def _command(self, number: int, verb: str, payload: bytes) -> None:
+        try:
+            if verb not in COMMANDS:
+                raise Unsupported(
+                    f"A sandbox has no command {verb!r}. There are: {', '.join(sorted(COMMANDS))}."
+                )
+            arguments, keywords = loads(payload, "the request")
+            value = getattr(self._rt, verb)(*arguments, **keywords)
+            if inspect.isawaitable(value):
+                value = await value
+        except BaseException as error:
+            self._reply_error(number, error)
+        else:
+            self._reply(number, value)
+
+    def _reply(self, number: int, value: Any) -> None:
+        try:
+            self._stream.write([number, 0, dumps(value, "the reply")])
+        except FrameError as error:
+            self._reply_error(number, NotSerializable("the reply", error))
+        except Exception as error:
+            self._reply_error(number, error)
+
+    def _reply_error(self, number: int, error: BaseException) -> None:
+        self._stream.write([number, 1, dumps_error(error)])
+
+    # -- Life
+
+    async def _start(self) -> None:
+        config = self._config
+        try:
+            restore = config["restore"]
+            self._rt = Runtime(
+                as_application(loads(config["application"], "the application")),
+                asynchronous=True,
+                node=config["node"],
+                sandbox=config["sandbox"],
+                epoch=config["epoch"],
+                first_serial=config["first_serial"],
+                restore=None if restore is None else loads(restore, "the checkpoint"),
+                on_event=self._on_event,
+            )
+            await self._rt.start()
+        except BaseException as error:
+            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
+            self._flush_events()
+            self._stream.write(["failed", cut(str(reason))])
+            self._finish(1)
+            return
+        self._flush_events()
+        self._stream.write(["ready", self._shared])
+        self._spawn(self._wait())
+        self._saved_at = -1 if config["dirty"] else self._rt.handled
+        self._watch_policy()
+
+    async def _wait(self) -> None:
+        reason = await self._rt.wait()
+        self._flush_events()
+        self._stream.write(["ended", _plain(reason)])
+        self._finish(0)
+
+    async def _stop(self, reason: str, timeout: float) -> None:
+        await self._rt.stop(reason, timeout)
+
+    # -- Events
+
+    def _on_event(self, event: Event) -> None:
+        if not self._events:
+            self._loop.call_soon(self._flush_events)
+        self._events.append(event)
+
+    def _flush_events(self) -> None:
+        if self._events:
+            events, self._events = self._events, []
+            self._stream.write(["events", [_event(event) for event in events]])
+
+    # -- Checkpoints
+
+    def _watch_policy(self) -> None:
+        if self._config["dirty"]:
+            self._save_if_dirty()
+        if self._config["every"] is not None:
+            self._loop.call_later(self._config["every"], self._on_time)
+
+    def _on_time(self) -> None:
+        self._loop.call_later(self._config["every"], self._on_time)
+        self._save_if_dirty()
+
+    def _save_if_dirty(self) -> None:
+        # An instance that does not read gets no more to read.
+        if self._rt.handled != self._saved_at and not self._stream.blocked and not self._leaving:
+            self._save(0)
+
+    def _save(self, number: int) -> None:
+        handled = self._rt.handled
+        try:
+            snapshot = self._rt.snapshot()
+            skipped = [["/".join(map(str, path)), cut(str(why))] for path, why in snapshot["skipped"].items()]
+            payload = dumps(snapshot, "the checkpoint")
+            self._stream.write(["saved", number, payload, handled, snapshot["next_serial"], skipped])
+        except Exception as error:
+            self._stream.write(["not_saved", number, cut(f"{type(error).__name__}: {error}")])
+        # A state that could not be saved now is not tried again before something has changed.
+        self._saved_at = handled
+
+
+def _target(target: Any) -> Any:
+    """Return a name or pid as the runtime wants it: msgpack has turned tuples into lists."""
+    return tuple(map(_target, target)) if type(target) is list else target
+
+
+def _plain(reason: Any) -> Any:
+    if is_normal(reason):
+        return reason if isinstance(reason, str) else ["shutdown", cut(str(reason[1]))]
+    return cut(str(reason))
+
+
+def _event(event: Event) -> dict[str, Any]:
+    plain = event.as_dict()
+    try:
+        pack([plain])
+    except Exception:
+        # A message or reason that is no plain value is shown as its text.
+        plain |= {
+            "reason": cut(str(plain["reason"])),
+            "detail": {k: cut(repr(v)) for k, v in plain["detail"].items()},
+        }
+    return plain

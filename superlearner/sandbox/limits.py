@@ -1,0 +1,227 @@
+"""The limits of a sandbox: how each is enforced, and how a death is named after the one it broke.
+
+- ``memory``: ``RLIMIT_DATA``, above what the warm fork brought along, raises ``MemoryError`` in the handler that
+  asks for more, so its process crashes alone. Shared mappings and child processes are counted by the instance
+  once a second; past the limit the host ends: ``memory limit 64 MiB``.
+- ``cpu_time``: ``RLIMIT_CPU``, in whole seconds rounded up, ends the host: ``CPU time limit 2 s``.
+- ``wall_clock``: the instance ends the host: ``wall clock limit 60 s``.
+- ``open_files``: ``RLIMIT_NOFILE`` raises ``OSError: Too many open files`` in the handler.
+- ``processes``: an audit hook raises ``BlockingIOError: child process limit 4`` in the handler; programs that the
+  hook does not bind are counted by the instance once a second, and end the host with the same words.
+
+``RLIMIT_AS`` cannot be used, since a fork shares its parent's whole address space; ``RLIMIT_NPROC``
+neither, since it counts all of a user's processes and does not bind root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import resource
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from superlearner.core.spec import Resources
+
+#: What a host exits with when its own machinery ran out of memory.
+EXIT_MEMORY = 213
+#: What a host exits with when its instance is gone.
+EXIT_ORPHANED = 214
+#: Stack of a thread in a host with a memory limit: glibc's 8 MiB would count whole against ``RLIMIT_DATA``.
+THREAD_STACK = 2**20
+_PAGE = resource.getpagesize()
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How an OS process ended, as the fork server saw it."""
+
+    #: Its exit code; ``-n`` when signal ``n`` killed it; None when nobody could see it.
+    code: int | None
+    #: Seconds of processor time that it used.
+    cpu_time: float = 0.0
+    #: The most memory that it had at once, in bytes, with what it shared.
+    peak_memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a host and everything below it use now."""
+
+    #: Bytes in physical memory, with what is shared with other hosts.
+    resident: int = 0
+    #: Seconds of processor time.
+    cpu_time: float = 0.0
+    #: OS processes and threads, its own first thread not counted.
+    processes: int = 0
+
+
+def apply_limits(limits: Resources) -> None:
+    """Set the limits of this process, a host that has just been forked."""
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_NOFILE, limits.open_files)
+    if limits.cpu_time is not None:
+        seconds = math.ceil(limits.cpu_time)
+        # A second later SIGKILL, for programs that handle or ignore SIGXCPU.
+        _lower(resource.RLIMIT_CPU, seconds, seconds + 1)
+    if limits.memory_bytes is not None and sys.platform == "linux":
+        threading.stack_size(THREAD_STACK)
+        _lower(resource.RLIMIT_DATA, _data_size() + limits.memory_bytes)
+    if limits.processes is not None:
+        _hook_processes(limits.processes)
+
+
+def _lower(kind: int, soft: int, hard: int | None = None) -> None:
+    _, ceiling = resource.getrlimit(kind)
+    wanted = soft if hard is None else hard
+    if ceiling != resource.RLIM_INFINITY:
+        soft, wanted = min(soft, ceiling), min(wanted, ceiling)
+    resource.setrlimit(kind, (soft, wanted))
+
+
+def _data_size() -> int:
+    """Return the private writable memory of this process, as ``RLIMIT_DATA`` counts it."""
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - pathlib is slower, and this is on the start path
+        return int(file.read().split()[5]) * _PAGE
+
+
+def _hook_processes(allowed: int) -> None:
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _STARTS and usage(os.getpid()).processes >= allowed:
+            raise BlockingIOError(errno.EAGAIN, f"child process limit {allowed}")
+
+    sys.addaudithook(count)
+
+
+_STARTS = frozenset(
+    {"os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "subprocess.Popen", "_thread.start_new_thread"}
+)
+
+
+# -- Watching ------------------------------------------------------------------------------------------
+
+
+def usage(pid: int) -> Usage:
+    """Measure a process and everything below it; what has ended meanwhile counts nothing.
+
+    >>> usage(os.getpid()).resident > 0
+    True
+    """
+    if sys.platform != "linux":
+        return _usage_elsewhere(pid)
+    resident, ticks, processes, waiting = 0, 0, -1, [pid]
+    while waiting:
+        current = waiting.pop()
+        with contextlib.suppress(OSError):
+            resident += int(_read(f"/proc/{current}/statm").split()[1]) * _PAGE
+            # The name of the process, in brackets, may hold blanks and brackets of its own.
+            fields = _read(f"/proc/{current}/stat").rpartition(b")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+            threads = os.listdir(f"/proc/{current}/task")  # noqa: PTH208 - measured every second: half the time
+            processes += len(threads)
+            for thread in threads:
+                waiting.extend(map(int, _read(f"/proc/{current}/task/{thread}/children").split()))
+    return Usage(resident, ticks / _TICKS, max(0, processes))
+
+
+def own_memory(pid: int) -> int:
+    """Return the bytes that a process adds to its machine: what it shares counts by its share.
+
+    >>> own_memory(os.getpid()) > 0
+    True
+    """
+    with contextlib.suppress(OSError):
+        for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) * 1024
+    return usage(pid).resident
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 65536)
+    finally:
+        os.close(descriptor)
+
+
+def _usage_elsewhere(pid: int) -> Usage:
+    import psutil
+
+    resident, seconds, processes = 0, 0.0, -1
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                resident += process.memory_info().rss
+                seconds += times.user + times.system
+                processes += process.num_threads()
+    return Usage(resident, seconds, max(0, processes))
+
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+# -- Naming --------------------------------------------------------------------------------------------
+
+
+def name_exit(status: ExitStatus, limits: Resources) -> str:
+    """Say why an OS process ended, by the limit it broke where it broke one.
+
+    >>> name_exit(ExitStatus(-9), Resources()), name_exit(ExitStatus(3), Resources())
+    ('killed (SIGKILL)', 'exit code 3')
+    >>> name_exit(ExitStatus(-signal.SIGXCPU, cpu_time=2.0), Resources(cpu_time=2))
+    'CPU time limit 2 s'
+    """
+    code = status.code
+    if code is None:
+        return "lost with the fork server"
+    if code == EXIT_MEMORY and limits.memory is not None:
+        return name_memory(limits)
+    if code == EXIT_ORPHANED:
+        return "its instance was gone"
+    if code >= 0:
+        return f"exit code {code}"
+    cpu_time = limits.cpu_time
+    used_up = cpu_time is not None and status.cpu_time >= math.ceil(cpu_time) - 0.05
+    if -code == signal.SIGXCPU or (-code == signal.SIGKILL and used_up):
+        return f"CPU time limit {cpu_time:g} s" if cpu_time is not None else "killed (SIGXCPU)"
+    try:
+        return f"killed ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"killed (signal {-code})"
+
+
+def name_memory(limits: Resources) -> str:
+    """Name the memory limit as a reason of death.
+
+    >>> name_memory(Resources(memory="64 MiB"))
+    'memory limit 64 MiB'
+    """
+    return f"memory limit {(limits.memory_bytes or 0) / 2**20:g} MiB"
+
+
+def broken_limit(now: Usage, limits: Resources, shared: int) -> str | None:
+    """Return the name of the limit that `now` breaks, if any.
+
+    Parameters
+    ----------
+    now
+        What the host uses.
+    limits
+        What it may use.
+    shared
+        The bytes it had when it was forked, which it shares with the fork server.
+    """
+    if limits.memory_bytes is not None and now.resident - shared > limits.memory_bytes:
+        return name_memory(limits)
+    # The hook in the host refuses at the limit; beyond it are programs that the hook does not bind.
+    if limits.processes is not None and now.processes > limits.processes:
+        return f"child process limit {limits.processes}"
+    return None

@@ -1,0 +1,317 @@
+"""One living host, seen from its instance: its frames, its output, its health and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from superlearner.core.spec import Resources, SandboxSpec
+from superlearner.errors import CheckpointFailed, StartFailed
+from superlearner.sandbox.forkserver import ForkServer, HostProcess
+from superlearner.sandbox.frames import FrameStream
+from superlearner.sandbox.limits import ExitStatus, broken_limit, name_exit, own_memory, usage
+
+#: Bytes of output that are kept.
+OUTPUT_KEPT = 64 * 1024
+#: Seconds between two looks at a host: a ping, and the limits that only a look can enforce.
+TICK = 1.0
+#: How many pings in a row go unanswered before a host counts as unresponsive.
+MISSED_PINGS = 5
+#: Seconds in which what a dead host has written must have been read.
+_DRAIN = 5.0
+
+
+class Owner(Protocol):
+    """What a link tells to its instance; each is called on the event loop and must not block."""
+
+    def on_reply(self, number: int, status: int, payload: bytes) -> None:
+        """Take the answer to request `number`."""
+
+    def on_events(self, events: list[dict[str, Any]]) -> None:
+        """Take events that the host recorded."""
+
+    def on_checkpoint(self, saved: Saved) -> None:
+        """Take a checkpoint that the host made by its policy."""
+
+    def on_not_saved(self, reason: str) -> None:
+        """Learn that a checkpoint by the host's policy failed."""
+
+    def on_health(self, *, responsive: bool) -> None:
+        """Learn that the host has stopped, or started again, to answer pings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint as a host made it."""
+
+    payload: bytes
+    #: Messages its processes had handled.
+    handled: int
+    next_serial: int
+    #: Processes whose state could not be saved, each with the reason.
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+class Link:
+    """A host process and everything that belongs to its end of the wall. Make one with `Link.open`."""
+
+    def __init__(
+        self, spec: SandboxSpec, process: HostProcess, fork_server: ForkServer, owner: Owner
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.pid = process.pid
+        self._limits: Resources = spec.resources
+        self._process = process
+        self._fork_server = fork_server
+        self._owner = owner
+        self._loop = loop
+        self._output: deque[bytes] = deque()
+        self._output_size = 0
+        self._pipe: asyncio.ReadTransport | None = None
+        self._stream: FrameStream
+        self._drained: asyncio.Future[None] = loop.create_future()
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._saves: dict[int, asyncio.Future[Saved]] = {}
+        self._next_save = 0
+        self._cause: str | None = None
+        self._own_reason: Any = None
+        self._shared = 0
+        self._missed = 0
+        self._timers: list[asyncio.TimerHandle] = []
+        #: Messages that its processes had handled at the last pong.
+        self.handled = 0
+        #: Messages that waited in its mailboxes at the last pong.
+        self.mailbox = 0
+        #: Whether it answers pings.
+        self.responsive = True
+        #: Done with the exit reason when the process has ended and all it wrote has been read.
+        self.ended: asyncio.Task[Any] = loop.create_task(self._watch(), name=f"end of host {self.pid}")
+
+    @classmethod
+    async def open(
+        cls,
+        spec: SandboxSpec,
+        fork_server: ForkServer,
+        owner: Owner,
+        config: Mapping[str, Any],
+        environment: Mapping[str, str],
+    ) -> Link:
+        """Fork a host and send it what it shall run; `started` tells how that went."""
+        process = await fork_server.fork(spec.resources, environment, title=f"sl:{spec.id}")
+        link = cls(spec, process, fork_server, owner)
+        link._stream = await FrameStream.open(process.socket, link._on_frame, link._on_close)
+        link._pipe, _ = await link._loop.connect_read_pipe(
+            lambda: _Output(link._keep_output), os.fdopen(process.output, "rb", buffering=0)
+        )
+        link._stream.write(["start", dict(config)])
+        link._timers.append(link._loop.call_later(TICK, link._tick))
+        if spec.resources.wall_clock is not None:
+            limit = spec.resources.wall_clock
+            link._timers.append(link._loop.call_later(limit, link._strike, f"wall clock limit {limit:g} s"))
+        return link
+
+    async def started(self, timeout: float) -> None:
+        """Wait until the application runs.
+
+        Raises
+        ------
+        StartFailed
+            When it could not start, or not in time; then nothing of the host is left.
+        """
+        await asyncio.wait((self._ready, self.ended), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if self._ready.done() and self._ready.exception() is None and not self.ended.done():
+            return
+        if not self._ready.done() and not self.ended.done():
+            self._cause = f"start timed out after {timeout:g} s"
+        await self.kill()
+        if self._ready.done() and (error := self._ready.exception()) is not None:
+            raise error
+        reason = await self.ended
+        last_words = self.output.rstrip().rpartition("\n")[2]
+        raise StartFailed(f"{reason} ({last_words})" if last_words and self._cause is None else reason)
+
+    # -- Requests
+
+    def write(self, frame: list[Any]) -> None:
+        """Send a frame to the host."""
+        self._stream.write(frame)
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait because the host does not read."""
+        return self._stream.queued
+
+    async def save(self, timeout: float) -> Saved:
+        """Let the host make a checkpoint now.
+
+        Raises
+        ------
+        CheckpointFailed
+            When it cannot, has died, or does not answer in time.
+        """
+        self._next_save += 1
+        number = self._next_save
+        saved = self._saves[number] = self._loop.create_future()
+        try:
+            self.write(["save", number])
+            async with asyncio.timeout(timeout):
+                return await saved
+        except TimeoutError:
+            raise CheckpointFailed(None, f"the sandbox did not answer within {timeout:g} s") from None
+        finally:
+            self._saves.pop(number, None)
+
+    # -- The end
+
+    async def stop(self, reason: str, timeout: float) -> Any:
+        """End the host in an orderly way, by force after `timeout`; return the reason of its end.
+
+        When this returns nothing of the host is left.
+        """
+        self.write(["stop", reason, timeout])
+        await asyncio.wait((self.ended,), timeout=timeout)
+        if not self.ended.done():
+            self._cause = f"killed: it had not stopped within {timeout:g} s"
+        await self.kill()
+        return await self.ended
+
+    async def kill(self, cause: str | None = None) -> None:
+        """Kill the host's whole group; when this returns nothing of it is left."""
+        if cause is not None and self._cause is None:
+            self._cause = cause
+        await self._fork_server.kill_group(self.pid)
+        await asyncio.wait((self.ended,))
+
+    def _strike(self, cause: str) -> None:
+        """Kill the host at once, for the limit that `cause` names."""
+        if self._cause is None and not self.ended.done():
+            self._cause = cause
+            # Not reaped before `exited` is done, so the pid is still the host's own.
+            if not self._process.exited.done():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, 9)
+
+    async def _watch(self) -> Any:
+        status = await asyncio.shield(self._process.exited)
+        # What it wrote before its end still counts: the serials it used, the answers it gave.
+        await asyncio.wait((self._drained,), timeout=_DRAIN)
+        for timer in self._timers:
+            timer.cancel()
+        for saved in self._saves.values():
+            if not saved.done():
+                saved.set_exception(CheckpointFailed(None, "the sandbox died meanwhile"))
+        if hasattr(self, "_stream"):
+            self._stream.close()
+        if self._pipe is not None:
+            self._pipe.close()
+        return self._reason(status)
+
+    def _reason(self, status: ExitStatus) -> Any:
+        if self._cause is not None:
+            return self._cause
+        if self._own_reason is not None and status.code == 0:
+            return self._own_reason
+        return name_exit(status, self._limits)
+
+    # -- What the host tells
+
+    def _on_frame(self, frame: list[Any]) -> None:
+        if type(frame[0]) is int:
+            self._owner.on_reply(*frame)
+            return
+        match frame:
+            case ["events", events]:
+                self._owner.on_events(events)
+            case ["pong", handled, mailbox]:
+                self.handled, self.mailbox = handled, mailbox
+                self._missed = 0
+                if not self.responsive:
+                    self.responsive = True
+                    self._owner.on_health(responsive=True)
+            case ["saved", number, payload, handled, next_serial, skipped]:
+                self._on_saved(
+                    number, Saved(payload, handled, next_serial, tuple((a, b) for a, b in skipped))
+                )
+            case ["not_saved", number, reason]:
+                self._on_not_saved(number, reason)
+            case ["ready", shared]:
+                self._shared = shared
+                self._settle_start(None)
+            case ["failed", reason]:
+                self._settle_start(StartFailed(reason))
+            case ["ended", reason]:
+                self._own_reason = tuple(reason) if isinstance(reason, list) else reason
+
+    def _settle_start(self, error: StartFailed | None) -> None:
+        if self._ready.done():
+            return
+        if error is None:
+            self._ready.set_result(None)
+        else:
+            self._ready.set_exception(error)
+            # A start that has timed out has nobody waiting for it any more.
+            self._ready.exception()
+
+    def _on_saved(self, number: int, saved: Saved) -> None:
+        waiting = self._saves.get(number)
+        if waiting is None:
+            self._owner.on_checkpoint(saved)
+        elif not waiting.done():
+            waiting.set_result(saved)
+
+    def _on_not_saved(self, number: int, reason: str) -> None:
+        waiting = self._saves.get(number)
+        if waiting is None:
+            self._owner.on_not_saved(reason)
+        elif not waiting.done():
+            waiting.set_exception(CheckpointFailed(None, reason))
+
+    def _on_close(self, error: Exception | None) -> None:
+        if not self._drained.done():
+            self._drained.set_result(None)
+        # A host whose frames make no sense is of no use; one that has ended them is about to leave by itself.
+        if error is not None and not isinstance(error, OSError):
+            self._strike(f"its frames broke: {error}")
+
+    # -- Watching
+
+    def _tick(self) -> None:
+        self._timers[0] = self._loop.call_later(TICK, self._tick)
+        if not self._ready.done():
+            return
+        # Counted in looks, not in seconds: a worker that was frozen must not blame its hosts.
+        self._missed += 1
+        if self._missed > MISSED_PINGS and self.responsive:
+            self.responsive = False
+            self._owner.on_health(responsive=False)
+        if self._missed <= MISSED_PINGS:
+            self.write(["ping"])
+        if self._limits.memory is not None or self._limits.processes is not None:
+            broken = broken_limit(usage(self.pid), self._limits, self._shared)
+            if broken is not None:
+                self._strike(broken)
+
+    def measure(self) -> tuple[int, float]:
+        """Return the memory that the host adds to its machine in bytes, and its processor time in seconds."""
+        return own_memory(self.pid), usage(self.pid).cpu_time
+
+    @property
+    def output(self) -> str:
+        """The last 64 KiB of what the sandbox wrote to its standard output and error."""
+        return b"".join(self._output)[-OUTPUT_KEPT:].decode(errors="replace")
+
+    def _keep_output(self, data: bytes) -> None:
+        self._output.append(data)
+        self._output_size += len(data)
+        while self._output_size - len(self._output[0]) >= OUTPUT_KEPT:
+            self._output_size -= len(self._output.popleft())
+
+
+class _Output(asyncio.Protocol):
+    def __init__(self, keep: Callable[[bytes], None]) -> None:
+        self.data_received = keep  # type: ignore[method-assign]
