@@ -84,3 +84,22 @@ class EventLog:
 
     def __len__(self) -> int:
         return len(self._events)
+
+
+class Story(list[Event]):
+    """The events of one sandbox, oldest first; printed, it reads as a table.
+
+    >>> print(Story([Event("sandbox_started", seq=1, at=10.0, sandbox="shop", node="alpha", epoch=1)]))
+       +0.000 s  sandbox_started          alpha:1
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(self._line(event) for event in self)
+
+    def _line(self, event: Event) -> str:
+        where = f"{event.node or '-'}:{event.epoch if event.epoch is not None else '-'}"
+        parts = [f"{event.at - self[0].at:+9.3f} s", f"{event.kind:<24}", where]
+        parts += [str(part) for part in (event.name, event.pid) if part is not None]
+        if event.reason is not None:
+            parts.append(f"reason: {event.reason}")
+        return "  ".join(parts)

@@ -1,0 +1,242 @@
+"""The node agent: superlearner's part on each Dask worker.
+
+It owns the node's fork server and checkpoint store, takes requests over channels and hands them to the
+instances on its node, and reports to the control plane in order, over the worker's own stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+from distributed import Worker, get_worker
+from distributed.comm import Comm
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from superlearner.cluster.channel import ServedChannel
+from superlearner.cluster.telemetry import NodeMeter
+from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.spec import Checkpoint
+from superlearner.errors import NoProcess, StaleEpoch, SuperlearnerError
+from superlearner.sandbox import payload
+from superlearner.sandbox.forkserver import ForkServer
+from superlearner.sandbox.instance import Instance, StartRequest
+
+#: How long a peer may take to store or give a checkpoint before it counts as gone, in seconds.
+PEER_TIMEOUT = 5.0
+PLUGIN_NAME = "superlearner-node"
+CHANNEL_OP = "superlearner_channel"
+STORE_OP = "superlearner_checkpoint_store"
+FETCH_OP = "superlearner_checkpoint_fetch"
+DROP_OP = "superlearner_checkpoint_drop"
+SIGNAL_OP = "superlearner_signal"
+REPORT_OP = "superlearner_report"
+
+
+def node_name(worker_name: object) -> str:
+    """Turn a Dask worker's name into a node name: what ids may not hold becomes ``-``.
+
+    >>> node_name("alpha"), node_name(0), node_name("tcp://10.0.0.7:40001")
+    ('alpha', '0', 'tcp-10-0-0-7-40001')
+    """
+    return re.sub(r"[^A-Za-z0-9_]+", "-", str(worker_name)).strip("-")[:63]
+
+
+class NodeAgent(WorkerPlugin):
+    """Implements `superlearner.sandbox.instance.NodeServices` on a Dask worker."""
+
+    name = PLUGIN_NAME
+    idempotent = True
+
+    def __init__(self, interval: float = 2.0) -> None:
+        #: Seconds between two telemetry samples.
+        self.interval = interval
+
+    async def setup(self, worker: Worker) -> None:
+        """Start the fork server, take requests, and tell the control plane that the node is ready."""
+        self.worker = worker
+        self.node = node_name(worker.name)
+        self.instances: dict[str, SandboxActor] = {}
+        self.checkpoints = CheckpointStore()
+        self.fork_server = ForkServer()
+        await self.fork_server.start()
+        worker.handlers.update(
+            {
+                CHANNEL_OP: self._serve,
+                STORE_OP: self._store,
+                FETCH_OP: self._fetch,
+                DROP_OP: self._drop,
+                SIGNAL_OP: self._signal,
+            }
+        )
+        memory = psutil.virtual_memory().total
+        self.report(
+            "node_ready",
+            node=self.node,
+            address=worker.address,
+            pid=os.getpid(),
+            memory=memory,
+            cpus=psutil.cpu_count() or 1,
+            labels={},
+        )
+        self._telemetry = asyncio.create_task(self._sample(), name="superlearner-telemetry")
+
+    async def teardown(self, worker: Worker) -> None:
+        """End every sandbox of this node and the fork server."""
+        self._telemetry.cancel()
+        await asyncio.gather(self._telemetry, return_exceptions=True)
+        for instance in list(self.instances.values()):
+            await instance.stop("the node is closing")
+        await self.fork_server.close()
+
+    # -- NodeServices ----------------------------------------------------------------------------
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Send a report to the control plane; reports of one node arrive in order."""
+        self.worker.batched_send({"op": REPORT_OP, "kind": kind, "fields": fields})
+
+    async def replicate(self, version: CheckpointVersion, peers: Iterable[tuple[str, str]]) -> list[str]:
+        """Store `version` on `peers`, all at once; return the names of those that have it."""
+        plain = asdict(version)
+        instance = self.instances.get(version.sandbox)
+        keep = instance.spec.checkpoint.keep if instance else Checkpoint().keep
+
+        async def store(node: str, address: str) -> str | None:
+            try:
+                async with asyncio.timeout(PEER_TIMEOUT):
+                    refused = await getattr(self.worker.rpc(address), STORE_OP)(version=plain, keep=keep)
+            except (OSError, TimeoutError):
+                return None
+            return None if refused else node
+
+        done = await asyncio.gather(*(store(node, address) for node, address in peers))
+        return [node for node in done if node is not None]
+
+    async def fetch(self, sandbox: str, sources: Iterable[tuple[str, str]]) -> list[CheckpointVersion]:
+        """Return the versions that this node and `sources` hold, newest first, each once."""
+
+        async def ask(address: str) -> list[dict[str, Any]]:
+            try:
+                async with asyncio.timeout(PEER_TIMEOUT):
+                    return list(await getattr(self.worker.rpc(address), FETCH_OP)(sandbox=sandbox))
+            except (OSError, TimeoutError):
+                return []
+
+        addresses = [address for _, address in sources if address != self.worker.address]
+        found = {(v.epoch, v.seq): v for v in self.checkpoints.newest(sandbox)}
+        for answer in await asyncio.gather(*map(ask, addresses)):
+            for plain in answer:
+                version = CheckpointVersion(**plain)
+                found.setdefault((version.epoch, version.seq), version)
+        return [found[key] for key in sorted(found, reverse=True)]
+
+    # -- Handlers of other nodes and of the control plane -------------------------------------------
+
+    def _store(self, version: dict[str, Any], keep: int) -> str | None:
+        """Keep a peer's checkpoint; return why not, where it is refused."""
+        try:
+            self.checkpoints.put(CheckpointVersion(**version), keep)
+        except SuperlearnerError as refusal:
+            return str(refusal)
+        return None
+
+    def _fetch(self, sandbox: str) -> list[dict[str, Any]]:
+        return [asdict(version) for version in self.checkpoints.newest(sandbox)]
+
+    def _drop(self, sandbox: str, epoch: int) -> None:
+        self.checkpoints.drop(sandbox, epoch)
+
+    def _signal(self, number: int, sandbox: str | None = None) -> None:
+        """Send a signal to this node's worker, or to the OS process of one of its sandboxes."""
+        pid = os.getpid()
+        if sandbox is not None:
+            instance = self.instances.get(sandbox)
+            if instance is None or instance.pid is None:
+                raise NoProcess(sandbox)
+            pid = instance.pid
+        os.kill(pid, signal.Signals(number))
+
+    # -- Requests of clients --------------------------------------------------------------------------
+
+    async def _serve(self, comm: Comm) -> None:
+        channel = ServedChannel(comm)
+
+        def answer(reply: list[Any]) -> None:
+            channel.answer(*reply)
+
+        def handle(message: tuple[Any, ...]) -> None:
+            verb, id, sandbox, epoch, target, body, timeout = message
+            instance = self.instances.get(sandbox)
+            if instance is None:
+                channel.answer(id, 2, ["stale_epoch", True, str(StaleEpoch(sandbox, epoch))])
+            elif verb == "instance" and target in {"checkpoint", "info", "logs"}:
+                channel.spawn(self._on_instance(channel, id, instance, epoch, target, body))
+            else:
+                instance.request([verb, id, epoch, target, body, timeout], answer)
+
+        await channel.serve(handle)
+
+    async def _on_instance(
+        self, channel: ServedChannel, id: int, instance: Instance, epoch: int, method: str, body: bytes
+    ) -> None:
+        """Answer a request about the instance itself."""
+        if epoch != instance.epoch:
+            stale = StaleEpoch(instance.spec.id, epoch, instance.epoch)
+            channel.answer(id, 2, ["stale_epoch", True, str(stale)])
+            return
+        try:
+            args, kwargs = payload.loads(body)
+            value = await getattr(instance, method)(*args, **kwargs)
+        except Exception as error:
+            channel.answer(id, 1, payload.dumps_error(error))
+        else:
+            channel.answer(id, 0, payload.dumps(value, "the answer"))
+
+    async def _sample(self) -> None:
+        """Report a telemetry sample now and every `interval` seconds."""
+        own = [os.getpid(), *([self.fork_server.pid] if self.fork_server.pid else [])]
+        meter = NodeMeter(own)
+        while True:
+            hosts = {id: instance.pid for id, instance in self.instances.items() if instance.pid}
+            self.report("node_sampled", node=self.node, **meter.sample(hosts))
+            await asyncio.sleep(self.interval)
+
+
+class SandboxActor(Instance):
+    """One incarnation of a sandbox, as a Dask actor: `Instance` with this worker's node agent."""
+
+    def __init__(self, request: StartRequest) -> None:
+        agent: NodeAgent = get_worker().plugins[PLUGIN_NAME]
+        super().__init__(request, agent)
+        self._agent = agent
+
+    @property
+    def pid(self) -> int | None:
+        """The sandbox's OS process, while there is one."""
+        return self._link.pid if self._link else None
+
+    async def start(self) -> dict[str, Any]:
+        """Take the sandbox's place on this node, then start its host."""
+        self._agent.instances[self.spec.id] = self
+        try:
+            return await super().start()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def stop(self, reason: str = "shutdown") -> dict[str, Any]:
+        """Stop the host; the node forgets the sandbox."""
+        try:
+            return await super().stop(reason)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._agent.instances.get(self.spec.id) is self:
+            del self._agent.instances[self.spec.id]

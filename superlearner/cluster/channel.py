@@ -1,0 +1,192 @@
+"""One pipelined Dask comm for many requests in flight.
+
+A client keeps one channel to the control plane and one to each node that it calls. A request is a tuple
+``(verb, id, *fields)``; its answer ``(id, status, payload)``. The status is 0 (payload: the serialised
+value), 1 (payload: a serialised exception) or 2 (refused: ``[code, definite, message]``); what is pushed
+without a request, such as an event, has id 0.
+
+Messages are written as they come: the first one at once, and while a write is under way the next ones
+gather into one batch. That gives both the latency of a direct write and the throughput of batching
+without a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from distributed.comm import Comm, CommClosedError
+from distributed.comm import connect as dask_connect
+
+Answer = tuple[int, Any]  # (status, payload)
+
+
+class ChannelClosed(ConnectionError):
+    """The comm broke, or was closed, before the answer came; the request may have been handled."""
+
+
+class Writer:
+    """Sends messages over `comm` in order, in batches that form by themselves under load."""
+
+    def __init__(self, comm: Comm) -> None:
+        self.comm = comm
+        self._queue: list[Any] = []
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name="superlearner-channel-writer")
+
+    def send(self, message: Any) -> None:
+        """Queue one message; what cannot be sent any more is dropped, as the reader side will tell."""
+        self._queue.append(message)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    batch, self._queue = self._queue, []
+                    await self.comm.write(batch, on_error="raise")
+        except (CommClosedError, OSError):
+            self.comm.abort()
+
+    async def close(self) -> None:
+        """Stop sending; queued messages are dropped."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+class Channel:
+    """The client's side of a channel."""
+
+    def __init__(self, comm: Comm, on_push: Callable[[Any], None] | None = None) -> None:
+        self.comm = comm
+        self._on_push = on_push
+        self._ids = 0
+        self._pending: dict[int, asyncio.Future[Answer]] = {}
+        self._writer = Writer(comm)
+        self._reader = asyncio.create_task(self._read(), name="superlearner-channel-reader")
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    async def open(
+        cls,
+        address: str,
+        op: str,
+        connection_args: dict[str, Any],
+        *,
+        timeout: float,
+        on_push: Callable[[Any], None] | None = None,
+    ) -> Channel:
+        """Connect to the Dask server at `address` and turn the comm into a channel served by its handler `op`.
+
+        Raises OSError when nobody answers there within `timeout` seconds.
+        """
+        comm = await dask_connect(address, timeout=timeout, **connection_args)
+        try:
+            await comm.write({"op": op, "reply": False})
+        except BaseException:
+            comm.abort()
+            raise
+        return cls(comm, on_push)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the channel can carry no more requests."""
+        return bool(self._reader.done() or self.comm.closed())
+
+    def post(self, verb: str, *fields: Any) -> None:
+        """Send a message that has no answer."""
+        if self.closed:
+            raise ChannelClosed
+        self._writer.send((verb, 0, *fields))
+
+    async def request(self, verb: str, *fields: Any) -> Answer:
+        """Send a request and wait for its ``(status, payload)``; raise `ChannelClosed` when it cannot come.
+
+        It is sent before the first suspension, so requests made in order are sent in order. When the
+        waiting task is cancelled, a late answer is dropped.
+        """
+        if self.closed:
+            raise ChannelClosed
+        self._ids += 1
+        id = self._ids
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._pending[id] = future
+        self._writer.send((verb, id, *fields))
+        try:
+            return await future
+        finally:
+            self._pending.pop(id, None)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                for id, *answer in await self.comm.read():
+                    if id == 0:
+                        if self._on_push is not None:
+                            self._on_push(answer[0])
+                    elif (future := self._pending.pop(id, None)) is not None and not future.done():
+                        future.set_result((answer[0], answer[1]))
+        except (CommClosedError, OSError):
+            pass  # the reader's end is how everybody learns of it: see the finally clause
+        finally:
+            self.comm.abort()
+            pending, self._pending = self._pending, {}
+            for future in pending.values():
+                if not future.done():
+                    future.set_exception(ChannelClosed())
+
+    async def wait_closed(self) -> None:
+        """Wait until the other side is gone, or `close` was called."""
+        await asyncio.wait([self._reader])
+
+    def abort(self) -> None:
+        """Break the channel at once: requests in flight fail with `ChannelClosed`."""
+        self._reader.cancel()
+        self.comm.abort()
+
+    async def close(self) -> None:
+        """Close the channel; requests in flight fail with `ChannelClosed`."""
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        await self._writer.close()
+
+
+class ServedChannel:
+    """The server's side: hands each request to `handle`, and sends answers and pushes."""
+
+    def __init__(self, comm: Comm) -> None:
+        self.comm = comm
+        self._writer = Writer(comm)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def answer(self, id: int, status: int, payload: Any) -> None:
+        """Answer request `id`."""
+        self._writer.send((id, status, payload))
+
+    def push(self, message: Any) -> None:
+        """Send what nobody asked for."""
+        self._writer.send((0, message))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` as a task that ends with the channel."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def serve(self, handle: Callable[[tuple[Any, ...]], None]) -> None:
+        """Read requests until the client goes away; `handle` is called for each, in order."""
+        try:
+            while True:
+                for message in await self.comm.read():
+                    handle(message)
+        except (CommClosedError, OSError):
+            pass  # the client went away: the normal end of a channel
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._writer.close()
+            self.comm.abort()

@@ -1,0 +1,342 @@
+"""The cluster that a person holds."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import fields
+from typing import Any, Self
+
+from distributed import Client, Security
+
+from superlearner import config
+from superlearner.cluster.chaos import Chaos
+from superlearner.cluster.local import Connection, find_connection, node_names, start_daemon, stop_daemon
+from superlearner.cluster.plane import ControlPlane
+from superlearner.cluster.sandbox import Sandbox, split
+from superlearner.cluster.session import Found, Session
+from superlearner.core.history import Event, Story
+from superlearner.core.snapshots import (
+    ClusterStatus,
+    Location,
+    Migration,
+    NodeInfo,
+    PlacementRow,
+    SandboxInfo,
+)
+from superlearner.core.spec import Resources, SandboxSpec
+from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
+from superlearner.otp import as_application
+from superlearner.sandbox import payload
+
+_OPTIONS = tuple(field.name for field in fields(SandboxSpec) if field.name not in {"id", "application"})
+
+
+class Cluster:
+    """A cluster of nodes that carry sandboxes.
+
+    ``Cluster(nodes=3)`` starts one on this machine: OS processes that talk over TLS, ended by `close`, by
+    the end of the ``with`` block, or with this process. `superlearner.connect` gives the same object for a
+    cluster that runs already, and `close` then only closes the connection.
+
+    With ``asynchronous=True`` every method returns an awaitable, and the object itself is awaited or used
+    in ``async with``.
+
+    Parameters
+    ----------
+    nodes
+        How many nodes, or their names; the setting ``superlearner.nodes`` (3) by default.
+    asynchronous
+        Whether the methods are to be awaited.
+    dashboard
+        Whether to serve Dask's own dashboard on loopback; the setting ``superlearner.dashboard`` by default.
+
+    >>> with Cluster(nodes=3) as cluster:                              # doctest: +SKIP
+    ...     shop = cluster.create_sandbox("shop", Counter)
+    ...     shop.call("counter", "increment")
+    1
+    """
+
+    def __init__(
+        self,
+        nodes: int | Sequence[str] | None = None,
+        *,
+        asynchronous: bool = False,
+        dashboard: bool | None = None,
+    ) -> None:
+        names = node_names(config.get("nodes") if nodes is None else nodes)
+
+        async def start() -> Connection:
+            return await asyncio.to_thread(start_daemon, names, detached=False, dashboard=dashboard)
+
+        self._begin(Session(start, asynchronous=asynchronous, stop=stop_daemon))
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """Make a cluster object for a session with a cluster that runs already; use `superlearner.connect`."""
+        cluster = cls.__new__(cls)
+        cluster._begin(session)  # noqa: SLF001
+        return cluster
+
+    def _begin(self, session: Session) -> None:
+        self._session = session
+        #: The faults that can be made here: `superlearner.cluster.chaos.Chaos`.
+        self.chaos = Chaos(session)
+        if not session.asynchronous:
+            session.open_now()
+
+    # -- The object itself -------------------------------------------------------------------------
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the methods are to be awaited."""
+        return self._session.asynchronous
+
+    @property
+    def address(self) -> str:
+        """The address of the scheduler."""
+        return self._session.link.address
+
+    @property
+    def security(self) -> Security:
+        """Dask's security object, for an own ``Client(cluster.address, security=cluster.security)``."""
+        return self._session.found.security
+
+    @property
+    def dashboard(self) -> str | None:
+        """The URL of Dask's own dashboard, where it is served."""
+        return getattr(self._session.found, "dashboard", None)
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self._session}>"
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.__aenter__().__await__()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        await self._session.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    def close(self) -> Any:
+        """Close the connection; a local cluster that this object started ends with all its sandboxes."""
+        return self._session.close() if self.asynchronous else self._session.close_now()
+
+    # -- Looking -------------------------------------------------------------------------------------
+
+    def status(self) -> ClusterStatus:
+        """Return the cluster at a glance."""
+        return self._session.ask("status")
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return the nodes by name, also those that are down."""
+        return self._session.ask("nodes")
+
+    def sandboxes(self, node: str | None = None, status: str | None = None) -> list[SandboxInfo]:
+        """Return the sandboxes by id, of one node or of one status where given."""
+        return self._session.ask("sandboxes", node=node, status=status)
+
+    def sandbox(self, id: str) -> Sandbox:
+        """Return a handle on a sandbox; asking it anything raises `NoSandbox` when there is none."""
+        return Sandbox(self._session, id)
+
+    def whereis(self, target: str) -> Location | None:
+        """Return where a sandbox, or a named process ``"sandbox/process"``, lives; None when it does not."""
+        return self._session.run(self._whereis(target))
+
+    def explain_placement(self, what: Any = None, **options: Any) -> list[PlacementRow]:
+        """Return the table by which a sandbox would be placed now, the best node first.
+
+        Parameters
+        ----------
+        what
+            An application, or a `Resources`; None for a sandbox without demands.
+        **options
+            Those of `create_sandbox`, such as ``placement="uniform"``.
+        """
+        if isinstance(what, Resources):
+            options["resources"] = what
+        return self._session.ask("explain", spec=_spec("explained", b"", options))
+
+    def events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
+        """Return the events after the sequence number `since`, of one kind or sandbox where given."""
+        return self._session.ask("events", since=since, kind=kind, sandbox=sandbox)
+
+    def story(self, sandbox: str) -> Story:
+        """Return everything that happened to a sandbox, in order; print it to read it."""
+        return self._session.run(self._story(sandbox))
+
+    def metrics(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the newest samples of each node, oldest first (100 by default, one every 2 s)."""
+        return self._session.ask("metrics")
+
+    def subscribe(self, handler: Callable[[Event], None], kind: str | None = None) -> Callable[[], None]:
+        """Call `handler` with each event from now on, of one kind where given; return what ends that.
+
+        The handler runs on the thread (or loop) that serves the connection: it must not block, and must
+        not call blocking methods of the cluster; put what it gets on a queue.
+        """
+        return self._session.link.subscribe(handler, kind)
+
+    # -- Sandboxes ---------------------------------------------------------------------------------------
+
+    def create_sandbox(self, id: str, app: Any, **options: Any) -> Sandbox:
+        """Start an application in a new sandbox; returns when it runs.
+
+        Parameters
+        ----------
+        id
+            Its name in the cluster: letters, digits, ``_`` and ``-``.
+        app
+            A supervisor spec, a behaviour class, or an import path ``"package.module:name"``. What is
+            defined in a notebook cell, or in a module beside it, travels by value.
+        **options
+            ``node="auto"``, ``placement="least_loaded"``, ``resources=Resources(...)``,
+            ``checkpoint=Checkpoint(...)``, ``restart="permanent"``, ``max_restarts=3``, ``max_seconds=5.0``,
+            ``start_timeout=30.0``, ``shutdown=5.0``, ``labels={}``: see `superlearner.core.spec.SandboxSpec`.
+
+        Raises
+        ------
+        InvalidSpec, SandboxExists, UnknownNode, NoPlacement, StartFailed
+            Nothing was created.
+        """
+        return self._session.run(self._create_sandbox(id, app, options))
+
+    def destroy_sandbox(self, id: str) -> None:
+        """Stop a sandbox for good and remove its checkpoints; returns when nothing of it is left."""
+        return self._session.ask("destroy", sandbox=id)
+
+    def restart_sandbox(self, id: str) -> SandboxInfo:
+        """Start a sandbox's OS process again from its newest checkpoint; one that has failed gets a new chance."""
+        return self._session.ask("restart", sandbox=id)
+
+    def migrate_sandbox(self, id: str, node: str = "auto") -> Migration:
+        """Move a sandbox with its state; on a failure it goes on where it was, and `MoveFailed` says why."""
+        return self._session.ask("move", sandbox=id, node=node)
+
+    def call(
+        self, target: str, request: Any, timeout: float | None = None, *, idempotent: bool = False
+    ) -> Any:
+        """Call a process named ``"sandbox/process"``: `Sandbox.call`."""
+        sandbox, process = split(target)
+        return self.sandbox(sandbox).call(process, request, timeout, idempotent=idempotent)
+
+    def cast(self, target: str, message: Any) -> None:
+        """Cast to a process named ``"sandbox/process"``: `Sandbox.cast`."""
+        sandbox, process = split(target)
+        return self.sandbox(sandbox).cast(process, message)
+
+    # -- Nodes -------------------------------------------------------------------------------------------
+
+    def add_node(self, name: str) -> NodeInfo:
+        """Start another node of a local cluster; returns when it has joined."""
+        return self._session.ask("add_node", node=name)
+
+    def remove_node(self, name: str) -> None:
+        """Stop a node of a local cluster for good; its sandboxes go on elsewhere from their checkpoints."""
+        return self._session.ask("remove_node", node=name)
+
+    # -- How ---------------------------------------------------------------------------------------------
+
+    async def _create_sandbox(self, id: str, app: Any, options: dict[str, Any]) -> Sandbox:
+        # An import path is resolved where the sandbox runs, which may have what this process lacks.
+        application = app if isinstance(app, str) else as_application(app)
+        await self._session.link.ask(
+            "create", spec=_spec(id, payload.dumps(application, "the application"), options)
+        )
+        return Sandbox(self._session, id)
+
+    async def _whereis(self, target: str) -> Location | None:
+        sandbox, slash, process = target.partition("/")
+        try:
+            info = await self._session.link.ask("sandbox", sandbox=sandbox)
+            if not slash:
+                return Location(info.node, info.epoch, info.pid) if info.node else None
+            body = payload.dumps(((process,), {}))
+            pid = await self._session.link.request(
+                "command", sandbox, "whereis", body, timeout=config.get("call-timeout")
+            )
+        except SuperlearnerError as error:
+            if error.code in {"no_sandbox", "sandbox_failed", "no_process"}:
+                return None
+            raise
+        return None if pid is None else Location(info.node, info.epoch, str(pid))
+
+    async def _story(self, sandbox: str) -> Story:
+        return Story(await self._session.link.ask("events", sandbox=sandbox))
+
+
+def _spec(id: str, application: bytes, options: dict[str, Any]) -> SandboxSpec:
+    """Build a spec; an unknown option is refused with the nearest right spelling."""
+    for option in options:
+        if option not in _OPTIONS:
+            near = difflib.get_close_matches(option, _OPTIONS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(_OPTIONS)}."
+            raise InvalidSpec(f"A sandbox has no option {option!r}; nothing was created.{hint}")
+    return SandboxSpec(id, application, **options)
+
+
+def connect(
+    target: str | Client | None = None,
+    *,
+    security: Security | None = None,
+    nodes: int | Sequence[str] | None = None,
+    asynchronous: bool = False,
+) -> Cluster:
+    """Connect to a cluster.
+
+    Parameters
+    ----------
+    target
+        None: the local cluster that runs on this machine, else a new one, which then goes on when this
+        process ends (``superlearner stop`` ends it). A scheduler's address, or a Dask client: that Dask
+        cluster, whose scheduler and workers must have superlearner installed.
+    security
+        Dask's security object, for an address with TLS.
+    nodes
+        How many nodes, or their names, should a new local cluster be needed.
+    asynchronous
+        Whether the methods of the cluster object are to be awaited.
+
+    Raises
+    ------
+    ClusterNotFound
+        Nobody answers at the address.
+    """
+    if target is None:
+        names = node_names(config.get("nodes") if nodes is None else nodes)
+
+        async def find() -> Connection:
+            running = find_connection()
+            return running or await asyncio.to_thread(start_daemon, names, detached=True)
+
+        return Cluster.of(Session(find, asynchronous=asynchronous))
+    if isinstance(target, Client):
+        address, keys = str(target.scheduler.address), target.security
+    else:
+        address, keys = target, security or Security()
+
+    async def install() -> Found:
+        try:
+            async with Client(
+                address,
+                security=keys,
+                asynchronous=True,
+                set_as_default=False,
+                timeout=config.get("connect-timeout"),
+            ) as client:
+                await client.register_plugin(ControlPlane())
+        except (OSError, TimeoutError) as error:
+            raise ClusterNotFound(f"No Dask scheduler answers at {address} ({error}).") from error
+        return Found(address, keys)
+
+    return Cluster.of(Session(install, asynchronous=asynchronous))

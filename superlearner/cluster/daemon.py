@@ -1,0 +1,142 @@
+"""The process of a local cluster: Dask's scheduler with the control plane, and a nanny for each node.
+
+Started by `superlearner.cluster.local.start_daemon` as ``python -m superlearner.cluster.daemon SETTINGS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import dask
+import psutil
+from distributed import Nanny, Scheduler, Security
+
+from superlearner.cluster.local import Connection, tls_of
+from superlearner.cluster.plane import ControlPlane
+
+# Workers fork from one warm server instead of importing everything again: three nodes are up in a
+# third of the time and share memory.
+_DASK_SETTINGS = {
+    "distributed.worker.multiprocessing-method": "forkserver",
+    "distributed.worker.daemon": True,
+    "distributed.admin.tick.limit": "30s",
+    "distributed.comm.timeouts.connect": "10s",
+}
+
+
+class LocalNodes:
+    """The nannies of this machine, by node name; the control plane adds and removes nodes through it."""
+
+    def __init__(self, scheduler: Scheduler, security: Security, directory: str) -> None:
+        self._scheduler = scheduler
+        self._security = security
+        self._directory = directory
+        self._nannies: dict[str, Nanny] = {}
+
+    async def add(self, name: str) -> None:
+        """Start a node; its agent reports to the control plane when it is ready."""
+        self._nannies[name] = await Nanny(
+            self._scheduler.address,
+            name=name,
+            nthreads=1,
+            host="127.0.0.1",
+            protocol="tls",
+            security=self._security,
+            memory_limit=0,  # sandboxes have limits of their own; a node is never killed for its size
+            local_directory=self._directory,
+            silence_logs=logging.ERROR,
+            dashboard=False,
+        )
+
+    async def remove(self, name: str) -> None:
+        """Stop a node for good."""
+        nanny = self._nannies.pop(name, None)
+        if nanny is not None:
+            await nanny.close(timeout=5)
+
+    async def close(self) -> None:
+        """Stop all nodes."""
+        await asyncio.gather(*(self.remove(name) for name in list(self._nannies)))
+
+
+async def run(settings: dict[str, Any]) -> None:
+    """Run a cluster until SIGTERM, SIGINT, or the end of the owner's pipe."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if settings["path"] is None:
+        loop.add_reader(0, stop.set)  # nothing is ever written there: readable means that the owner ended
+
+    security = Security.temporary()
+    directory = tempfile.mkdtemp(prefix="superlearner-")
+    served = settings["dashboard"] and importlib.util.find_spec("bokeh") is not None
+    try:
+        async with Scheduler(
+            host="127.0.0.1",
+            port=0,
+            protocol="tls",
+            security=security,
+            dashboard=served,
+            dashboard_address="127.0.0.1:0",  # ":0" would listen on every interface
+        ) as scheduler:
+            nodes = LocalNodes(scheduler, security, directory)
+            plane = ControlPlane(journal=settings["journal"], launcher=nodes)
+            await plane.start(scheduler)
+            scheduler.add_plugin(plane)
+            try:
+                await asyncio.gather(*(nodes.add(name) for name in settings["nodes"]))
+                await plane.wait_for_nodes(settings["nodes"])
+                _tell_ready(settings, scheduler, security, served)
+                await stop.wait()
+            finally:
+                await nodes.close()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        if settings["path"]:
+            with contextlib.suppress(FileNotFoundError):
+                Path(settings["path"]).unlink()
+
+
+def _tell_ready(settings: dict[str, Any], scheduler: Scheduler, security: Security, served: bool) -> None:
+    """Write the connection file, and the same to whoever waits for the start."""
+    connection = Connection(
+        address=scheduler.address,
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+        nodes=tuple(settings["nodes"]),
+        tls=tls_of(security),
+        dashboard=f"http://127.0.0.1:{scheduler.http_server.port}/status" if served else None,
+        path=settings["path"],
+    )
+    if settings["path"]:
+        connection.save(Path(settings["path"]))
+    from dataclasses import asdict
+
+    with os.fdopen(settings["ready"], "w", encoding="utf-8") as ready:
+        json.dump(asdict(connection), ready)
+
+
+def main() -> None:
+    """Run the daemon with the settings given as JSON on the command line."""
+    settings = json.loads(sys.argv[1])
+    warnings.simplefilter("ignore")
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    with dask.config.set(_DASK_SETTINGS):
+        asyncio.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""A client's link to a cluster: one channel to the control plane, one to each node that it calls.
+
+The rules of a call live here. A request that certainly did not happen (no connection, a stale epoch, a
+moving sandbox) is made again where the sandbox lives now, until its timeout. One that was sent and not
+answered is *not* sent again, unless the caller declared it idempotent: it may have taken effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from superlearner import config
+from superlearner.cluster.agent import CHANNEL_OP
+from superlearner.cluster.channel import Channel, ChannelClosed
+from superlearner.cluster.plane import CONTROL_OP
+from superlearner.core.history import Event
+from superlearner.errors import (
+    CallTimeout,
+    ClusterClosed,
+    ClusterNotFound,
+    NoConnection,
+    ProcessDied,
+    StaleEpoch,
+    SuperlearnerError,
+)
+from superlearner.sandbox import payload
+
+logger = logging.getLogger(__name__)
+Place = tuple[str, int]  # (address, epoch)
+Handler = Callable[[Event], None]
+
+
+class Link:
+    """The asynchronous heart of `superlearner.Cluster`.
+
+    Parameters
+    ----------
+    address
+        The scheduler's address.
+    connection_args
+        What Dask needs to connect: ``security.get_connection_args("client")``.
+    """
+
+    def __init__(self, address: str, connection_args: dict[str, Any]) -> None:
+        self.address = address
+        self._args = connection_args
+        self._control: Channel | None = None
+        self._channels: dict[str, asyncio.Task[Channel]] = {}
+        self._places: dict[str, tuple[str, int]] = {}
+        self._handlers: dict[object, tuple[Handler, str | None]] = {}
+        self._subscribing: asyncio.Task[Any] | None = None
+
+    async def open(self) -> None:
+        """Connect to the control plane; raise `ClusterNotFound` when it does not answer."""
+        timeout = config.get("connect-timeout")
+        try:
+            self._control = await Channel.open(
+                self.address, CONTROL_OP, self._args, timeout=timeout, on_push=self._on_push
+            )
+            async with asyncio.timeout(timeout):
+                await self.ask("hello")
+                await self._control.request("subscribe")
+        except (OSError, TimeoutError) as error:
+            raise ClusterNotFound(
+                f"No cluster of superlearner answers at {self.address} ({error})."
+            ) from error
+
+    async def close(self) -> None:
+        """Close every channel."""
+        for opening in self._channels.values():
+            opening.cancel()
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await (await opening).close()
+        self._channels.clear()
+        if self._control is not None:
+            await self._control.close()
+
+    # -- The control plane ---------------------------------------------------------------------------
+
+    async def ask(self, verb: str, **kwargs: Any) -> Any:
+        """Ask the control plane."""
+        if self._control is None or self._control.closed:
+            raise ClusterClosed(f"The connection to the cluster at {self.address} is closed.")
+        try:
+            status, body = await self._control.request(verb, payload.dumps(kwargs))
+        except ChannelClosed:
+            raise NoConnection(f"the control plane at {self.address}", "it has ended") from None
+        return _unpack(status, body)
+
+    def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:
+        """Call `handler` with every event from now on; return what ends that."""
+        key = object()
+        self._handlers[key] = (handler, kind)
+        return lambda: self._handlers.pop(key, None) and None
+
+    def _on_push(self, message: tuple[str, Any]) -> None:
+        kind, plain = message
+        if kind != "event":
+            return
+        event = Event.from_dict(plain)
+        if event.kind == "node_lost":
+            self._abandon(event.detail.get("address"))
+        if event.sandbox is not None and event.epoch is not None:
+            place = self._places.get(event.sandbox)
+            if place is not None and place[1] < event.epoch:
+                del self._places[event.sandbox]
+        for handler, wanted in list(self._handlers.values()):
+            if wanted is None or wanted == event.kind:
+                try:
+                    handler(event)
+                except Exception:
+                    logger.exception("superlearner: a handler given to subscribe() failed on %s", event.kind)
+
+    def _abandon(self, address: Any) -> None:
+        """Break the channel to a lost node at once: no call to it waits for a timeout."""
+        opening = self._channels.pop(address, None)
+        if opening is None:
+            return
+        opening.cancel()
+        if opening.done() and not opening.cancelled() and opening.exception() is None:
+            opening.result().abort()
+        for sandbox, place in list(self._places.items()):
+            if place[0] == address:
+                del self._places[sandbox]
+
+    # -- The sandboxes ---------------------------------------------------------------------------------
+
+    async def request(
+        self,
+        verb: str,
+        sandbox: str,
+        target: Any,
+        body: bytes,
+        *,
+        timeout: float | None,
+        idempotent: bool = False,
+    ) -> Any:
+        """Make a request to a sandbox wherever it lives, and return its answer.
+
+        Raises
+        ------
+        CallTimeout
+            No answer within `timeout` seconds (None: wait for ever).
+        NoConnection
+            The connection broke after the request was sent.
+        SuperlearnerError
+            What the sandbox or the callee raised.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._request(verb, sandbox, target, body, timeout, idempotent=idempotent)
+        except TimeoutError as error:
+            if isinstance(error, SuperlearnerError):
+                raise
+            raise CallTimeout(_named(sandbox, target), timeout) from None
+
+    async def _request(
+        self, verb: str, sandbox: str, target: Any, body: bytes, timeout: float | None, *, idempotent: bool
+    ) -> Any:
+        stale: Place | None = None
+        while True:
+            place = await self._locate(sandbox, stale)
+            try:
+                channel = await self._channel(place[0])
+            except OSError:
+                stale = place
+                continue
+            try:
+                status, answer = await channel.request(verb, sandbox, place[1], target, body, timeout)
+            except ChannelClosed:
+                stale = place
+                if idempotent:
+                    continue
+                raise NoConnection(_named(sandbox, target), "its node is gone") from None
+            if status == 2 and answer[0] == StaleEpoch.code:
+                stale = place
+                continue
+            return _unpack(status, answer, _named(sandbox, target))
+
+    async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
+        """Send a message that has no answer, to wherever the sandbox lives now."""
+        stale: Place | None = None
+        while True:
+            place = await self._locate(sandbox, stale)
+            try:
+                channel = await self._channel(place[0])
+                channel.post(verb, sandbox, place[1], target, body, None)
+            except OSError:
+                stale = place
+            else:
+                return
+
+    async def _locate(self, sandbox: str, stale: Place | None) -> Place:
+        if stale is not None:
+            if self._places.get(sandbox) == stale:
+                del self._places[sandbox]
+        elif (known := self._places.get(sandbox)) is not None:
+            return known
+        _, address, epoch, _, _ = await self.ask("lookup", sandbox=sandbox, stale=stale)
+        self._places[sandbox] = (address, epoch)
+        return address, epoch
+
+    async def _channel(self, address: str) -> Channel:
+        """Return the open channel to a node; callers of one node share one attempt to connect."""
+        opening = self._channels.get(address)
+        if opening is None or (opening.done() and _is_useless(opening)):
+            work = Channel.open(address, CHANNEL_OP, self._args, timeout=config.get("connect-timeout"))
+            opening = self._channels[address] = asyncio.create_task(work)
+        if opening.done():
+            return opening.result()
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if opening.cancelled():  # the node was lost meanwhile; it is not the caller who was cancelled
+                raise ConnectionError(f"the node at {address} is gone") from None
+            raise
+
+
+def _is_useless(opening: asyncio.Task[Channel]) -> bool:
+    return opening.cancelled() or opening.exception() is not None or opening.result().closed
+
+
+def _named(sandbox: str, target: Any) -> str:
+    return sandbox if target is None else f"{sandbox}/{target}"
+
+
+def _unpack(status: int, body: Any, target: str | None = None) -> Any:
+    """Return an answer's value, or raise its error."""
+    match status:
+        case 0:
+            return payload.loads(body, "the answer")
+        case 1:
+            raise payload.loads(body, "the error")
+    code, definite, message = body[0], body[1], body[2]
+    if code == ProcessDied.code:
+        raise ProcessDied(message, target)
+    error = SuperlearnerError(message)
+    error.definite = bool(definite)
+    raise error

@@ -1,0 +1,277 @@
+"""A cluster on this machine: start its daemon, find it by its connection file, stop it.
+
+The daemon is one process that runs the Dask scheduler and looks after the nodes. Notebooks, scripts and
+commands all start it in the same way, so sandboxes outlive the kernel that made them. The connection
+file holds the keys of the cluster's TLS; it is private to its owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from distributed import Security
+
+from superlearner import config
+from superlearner.core.spec import validate_id
+from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
+
+#: The names that nodes get when only their number is given.
+GREEK = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "omicron",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
+]
+_TLS_FIELDS = (
+    "tls_ca_file",
+    "tls_client_key",
+    "tls_client_cert",
+    "tls_scheduler_key",
+    "tls_scheduler_cert",
+    "tls_worker_key",
+    "tls_worker_cert",
+)
+
+
+class DaemonFailed(SuperlearnerError):
+    """The local cluster could not start; nothing of it is left."""
+
+    code = "daemon_failed"
+    advice = "`superlearner doctor` tells what this machine lacks."
+
+
+def node_names(nodes: int | Sequence[str]) -> list[str]:
+    """Return the names of `nodes`, given as a number or as names.
+
+    >>> node_names(2), node_names(["left", "right"])
+    (['alpha', 'beta'], ['left', 'right'])
+    """
+    if isinstance(nodes, int) and not isinstance(nodes, bool):
+        if not 1 <= nodes <= len(GREEK):
+            raise InvalidSpec(f"nodes={nodes} must be 1 to {len(GREEK)}, or a list of names.")
+        return GREEK[:nodes]
+    if isinstance(nodes, str) or not isinstance(nodes, Sequence) or not nodes:
+        raise InvalidSpec(f'nodes={nodes!r} must be a number or a list of names, such as ["alpha", "beta"].')
+    names = [validate_id(name, "node name") for name in nodes]
+    if len(set(names)) < len(names):
+        raise InvalidSpec(f"nodes={list(nodes)!r} names a node twice.")
+    return names
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach a local cluster: what its connection file holds."""
+
+    address: str
+    pid: int
+    #: When the daemon was started, as the operating system tells it: tells a reused pid apart.
+    started: float
+    nodes: tuple[str, ...]
+    #: The keys, as PEM text.
+    tls: dict[str, str] = field(repr=False)
+    #: The URL of Dask's own dashboard, where it is served.
+    dashboard: str | None = None
+    #: Where it is kept; None for a cluster that belongs to one process.
+    path: str | None = None
+
+    @property
+    def security(self) -> Security:
+        """Dask's security object for it."""
+        return security_from(self.tls)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the daemon's process is still there."""
+        return _process(self) is not None
+
+    def save(self, path: Path) -> None:
+        """Write the connection file, whole or not at all, readable by its owner only."""
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".connection-")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
+        Path(temporary).replace(path)
+
+    @classmethod
+    def parse(cls, text: str) -> Connection:
+        """Read what `save` wrote."""
+        plain: dict[str, Any] = json.loads(text)
+        return cls(**{**plain, "nodes": tuple(plain["nodes"])})
+
+
+def security_from(tls: dict[str, str]) -> Security:
+    """Return the Dask security object with these keys."""
+    return Security(require_encryption=True, **tls)
+
+
+def tls_of(security: Security) -> dict[str, str]:
+    """Return the keys of a Dask security object, for a connection file."""
+    return {name: getattr(security, name) for name in _TLS_FIELDS}
+
+
+def connection_path() -> Path:
+    """Return where the connection file of the shared local cluster is kept."""
+    return config.runtime_dir() / "cluster.json"
+
+
+def find_connection() -> Connection | None:
+    """Return the shared local cluster that runs now; a file that a dead one left behind is removed."""
+    path = connection_path()
+    try:
+        connection = Connection.parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ClusterNotFound(f"The connection file {path} cannot be read ({error}); remove it.") from error
+    if connection.alive:
+        return connection
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    return None
+
+
+def start_daemon(
+    nodes: Sequence[str], *, detached: bool, dashboard: bool | None = None, timeout: float | None = None
+) -> Connection:
+    """Start a local cluster with `nodes` and wait until each of them is ready.
+
+    Parameters
+    ----------
+    nodes
+        Their names.
+    detached
+        True: it is *the* shared local cluster, found by its connection file, and runs until it is stopped.
+        False: it belongs to this process and ends with it.
+    dashboard
+        Whether to serve Dask's dashboard; by default the setting ``superlearner.dashboard``.
+    timeout
+        Seconds until it must be ready; by default the setting ``superlearner.start-timeout``.
+
+    Raises
+    ------
+    DaemonFailed
+        It could not start; the message ends with what it said. Nothing is left running.
+    """
+    if detached and (running := find_connection()):
+        raise DaemonFailed(
+            f"A local cluster runs already (process {running.pid}): connect() to it, or stop it first."
+        )
+    ready_read, ready_write = os.pipe()
+    settings = {
+        "nodes": list(nodes),
+        "path": str(connection_path()) if detached else None,
+        "dashboard": config.get("dashboard") if dashboard is None else dashboard,
+        "journal": str(config.state_dir() / "journal.sqlite") if detached else None,
+        "ready": ready_write,
+    }
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - it is the daemon's stderr for as long as that lives
+    with log:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "superlearner.cluster.daemon", json.dumps(settings)],
+            # An owned daemon ends when its standard input does, that is with its owner, however that ends.
+            stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            pass_fds=(ready_write,),
+            start_new_session=True,
+        )
+        os.close(ready_write)
+        try:
+            answer = _read_line(ready_read, config.get("start-timeout") if timeout is None else timeout)
+            if not answer:
+                daemon.wait(10)
+                log.seek(0)
+                said = log.read()[-2000:].decode(errors="replace").strip()
+                raise DaemonFailed(
+                    f"The local cluster could not start. Its daemon said: {said or 'nothing'}."
+                )
+            connection = Connection.parse(answer)
+        except BaseException:
+            daemon.kill()
+            daemon.wait()
+            raise
+        finally:
+            os.close(ready_read)
+    _daemons[connection.pid] = daemon
+    return connection
+
+
+#: The daemons that this process started: their parent must reap them, and holds the owned ones' standard input.
+_daemons: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def stop_daemon(connection: Connection, timeout: float = 20.0) -> None:
+    """End a local cluster and wait until all its processes are gone; one that is gone already is fine."""
+    daemon = _daemons.pop(connection.pid, None)
+    process = _process(connection)
+    if process is not None:
+        family = [process, *process.children(recursive=True)]
+        process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=timeout)
+        for left in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        psutil.wait_procs(alive, timeout=5)
+    if daemon is not None:
+        if daemon.stdin:
+            daemon.stdin.close()
+        daemon.wait()
+    if connection.path:
+        with contextlib.suppress(FileNotFoundError):
+            Path(connection.path).unlink()
+
+
+def _process(connection: Connection) -> psutil.Process | None:
+    """Return the daemon's process, unless it has ended or its pid belongs to another by now."""
+    try:
+        process = psutil.Process(connection.pid)
+        if abs(process.create_time() - connection.started) > 1 or process.status() == psutil.STATUS_ZOMBIE:
+            return None
+    except psutil.NoSuchProcess:
+        return None
+    return process
+
+
+def _read_line(descriptor: int, timeout: float) -> str:
+    """Read until end of file, or raise when `timeout` seconds bring none."""
+    import select
+    import time
+
+    deadline, received = time.monotonic() + timeout, b""
+    while True:
+        readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        if not readable:
+            raise DaemonFailed(f"The local cluster was not ready within {timeout:g} s.")
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            return received.decode()
+        received += chunk

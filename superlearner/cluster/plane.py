@@ -1,0 +1,403 @@
+"""The control plane: `superlearner.core.control` at work in the scheduler's process.
+
+Dask's hooks and the nodes' reports become events, ``handle`` passes each to the machine, and one ``match``
+turns its instructions into effects, whose outcome comes back as the next event. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from distributed import Client, Scheduler
+from distributed.comm import Comm
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from superlearner import config
+from superlearner.cluster.agent import DROP_OP, REPORT_OP, NodeAgent, SandboxActor
+from superlearner.cluster.journal import Journal
+from superlearner.cluster.requests import Requests
+from superlearner.core import control as c
+from superlearner.core.history import Event, EventLog
+from superlearner.errors import StartFailed, SuperlearnerError
+from superlearner.sandbox.instance import StartRequest
+
+logger = logging.getLogger(__name__)
+PLUGIN_NAME = "superlearner"
+CONTROL_OP = "superlearner_control"
+#: Bytes per second that count as a full network when placement compares nodes: 1 Gbit/s.
+FULL_NETWORK = 125_000_000
+
+
+class NodeLauncher(Protocol):
+    """Starts and stops nodes where the platform allows it: on this machine."""
+
+    async def add(self, name: str) -> None:
+        """Start a node."""
+
+    async def remove(self, name: str) -> None:
+        """Stop a node for good."""
+
+
+class ControlPlane(SchedulerPlugin):
+    """The control plane of a cluster, as a plugin of its scheduler.
+
+    Parameters
+    ----------
+    journal
+        Path of the file that keeps the events; None: they are kept in memory only.
+    launcher
+        What can start and stop nodes here; None on a cluster that somebody else looks after.
+    """
+
+    name = PLUGIN_NAME
+    idempotent = True
+
+    def __init__(self, journal: str | None = None, launcher: NodeLauncher | None = None) -> None:
+        self._journal_path = journal
+        self.launcher = launcher
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Join the scheduler: take requests and reports, and put an agent on each of its workers."""
+        self.scheduler = scheduler
+        self.started_at = time.time()
+        self.state = c.ControlState()
+        self._journal = Journal(self._journal_path) if self._journal_path else None
+        first_seq = self._journal.last_seq + 1 if self._journal else 1
+        self.log = EventLog(config.get("events.limit"), first_seq)
+        #: The newest samples of each node, oldest first.
+        self.samples: dict[str, deque[dict[str, Any]]] = {}
+        #: What each node said of itself when it was last ready; lost nodes stay until they are removed.
+        self.known: dict[str, dict[str, Any]] = {}
+        self.requests = Requests(self)
+        self._causes = itertools.count(1)
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._changed = asyncio.Event()
+        #: Each effect under way, with the address of the node that it waits for.
+        self._tasks: dict[asyncio.Task[None], str | None] = {}
+        #: Dask's futures of the actors, with the addresses of their workers: an actor lives while its future does.
+        self._futures: dict[tuple[str, int], tuple[Any, str]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._loop = asyncio.get_running_loop()
+        scheduler.handlers[CONTROL_OP] = self._serve
+        scheduler.stream_handlers[REPORT_OP] = self._on_report
+        # Actors live as long as the client that made them: this one lives as long as the scheduler.
+        self.client = await Client(
+            scheduler.address, asynchronous=True, set_as_default=False, security=scheduler.security
+        )
+        await self.client.register_plugin(NodeAgent(config.get("telemetry.interval")))
+
+    async def before_close(self) -> None:
+        """End what the plane started, while the scheduler can still talk."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.client.close()
+        if self._journal:
+            self._journal.close()
+
+    # -- What Dask tells -------------------------------------------------------------------------
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
+        """Learn that a worker is gone for certain: its connection is closed."""
+        for node, facts in self.known.items():
+            if facts["address"] == worker and facts["up"]:
+                facts["up"] = False
+                self._abandon(worker)
+                self.handle(c.NodeLost(node, worker, cause=self.new_cause("node-lost"), at=time.time()))
+
+    def valid_workers_downscaling(self, scheduler: Scheduler, workers: Iterable[Any]) -> list[Any]:
+        """Keep workers that carry sandboxes from being scaled away."""
+        used = {record.address for record in self.state.sandboxes.values()}
+        return [worker for worker in workers if worker.address not in used]
+
+    async def _serve(self, comm: Comm) -> None:
+        await self.requests.serve(comm)
+
+    # -- What the nodes tell ---------------------------------------------------------------------
+
+    def _on_report(self, kind: str, fields: dict[str, Any], worker: str) -> None:
+        """Turn a report of a node agent into an event."""
+        now = time.time()
+        cause = self.new_cause(kind)
+        match kind:
+            case "node_ready":
+                self.known[fields["node"]] = {**fields, "up": True, "joined_at": now}
+                self.samples.setdefault(fields["node"], deque(maxlen=config.get("telemetry.samples")))
+                self.handle(
+                    c.NodeJoined(
+                        fields["node"],
+                        fields["address"],
+                        fields["memory"],
+                        fields["cpus"],
+                        fields["labels"],
+                        cause=cause,
+                        at=now,
+                    )
+                )
+            case "node_sampled":
+                self._on_sample(fields, cause)
+            case "instance_restarted":
+                self.handle(
+                    c.InstanceRestarted(
+                        fields["sandbox"],
+                        fields["epoch"],
+                        fields["pid"],
+                        fields["reason"],
+                        cause=cause,
+                        at=now,
+                    )
+                )
+            case "instance_exited":
+                self.handle(
+                    c.InstanceExited(
+                        fields["sandbox"],
+                        fields["epoch"],
+                        fields["reason"],
+                        fields["gave_up"],
+                        cause=cause,
+                        at=now,
+                    )
+                )
+            case "checkpoint_stored":
+                self.handle(
+                    c.CheckpointStored(
+                        fields["sandbox"],
+                        fields["epoch"],
+                        fields["seq"],
+                        fields["size"],
+                        tuple(fields["nodes"]),
+                        cause=cause,
+                        at=fields["at"],
+                    )
+                )
+            case "events":
+                for plain in fields["events"]:
+                    self.record(Event.from_dict(plain))
+            case _:
+                logger.error("superlearner: unknown report %r from %s", kind, worker)
+
+    def _on_sample(self, sample: dict[str, Any], cause: str) -> None:
+        node = sample["node"]
+        if node not in self.samples:
+            return  # its node_ready has not arrived: this plane is newer than the node
+        self.samples[node].append(sample)
+        network = sample["network"]
+        self.handle(
+            c.NodeSampled(
+                node,
+                sample["memory_used"],
+                sample["memory_total"],
+                min(1.0, sample["cpu"] / 100),
+                None if network is None else min(1.0, network / FULL_NETWORK),
+                cause=cause,
+                at=sample["at"],
+            )
+        )
+        self.scheduler.log_event("cluster_metrics", sample)
+        self.requests.push("metrics", sample)
+
+    # -- The pump ----------------------------------------------------------------------------------
+
+    def new_cause(self, what: str) -> str:
+        """Return a fresh id for a request or a report."""
+        return f"{what}-{next(self._causes)}"
+
+    async def ask(self, event: c.ControlEvent) -> Any:
+        """Handle a request and wait for its `Answer`, or raise what it was refused with."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting[event.cause] = future
+        try:
+            self.handle(event)
+            return await future
+        finally:
+            self._waiting.pop(event.cause, None)
+
+    async def changed(self) -> None:
+        """Wait until the next event has been handled."""
+        await self._changed.wait()
+
+    async def wait_for_nodes(self, names: Iterable[str]) -> None:
+        """Wait until the nodes with these names have joined."""
+        wanted = set(names)
+        while not wanted <= set(self.state.nodes):
+            await self.changed()
+
+    def record(self, event: Event) -> None:
+        """Append an event to the log and the journal, and publish it."""
+        event = self.log.append(event)
+        if self._journal:
+            self._journal.append(event)
+        plain = event.as_dict()
+        self.scheduler.log_event("sandboxes" if event.sandbox else "cluster_health", plain)
+        self.requests.push("event", plain)
+
+    def handle(self, event: c.ControlEvent) -> None:
+        """Give one event to the machine and carry out what it says, in order."""
+        before: list[asyncio.Task[None]] = []
+        for instruction in self.state.handle(event):
+            match instruction:
+                case c.Record(logged):
+                    self.record(logged)
+                case c.StartInstance():
+                    self._spawn(self._start(instruction), instruction.address)
+                case c.StopInstance():
+                    self._spawn(self._stop(instruction), instruction.address)
+                case c.RestartInstance():
+                    self._spawn(self._restart(instruction), instruction.address)
+                case c.QuiesceInstance():
+                    self._spawn(self._quiesce(instruction), instruction.address)
+                case c.ResumeInstance():
+                    before.append(self._spawn(self._tell(instruction, "resume"), instruction.address))
+                case c.SetPeers():
+                    work = self._tell(instruction, "set_peers", instruction.peers)
+                    before.append(self._spawn(work, instruction.address))
+                case c.DropCheckpoints():
+                    before.append(self._spawn(self._drop(instruction)))
+                case c.SetTimer(token, delay):
+                    self._set_timer(token, delay)
+                case c.Answer(cause, value):
+                    self._spawn(self._settle(cause, before, value=value))
+                case c.Refuse(cause, error):
+                    self._spawn(self._settle(cause, before, error=error))
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    # -- Effects -------------------------------------------------------------------------------------
+
+    def _spawn(self, effect: Coroutine[Any, Any, None], address: str | None = None) -> asyncio.Task[None]:
+        task = asyncio.create_task(effect)
+        self._tasks[task] = address
+        task.add_done_callback(self._tasks.pop)
+        return task
+
+    def _abandon(self, address: str) -> None:
+        """Give up every effect on a lost node at once: Dask would let some of them wait for half a minute."""
+        for task, waits_for in list(self._tasks.items()):
+            if waits_for == address:
+                task.cancel()
+        for key, (_, where) in list(self._futures.items()):
+            if where == address:
+                self._release(*key)
+
+    async def _start(self, i: c.StartInstance) -> None:
+        spec = i.spec
+        request = StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial)
+        try:
+            future = self.client.submit(
+                SandboxActor,
+                request,
+                actor=True,
+                key=f"superlearner-{spec.id}-{i.epoch}",
+                workers=[i.address],
+                allow_other_workers=False,
+                pure=False,
+            )
+            self._futures[spec.id, i.epoch] = (future, i.address)
+            await future
+            info = await self._actor(i.address, spec.id, i.epoch, "start")
+        except Exception as error:
+            self._release(spec.id, i.epoch)
+            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
+            failed = c.InstanceStartFailed(spec.id, i.node, i.epoch, reason, cause=i.cause, at=time.time())
+            self.handle(failed)
+            return
+        restored = info["restored"] and tuple(info["restored"])
+        self.handle(
+            c.InstanceStarted(spec.id, i.node, i.epoch, info["pid"], restored, cause=i.cause, at=time.time())
+        )
+
+    async def _stop(self, i: c.StopInstance) -> None:
+        with suppress(OSError, KeyError, SuperlearnerError):  # one that is not there any more is stopped
+            await self._actor(i.address, i.sandbox, i.epoch, "stop", i.reason)
+        self._release(i.sandbox, i.epoch)
+        self.handle(c.InstanceStopped(i.sandbox, i.epoch, cause=i.cause, at=time.time()))
+
+    async def _restart(self, i: c.RestartInstance) -> None:
+        try:
+            info = await self._actor(i.address, i.sandbox, i.epoch, "restart", i.reason)
+        except Exception as error:
+            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
+            self.handle(
+                c.InstanceStartFailed(i.sandbox, i.node, i.epoch, reason, cause=i.cause, at=time.time())
+            )
+            return
+        self.handle(
+            c.InstanceRestarted(i.sandbox, i.epoch, info["pid"], i.reason, cause=i.cause, at=time.time())
+        )
+
+    async def _quiesce(self, i: c.QuiesceInstance) -> None:
+        try:
+            async with asyncio.timeout(config.get("move-timeout")):
+                info = await self._actor(i.address, i.sandbox, i.epoch, "quiesce")
+        except Exception as error:
+            self.handle(
+                c.QuiesceFailed(
+                    i.sandbox, i.epoch, str(error) or type(error).__name__, cause=i.cause, at=time.time()
+                )
+            )
+            return
+        self.handle(c.Quiesced(i.sandbox, i.epoch, info["seq"], info["size"], cause=i.cause, at=time.time()))
+
+    async def _tell(self, i: c.ResumeInstance | c.SetPeers, method: str, *args: Any) -> None:
+        with suppress(
+            OSError, KeyError, SuperlearnerError
+        ):  # gone meanwhile: its loss is an event of its own
+            await self._actor(i.address, i.sandbox, i.epoch, method, *args)
+
+    async def _drop(self, i: c.DropCheckpoints) -> None:
+        async def drop(address: str) -> None:
+            with suppress(OSError):  # a node that is gone has taken its copies along
+                await getattr(self.scheduler.rpc(address), DROP_OP)(sandbox=i.sandbox, epoch=i.epoch)
+
+        await asyncio.gather(*map(drop, i.addresses))
+
+    async def _settle(
+        self,
+        cause: str,
+        before: list[asyncio.Task[None]],
+        *,
+        value: Any = None,
+        error: Exception | None = None,
+    ) -> None:
+        """Answer or refuse a request, after the effects that came before it."""
+        await asyncio.gather(*before, return_exceptions=True)
+        future = self._waiting.get(cause)
+        if future is None or future.done():
+            return  # whoever asked has gone away
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    def _set_timer(self, token: str, delay: float) -> None:
+        def fire() -> None:
+            del self._timers[token]
+            self.handle(c.TimerFired(token, cause=self.new_cause("timer"), at=time.time()))
+
+        if token in self._timers:
+            self._timers[token].cancel()
+        self._timers[token] = self._loop.call_later(delay, fire)
+
+    async def _actor(self, address: str, sandbox: str, epoch: int, method: str, *args: Any) -> Any:
+        """Run a method of an instance on its worker, and return its result or raise its error."""
+        answer = await self.scheduler.rpc(address).actor_execute(
+            actor=f"superlearner-{sandbox}-{epoch}", function=method, args=args
+        )
+        if answer["status"] == "error":
+            raise answer["exception"]
+        return answer["result"]
+
+    def _release(self, sandbox: str, epoch: int) -> None:
+        """Let Dask forget an actor."""
+        future, _ = self._futures.pop((sandbox, epoch), (None, ""))
+        if future is not None:
+            future.release()

@@ -1,0 +1,300 @@
+"""What clients may ask of the control plane; each public method of `Requests` below ``-- Verbs`` is one verb."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from distributed.comm import Comm, CommClosedError
+
+import superlearner
+from superlearner.cluster.agent import SIGNAL_OP
+from superlearner.cluster.channel import ServedChannel
+from superlearner.core import control as c
+from superlearner.core.control_records import SandboxRecord
+from superlearner.core.health import cluster_health, node_health
+from superlearner.core.history import Event
+from superlearner.core.quorum import has_quorum
+from superlearner.core.snapshots import (
+    ClusterStatus,
+    Migration,
+    NodeInfo,
+    PlacementRow,
+    SandboxInfo,
+)
+from superlearner.core.spec import SandboxSpec, validate_id
+from superlearner.errors import InvalidSpec, NoSandbox, SandboxFailed, UnknownNode, Unsupported
+from superlearner.sandbox import payload
+
+if TYPE_CHECKING:
+    from superlearner.cluster.plane import ControlPlane
+
+#: Where a sandbox can be called: (node, address, epoch, OS process, status).
+Found = tuple[str, str, int, int | None, str]
+
+
+class Requests:
+    """The client-facing side of a control plane."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self._subscribers: set[ServedChannel] = set()
+
+    async def serve(self, comm: Comm) -> None:
+        """Serve one client until it goes away."""
+        channel = ServedChannel(comm)
+
+        def handle(message: tuple[Any, ...]) -> None:
+            verb, id, *body = message
+            if verb == "subscribe":
+                self._subscribers.add(channel)
+                channel.answer(id, 0, payload.dumps(None))
+            elif verb in _VERBS:
+                kwargs = payload.loads(body[0])
+                channel.spawn(self._answer(channel, id, getattr(self, verb)(**kwargs)))
+            else:
+                channel.answer(
+                    id, 2, ["unsupported", True, f"This cluster's superlearner knows no {verb!r}."]
+                )
+
+        try:
+            await channel.serve(handle)
+        finally:
+            self._subscribers.discard(channel)
+
+    async def _answer(self, channel: ServedChannel, id: int, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            answer = 0, payload.dumps(await work, "the answer")
+        except Exception as error:
+            answer = 1, payload.dumps_error(error)
+        channel.answer(id, *answer)
+
+    def push(self, kind: str, message: Any) -> None:
+        """Send something to every subscribed client."""
+        for channel in self._subscribers:
+            channel.push((kind, message))
+
+    # -- Verbs -------------------------------------------------------------------------------------
+
+    async def hello(self) -> dict[str, Any]:
+        """Say who answers."""
+        return {"version": superlearner.__version__, "address": self._plane.scheduler.address}
+
+    async def lookup(self, sandbox: str, stale: tuple[str, int] | None = None) -> Found:
+        """Return where a sandbox can be called now, waiting while it is on its way.
+
+        `stale` is the (address, epoch) that the client has found useless: it is not given again until the
+        control plane has seen a change, or has had a moment to notice one.
+        """
+        until = None if stale is None else asyncio.get_running_loop().time() + 0.25
+        while True:
+            record = self._plane.state.sandboxes.get(sandbox)
+            if record is None:
+                raise NoSandbox(sandbox)
+            if record.status == "failed":
+                raise SandboxFailed(sandbox, record.reason)
+            if record.status == "stopped":
+                raise SandboxFailed(sandbox, f"stopped ({record.reason})")
+            fresh = stale is None or (record.address, record.epoch) != stale
+            remaining = None if until is None else until - asyncio.get_running_loop().time()
+            if record.status in {"running", "suspended"} and (
+                fresh or (remaining is not None and remaining <= 0)
+            ):
+                return str(record.node), str(record.address), record.epoch, record.pid, record.status
+            waits = record.status in {"running", "suspended"}
+            try:
+                async with asyncio.timeout(max(0.0, remaining) if waits and remaining is not None else None):
+                    await self._plane.changed()
+            except TimeoutError:
+                continue
+
+    async def create(self, spec: SandboxSpec) -> SandboxInfo:
+        """Create a sandbox; answered when it runs."""
+        return self._info(await self._ask("create", c.CreateRequested, spec))
+
+    async def destroy(self, sandbox: str) -> None:
+        """Destroy a sandbox; answered when nothing of it is left."""
+        await self._ask("destroy", c.DestroyRequested, sandbox)
+
+    async def restart(self, sandbox: str) -> SandboxInfo:
+        """Restart a sandbox; answered when it runs again."""
+        return self._info(await self._ask("restart", c.RestartRequested, sandbox))
+
+    async def move(self, sandbox: str, node: str) -> Migration:
+        """Move a sandbox; answered when it serves on the new node."""
+        moved: Migration = await self._ask("move", c.MoveRequested, sandbox, node)
+        return moved
+
+    async def sandboxes(self, node: str | None = None, status: str | None = None) -> list[SandboxInfo]:
+        """List the sandboxes, by id."""
+        return [
+            self._info(record)
+            for _, record in sorted(self._plane.state.sandboxes.items())
+            if (node is None or record.node == node) and (status is None or record.status == status)
+        ]
+
+    async def sandbox(self, sandbox: str) -> SandboxInfo:
+        """Tell about one sandbox."""
+        record = self._plane.state.sandboxes.get(sandbox)
+        if record is None:
+            raise NoSandbox(sandbox)
+        return self._info(record)
+
+    async def nodes(self) -> list[NodeInfo]:
+        """List the nodes by name, also those that are down."""
+        return [self._node(name) for name in sorted(self._plane.known)]
+
+    async def status(self) -> ClusterStatus:
+        """Tell how the cluster is."""
+        nodes = await self.nodes()
+        up = [node for node in nodes if node.status == "up"]
+        quorum = has_quorum(len(up), len(nodes))
+        failed = sum(record.status in {"failed", "lost"} for record in self._plane.state.sandboxes.values())
+        return ClusterStatus(
+            nodes=tuple(node.name for node in nodes),
+            total_nodes=len(nodes),
+            healthy_nodes=sum(node.health == "healthy" for node in nodes),
+            cluster_health=cluster_health([node.health for node in nodes], failed),
+            quorum=quorum,
+            control_plane="running",
+            sandboxes=len(self._plane.state.sandboxes),
+            address=self._plane.scheduler.address,
+        )
+
+    async def explain(self, spec: SandboxSpec) -> list[PlacementRow]:
+        """Return the table by which a sandbox like this one would be placed now."""
+        return list(self._plane.state.explain(spec).rows)
+
+    async def events(
+        self, since: int = 0, kind: str | None = None, sandbox: str | None = None
+    ) -> list[Event]:
+        """Return the kept events after `since`."""
+        return self._plane.log.since(since, kind=kind, sandbox=sandbox)
+
+    async def metrics(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the newest samples of each node, oldest first."""
+        return {node: list(samples) for node, samples in self._plane.samples.items()}
+
+    async def add_node(self, node: str) -> NodeInfo:
+        """Start a node; answered when it has joined."""
+        validate_id(node, "node name")
+        if node in self._plane.known:
+            raise InvalidSpec(f"There is a node {node!r} already; nothing was added. Choose another name.")
+        await self._launcher().add(node)
+        await self._plane.wait_for_nodes([node])
+        return self._node(node)
+
+    async def remove_node(self, node: str) -> None:
+        """Stop a node for good; its sandboxes go on elsewhere."""
+        launcher = self._launcher()
+        self._address(node)
+        await launcher.remove(node)
+        while self._plane.known[node]["up"]:
+            await self._plane.changed()
+        del self._plane.known[node], self._plane.samples[node]
+
+    async def signal_sandbox(self, sandbox: str, number: int) -> int | None:
+        """Send a signal to a sandbox's OS process; return the pid it had."""
+        record = self._plane.state.sandboxes.get(sandbox)
+        if record is None or record.address is None:
+            raise NoSandbox(sandbox)
+        self._note_fault(number, sandbox=sandbox, node=record.node, pid=record.pid)
+        await getattr(self._plane.scheduler.rpc(record.address), SIGNAL_OP)(number=number, sandbox=sandbox)
+        return record.pid
+
+    async def signal_node(self, node: str, number: int) -> int:
+        """Send a signal to a node's worker process; one that kills is answered when the loss is noticed."""
+        address = self._address(node)
+        pid: int = self._plane.known[node]["pid"]
+        self._note_fault(number, node=node, pid=pid)
+        with suppress(CommClosedError, OSError):  # it may die before it can answer
+            await getattr(self._plane.scheduler.rpc(address), SIGNAL_OP)(number=number)
+        while (
+            number == signal.SIGKILL
+            and self._plane.known[node]["up"]
+            and self._plane.known[node]["pid"] == pid
+        ):
+            await self._plane.changed()
+        return pid
+
+    # -- Helpers -----------------------------------------------------------------------------------
+
+    async def _ask(self, what: str, event: type[c.ControlEvent], *fields: Any) -> Any:
+        """Give a request to the machine under a fresh cause and wait for its outcome."""
+        return await self._plane.ask(event(*fields, cause=self._plane.new_cause(what), at=time.time()))
+
+    def _note_fault(
+        self, number: int, *, node: str | None, pid: int | None, sandbox: str | None = None
+    ) -> None:
+        """Record a fault before it acts."""
+        detail = {"signal": signal.Signals(number).name, "pid": pid}
+        cause = self._plane.new_cause("chaos")
+        self._plane.record(
+            Event("fault_injected", at=time.time(), sandbox=sandbox, node=node, cause=cause, detail=detail)
+        )
+
+    def _launcher(self) -> Any:
+        if self._plane.launcher is None:
+            raise Unsupported(
+                "This cluster's nodes are started by somebody else (Dask's own commands, Kubernetes, a job queue): "
+                "add and remove them there; superlearner notices by itself."
+            )
+        return self._plane.launcher
+
+    def _address(self, node: str) -> str:
+        """Return the address of a living node."""
+        facts = self._plane.known.get(node)
+        if facts is None or not facts["up"]:
+            raise UnknownNode(
+                node, tuple(sorted(name for name, known in self._plane.known.items() if known["up"]))
+            )
+        return str(facts["address"])
+
+    def _info(self, record: SandboxRecord) -> SandboxInfo:
+        samples = self._plane.samples.get(record.node or "")
+        sample = samples[-1]["sandboxes"].get(record.id, {}) if samples else {}
+        return SandboxInfo(
+            id=record.id,
+            status=record.status,
+            node=record.node,
+            pid=record.pid,
+            epoch=record.epoch,
+            created_at=record.created_at,
+            restarts=record.restarts,
+            memory=sample.get("memory"),
+            cpu=sample.get("cpu"),
+            checkpoint=record.checkpoint,
+            reason=record.reason,
+        )
+
+    def _node(self, name: str) -> NodeInfo:
+        facts = self._plane.known[name]
+        samples = self._plane.samples[name]
+        sample = samples[-1] if samples and facts["up"] else {}
+        worker = self._plane.scheduler.workers.get(facts["address"])
+        return NodeInfo(
+            name=name,
+            address=facts["address"],
+            pid=facts["pid"],
+            status="up" if facts["up"] else "down",
+            health=node_health(reachable=facts["up"], memory=sample.get("memory")).health,
+            cpu=sample.get("cpu"),
+            memory=sample.get("memory"),
+            network=sample.get("network"),
+            uptime=time.time() - facts["joined_at"] if facts["up"] else 0.0,
+            sandboxes=tuple(
+                sorted(id for id, record in self._plane.state.sandboxes.items() if record.node == name)
+            ),
+            last_seen=worker.last_seen if worker else (samples[-1]["at"] if samples else facts["joined_at"]),
+            memory_limit=facts["memory"],
+            labels=facts["labels"],
+        )
+
+
+_VERBS = frozenset(
+    name for name in vars(Requests) if not name.startswith("_") and name not in {"serve", "push"}
+)

@@ -1,0 +1,77 @@
+"""Runs coroutines for callers that do not await: one background event loop for each cluster object."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar, cast
+
+from superlearner.errors import ClusterClosed, SuperlearnerError
+
+T = TypeVar("T")
+
+
+class Runner:
+    """Gives one object two faces: blocking, on a thread of its own, or awaitable, on the caller's loop.
+
+    A kernel interrupt in a blocking call cancels the work and gives the prompt back.
+    """
+
+    def __init__(self, *, asynchronous: bool) -> None:
+        self.asynchronous = asynchronous
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        if not asynchronous:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._serve, name="superlearner-client", daemon=True)
+            self._thread.start()
+
+    def _serve(self) -> None:
+        assert self._loop is not None
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`, or `work` itself on the awaitable face."""
+        if self.asynchronous:
+            return cast("T", work)
+        if self._loop is None or self._loop.is_closed():
+            work.close()
+            raise ClusterClosed("This cluster object has been closed.")
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise SuperlearnerError(
+                "A blocking method was called from the thread that would have to do its work, such as from a "
+                "handler given to subscribe(). Put the work on a queue and do it in another thread."
+            )
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            raise ClusterClosed("This cluster object was closed while it worked.") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """End the thread; what still runs on it is cancelled."""
+        if self._loop is None or self._thread is None or not self._thread.is_alive():
+            return
+        loop = self._loop
+
+        async def cancel_all() -> None:
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(cancel_all(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()

@@ -1,0 +1,213 @@
+"""The sandbox that a person holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from superlearner import config
+from superlearner.cluster.session import Session
+from superlearner.core.snapshots import ChildCounts, ChildInfo, Migration, ProcessInfo, SandboxInfo
+from superlearner.errors import CheckpointFailed, InvalidSpec
+from superlearner.otp import as_application
+from superlearner.sandbox import payload
+
+#: Seconds that a look inside a sandbox may take before it counts as unresponsive.
+LOOK_TIMEOUT = 10.0
+
+
+class Sandbox:
+    """A handle on one sandbox, wherever it lives now; made by `Cluster.create_sandbox` or `Cluster.sandbox`.
+
+    It holds nothing but the id: it stays good when the sandbox is restarted or moved. Processes are
+    addressed by registered name or by pid.
+
+    >>> sandbox = cluster.sandbox("shop")            # doctest: +SKIP
+    >>> sandbox.call("counter", "increment")         # doctest: +SKIP
+    1
+    """
+
+    def __init__(self, session: Session, id: str) -> None:
+        self._session = session
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<Sandbox {self.id!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sandbox) and other.id == self.id and other._session is self._session
+
+    def __hash__(self) -> int:
+        return hash((id(self._session), self.id))
+
+    # -- Messages --------------------------------------------------------------------------------
+
+    def call(
+        self, target: Any, request: Any, timeout: float | None = None, *, idempotent: bool = False
+    ) -> Any:
+        """Send a request to a process and return its reply.
+
+        Parameters
+        ----------
+        target
+            A registered name, or a pid.
+        request
+            What its ``handle_call`` gets.
+        timeout
+            Seconds until `CallTimeout`; 5 by default (the setting ``superlearner.call-timeout``). While the
+            sandbox is restarting or moving the call waits for it.
+        idempotent
+            Whether the request may be sent again when the connection breaks before its answer.
+
+        Raises
+        ------
+        NoProcess, ProcessDied, CallTimeout, NoConnection, NoSandbox, SandboxFailed
+            Each says whether the request may have taken effect (``definite``).
+        """
+        seconds = config.get("call-timeout") if timeout is None else timeout
+        return self._session.run(self._request("call", target, request, seconds, idempotent=idempotent))
+
+    def cast(self, target: Any, message: Any) -> None:
+        """Send a message to a process's ``handle_cast``; there is no answer, and no error when it is not there."""
+        return self._session.run(self._post("cast", target, message))
+
+    def send(self, target: Any, message: Any) -> None:
+        """Send a message to a process's ``handle_info``; there is no answer, and no error when it is not there."""
+        return self._session.run(self._post("send", target, message))
+
+    # -- Looking -----------------------------------------------------------------------------------
+
+    def info(self) -> SandboxInfo:
+        """Return what the registry and the last telemetry know of the sandbox."""
+        return self._session.ask("sandbox", sandbox=self.id)
+
+    def tree(self) -> ProcessInfo:
+        """Return the supervision tree, from its root."""
+        return self._command("tree")
+
+    def processes(self) -> list[ProcessInfo]:
+        """Return all processes, also those outside the tree."""
+        return self._command("processes")
+
+    def process(self, target: Any) -> ProcessInfo:
+        """Return one process; raise `NoProcess` when it is not there."""
+        return self._command("process", _plain(target))
+
+    def get_state(self, target: Any) -> Any:
+        """Return a copy of a process's state."""
+        return self._command("get_state", _plain(target))
+
+    def logs(self) -> str:
+        """Return the last of what the sandbox has printed, to standard output and standard error."""
+        return self._session.run(self._on_instance("logs"))
+
+    def trace(self, duration: float = 2.0) -> Any:
+        """Record the messages between the sandbox's processes for `duration` seconds and return them."""
+        return self._command("trace", duration=duration, timeout=duration + LOOK_TIMEOUT)
+
+    # -- Changing ------------------------------------------------------------------------------------
+
+    def replace_state(self, target: Any, value: Any) -> Any:
+        """Give a process another state, between two messages."""
+        return self._command("replace_state", _plain(target), value)
+
+    def kill(self, target: Any, reason: Any = "kill") -> Any:
+        """Send a process an exit signal; ``"kill"`` cannot be trapped."""
+        return self._command("kill", _plain(target), reason)
+
+    def suspend(self, target: Any) -> Any:
+        """Let a process handle no more messages until `resume`; they wait in its mailbox."""
+        return self._command("suspend", _plain(target))
+
+    def resume(self, target: Any) -> Any:
+        """Let a suspended process go on."""
+        return self._command("resume", _plain(target))
+
+    def reload(self, new_app: Any) -> Any:
+        """Run a new version of the application with the states of the old one; a failure rolls back."""
+        app = new_app if isinstance(new_app, str) else as_application(new_app)
+        return self._command("reload", app, timeout=60.0)
+
+    def start_child(self, supervisor: Any, spec: Any) -> Any:
+        """Start a child under a supervisor and return its pid, or None when it chose not to start."""
+        return self._command("start_child", _plain(supervisor), spec, timeout=60.0)
+
+    def terminate_child(self, supervisor: Any, id_or_pid: Any) -> None:
+        """End a child; its spec stays, save under a dynamic supervisor."""
+        return self._command("terminate_child", _plain(supervisor), _plain(id_or_pid), timeout=60.0)
+
+    def restart_child(self, supervisor: Any, id: Any) -> Any:
+        """Start a terminated child again and return its pid."""
+        return self._command("restart_child", _plain(supervisor), id, timeout=60.0)
+
+    def delete_child(self, supervisor: Any, id: Any) -> None:
+        """Forget the spec of a terminated child."""
+        return self._command("delete_child", _plain(supervisor), id)
+
+    def which_children(self, supervisor: Any) -> list[ChildInfo]:
+        """Return a supervisor's children, in start order."""
+        return self._command("which_children", _plain(supervisor))
+
+    def count_children(self, supervisor: Any) -> ChildCounts:
+        """Count a supervisor's children."""
+        return self._command("count_children", _plain(supervisor))
+
+    # -- Its life ----------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> Any:
+        """Take a checkpoint now; return its epoch, seq, size in bytes, and the nodes that have a copy."""
+        return self._session.run(self._on_instance("checkpoint"))
+
+    def restart(self) -> SandboxInfo:
+        """Start the sandbox's OS process again from its newest checkpoint, taken first if it still answers."""
+        return self._session.ask("restart", sandbox=self.id)
+
+    def migrate(self, node: str = "auto") -> Migration:
+        """Move the sandbox to another node with its state; on a failure it goes on where it was."""
+        return self._session.ask("move", sandbox=self.id, node=node)
+
+    def stop(self) -> None:
+        """Stop the sandbox for good and remove its checkpoints: `Cluster.destroy_sandbox`."""
+        return self._session.ask("destroy", sandbox=self.id)
+
+    # -- How ---------------------------------------------------------------------------------------------
+
+    async def _request(
+        self, verb: str, target: Any, request: Any, timeout: float, *, idempotent: bool = False
+    ) -> Any:
+        body = payload.dumps(request)
+        return await self._session.link.request(
+            verb, self.id, _plain(target), body, timeout=timeout, idempotent=idempotent
+        )
+
+    async def _post(self, verb: str, target: Any, message: Any) -> None:
+        await self._session.link.post(verb, self.id, _plain(target), payload.dumps(message, "the message"))
+
+    def _command(self, verb: str, *args: Any, timeout: float = LOOK_TIMEOUT, **kwargs: Any) -> Any:
+        return self._session.run(self._request("command", verb, (args, kwargs), timeout))
+
+    async def _on_instance(self, method: str) -> Any:
+        link = self._session.link
+        body = payload.dumps(((), {}))
+        try:
+            return await link.request("instance", self.id, method, body, timeout=30.0, idempotent=True)
+        except TimeoutError as error:
+            if method == "checkpoint":
+                raise CheckpointFailed(self.id, "the sandbox did not answer within 30 s") from error
+            raise
+
+
+def _plain(target: Any) -> Any:
+    """Return a target as a frame can carry it: names, tuples and numbers as they are, a pid as its text."""
+    return target if isinstance(target, str | int | tuple) else str(target)
+
+
+def split(target: str) -> tuple[str, str]:
+    """Split ``"sandbox/process"``.
+
+    >>> split("shop/counter")
+    ('shop', 'counter')
+    """
+    sandbox, slash, process = str(target).partition("/")
+    if not slash or not sandbox or not process:
+        raise InvalidSpec(f'{target!r} names no process: write "sandbox/process", such as "shop/counter".')
+    return sandbox, process

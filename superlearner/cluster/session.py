@@ -1,0 +1,119 @@
+"""What a cluster object and its sandboxes share: the link to the cluster, and the way to run work on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from distributed import Security
+
+from superlearner.cluster.link import Link
+from superlearner.cluster.local import Connection
+from superlearner.cluster.runner import Runner
+from superlearner.errors import ClusterClosed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A scheduler that somebody else runs."""
+
+    address: str
+    security: Security
+
+
+class Session:
+    """A connection to a cluster that is opened once and closed once.
+
+    Parameters
+    ----------
+    finder
+        Finds the cluster, or starts it.
+    asynchronous
+        Whether the caller awaits.
+    stop
+        What ends the cluster together with the session, where the session owns it.
+    """
+
+    def __init__(
+        self,
+        finder: Callable[[], Awaitable[Connection | Found]],
+        *,
+        asynchronous: bool,
+        stop: Callable[[Connection], None] | None = None,
+    ) -> None:
+        self.asynchronous = asynchronous
+        self._finder = finder
+        self._stop = stop
+        self._runner = Runner(asynchronous=asynchronous)
+        self._link: Link | None = None
+        self._found: Connection | Found | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return "closed" if self._closed else self._link.address if self._link else "not yet connected"
+
+    async def open(self) -> None:
+        """Find the cluster and connect, once."""
+        if self._link is None:
+            self._found = await self._finder()
+            link = Link(self._found.address, self._found.security.get_connection_args("client"))
+            try:
+                await link.open()
+            except BaseException:
+                await link.close()
+                raise
+            self._link = link
+
+    def open_now(self) -> None:
+        """Open for a caller that does not await; nothing is left when it fails or is interrupted."""
+        try:
+            self.run(self.open())
+        except BaseException:
+            self.close_now()
+            raise
+
+    async def close(self) -> None:
+        """Close the link, and end the cluster if it is the session's own."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._link is not None:
+            await self._link.close()
+        if self._stop is not None and isinstance(self._found, Connection):
+            await asyncio.to_thread(self._stop, self._found)
+
+    def close_now(self) -> None:
+        """Close for a caller that does not await."""
+        try:
+            if not self._closed:
+                self.run(self.close())
+        finally:
+            self._runner.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`, or `work` itself where the caller awaits."""
+        return self._runner.run(work)
+
+    def ask(self, verb: str, **kwargs: Any) -> Any:
+        """Ask the control plane."""
+        return self.run(self.link.ask(verb, **kwargs))
+
+    @property
+    def found(self) -> Connection | Found:
+        """The cluster at the other end."""
+        if self._found is None:
+            raise ClusterClosed("This cluster object has not been opened: await it first.")
+        return self._found
+
+    @property
+    def link(self) -> Link:
+        """The link, while the session is open."""
+        if self._closed:
+            raise ClusterClosed("This cluster object has been closed.")
+        if self._link is None:
+            raise ClusterClosed("This cluster object has not been opened: await it first.")
+        return self._link

@@ -1,0 +1,94 @@
+"""What a node measures of itself, from the operating system; nothing here is estimated."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+
+@dataclass(slots=True)
+class ProcessMeter:
+    """Memory and processor use of one OS process since the last reading."""
+
+    process: psutil.Process
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessMeter | None:
+        """Return a meter for `pid`, or None when it is gone."""
+        try:
+            meter = cls(psutil.Process(pid))
+            meter.process.cpu_percent()  # the first reading only sets the starting point
+        except psutil.Error:
+            return None
+        return meter
+
+    def read(self) -> tuple[int, float] | None:
+        """Return (private bytes, share of one core), or None when the process is gone.
+
+        Pages shared with the fork server are left out on Linux, as they exist once for all sandboxes.
+        """
+        try:
+            memory = self.process.memory_info()
+            return memory.rss - getattr(memory, "shared", 0), self.process.cpu_percent() / 100
+        except psutil.Error:
+            return None
+
+
+class NodeMeter:
+    """Measures one node: the worker, its fork server and the hosts of its sandboxes."""
+
+    def __init__(self, own_pids: list[int]) -> None:
+        self._started = time.monotonic()
+        self._own = [meter for pid in own_pids if (meter := ProcessMeter.of(pid))]
+        self._hosts: dict[str, tuple[int, ProcessMeter]] = {}
+        self._network: tuple[float, int] | None = None
+        self._cores = psutil.cpu_count() or 1
+
+    def sample(self, hosts: dict[str, int]) -> dict[str, Any]:
+        """Measure now. `hosts` maps the ids of sandboxes to their OS processes.
+
+        Returns bytes, percent of the machine's processors, bytes per second and seconds; what is not
+        known yet is None.
+        """
+        memory, cpu = 0, 0.0
+        for meter in self._own:
+            if reading := meter.read():
+                memory += reading[0]
+                cpu += reading[1]
+        sandboxes = {}
+        self._hosts = {id: known for id, known in self._hosts.items() if hosts.get(id) == known[0]}
+        for id, pid in hosts.items():
+            if id not in self._hosts:
+                if (fresh := ProcessMeter.of(pid)) is None:
+                    continue
+                self._hosts[id] = (pid, fresh)
+            if reading := self._hosts[id][1].read():
+                memory += reading[0]
+                cpu += reading[1]
+                sandboxes[id] = {"memory": reading[0], "cpu": reading[1]}
+        machine = psutil.virtual_memory()
+        return {
+            "at": time.time(),
+            "memory": memory,
+            "memory_used": machine.total - machine.available,
+            "memory_total": machine.total,
+            "cpu": 100 * cpu / self._cores,
+            "network": self._network_rate(),
+            "uptime": time.monotonic() - self._started,
+            "processes": len(self._own) + len(sandboxes),
+            "sandboxes": sandboxes,
+        }
+
+    def _network_rate(self) -> float | None:
+        """Return the machine's bytes per second, in and out, since the last reading."""
+        counters = psutil.net_io_counters()
+        if counters is None:
+            return None
+        now, total = time.monotonic(), counters.bytes_sent + counters.bytes_recv
+        before, self._network = self._network, (now, total)
+        if before is None or now <= before[0]:
+            return None
+        return max(0, total - before[1]) / (now - before[0])

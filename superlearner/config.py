@@ -1,0 +1,62 @@
+"""Settings, in Dask's way: defaults in ``superlearner.yaml``, a schema beside it, one reader here.
+
+Never read from ``core``: decisions get their settings as arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import yaml
+
+from superlearner.errors import SuperlearnerError
+
+with (Path(__file__).parent / "superlearner.yaml").open(encoding="utf-8") as _file:
+    dask.config.update_defaults(yaml.safe_load(_file))
+
+
+def get(key: str) -> Any:
+    """Return the setting ``superlearner.<key>``, such as ``get("telemetry.interval")``."""
+    return dask.config.get(f"superlearner.{key}")
+
+
+def runtime_dir() -> Path:
+    """Return the private directory of connection files; it is made if need be.
+
+    It is ``$SUPERLEARNER_RUNTIME_DIR``, else ``$XDG_RUNTIME_DIR/superlearner``, else
+    ``~/.local/state/superlearner/run``.
+    """
+    if named := os.environ.get("SUPERLEARNER_RUNTIME_DIR"):
+        return _private(Path(named))
+    if xdg := os.environ.get("XDG_RUNTIME_DIR"):
+        return _private(Path(xdg) / "superlearner")
+    return _private(state_dir() / "run")
+
+
+def state_dir() -> Path:
+    """Return the private directory of journals; it is made if need be.
+
+    It is ``$SUPERLEARNER_STATE_DIR``, else ``$XDG_STATE_HOME/superlearner``, else ``~/.local/state/superlearner``.
+    """
+    if named := os.environ.get("SUPERLEARNER_STATE_DIR"):
+        return _private(Path(named))
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return _private(Path(home) / "superlearner")
+
+
+def _private(path: Path) -> Path:
+    """Make `path` with access for its owner only; refuse one that somebody else owns."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.stat()
+    if status.st_uid != os.getuid():
+        raise SuperlearnerError(
+            f"The directory {path} belongs to another user, so keys cannot be kept there. "
+            "Set SUPERLEARNER_RUNTIME_DIR to a directory of your own."
+        )
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        path.chmod(0o700)
+    return path
