@@ -11,16 +11,15 @@ a question that its lesson does not have.
 
 from __future__ import annotations
 
-import linecache
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from superlearner.core.history import Event
 from superlearner.errors import SuperlearnerError
-from superlearner.teaching.check import Exercise, Observation, Prediction, Raised, Verdict, compare, judge
+from superlearner.teaching.check import Exercise, Observation, Prediction, Verdict, compare, judge
 from superlearner.teaching.lesson import Lesson, find_lesson
 from superlearner.teaching.observe import observe_events, observe_here, observe_on
+from superlearner.teaching.program import run_source, standalone
 from superlearner.teaching.progress import Progress
 from superlearner.teaching.show import Shown, show_note, show_verdict
 
@@ -187,7 +186,8 @@ class Questions:
             f"Your {question.defines} has not passed its check yet. The next cells use a worked one in its place, "
             "so you can read on and come back."
         )
-        return run_source(self.lesson.solution(about), f"<the worked {question.defines}>")[question.defines]
+        source = standalone(self.lesson, about)
+        return run_source(source, f"<the worked {question.defines}>")[question.defines]
 
     def progress(self) -> Shown:
         """Show how far the learner has come in this lesson."""
@@ -244,23 +244,3 @@ class Questions:
 def _enough(question: Exercise | Prediction) -> Callable[[Observation], bool]:
     find = question.happened if isinstance(question, Prediction) else question.passed
     return lambda seen: find(seen) is not None
-
-
-def run_source(source: str, filename: str) -> dict[str, Any]:
-    """Run the source of a cell beside the notebook's own names, and return the names it then has."""
-    namespace = dict(vars(sys.modules["__main__"]))
-    # A traceback can then show its lines, as for a cell.
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    exec(compile(source, filename, "exec"), namespace)  # noqa: S102 - a lesson's own solution
-    return namespace
-
-
-def observe_source(exercise: Exercise, source: str, cluster: Any = None) -> Observation:
-    """Observe an exercise's cell given as source: what the tests do with solutions, starters and mistakes."""
-    try:
-        given = run_source(source, f"<{exercise.id}>")[exercise.defines]
-    except Exception as error:
-        return Observation(crash=Raised.of(error))
-    if cluster is None:
-        return observe_here(lambda: exercise.app(given), exercise.script)
-    return observe_on(cluster, f"check-{exercise.id}", lambda: exercise.app(given), exercise.script)
