@@ -37,6 +37,8 @@ class Action:
     title: str
     #: Why it cannot be used now; empty when it can.
     reason: str = ""
+    #: How the target is called in the row, where that is not `target` itself.
+    shown: str = ""
 
     @property
     def dangerous(self) -> bool:
@@ -93,38 +95,43 @@ def _process_actions(chosen: Chosen) -> tuple[Action, ...]:
     else:
         why = ""
     target = (process.pid or "") if process else ""
-    doing = f"Killing process {process.label} {target}".rstrip() if process else ""
-    return (Action("kill_process", "Process", "Kill", target, doing, "End this process with reason kill", why),)
+    name = process.label if process else ""
+    doing = f"Killing process {name} {target}".rstrip()
+    return (
+        Action(
+            "kill_process", "Process", "Kill", target, doing, "End this process with reason kill", why, name
+        ),
+    )
 
 
 def _sandbox_actions(sandbox: SandboxInfo | None, up: Sequence[NodeInfo]) -> tuple[Action, ...]:
     target = sandbox.id if sandbox else ""
     none = "" if sandbox else "Select a sandbox first."
-    idle = none or ("" if sandbox and sandbox.status == "running" else f"{target} is {sandbox and sandbox.status}.")
+    idle = none or (
+        "" if sandbox and sandbox.status == "running" else f"{target} is {sandbox and sandbox.status}."
+    )
     others = [node for node in up if sandbox is None or node.name != sandbox.node]
     return (
         Action("create", "Sandbox", "Create", "", "Creating a sandbox", "Start the sample shop in a new sandbox",
                "" if up else "No node is up."),
         Action("restart", "Sandbox", "Restart", target, f"Restarting {target}",
-               "Start its OS process again from its newest checkpoint", none),
-        Action("move", "Sandbox", "Move", target, f"Moving {target}", "Move it to another node, with its state",
+               "Its OS process starts again from its newest checkpoint", none),
+        Action("move", "Sandbox", "Move", target, f"Moving {target}", "It goes to another node, with its state",
                idle or ("" if others else "There is no other node that is up.")),
         Action("kill_sandbox", "Sandbox", "Kill", target, f"Killing sandbox {target}",
-               "Kill its OS process; the cluster starts it again", idle),
+               "Its OS process ends at once; the cluster starts it again", idle),
         Action("destroy", "Sandbox", "Destroy", target, f"Destroying {target}",
-               "End it for good, with its state and checkpoints", none),
+               "It ends for good, with its state and its checkpoints", none),
     )  # fmt: skip
 
 
 def _node_actions(node: NodeInfo | None) -> tuple[Action, ...]:
     target = node.name if node else ""
-    if node is None:
-        why = "Select a node first."
-    else:
-        why = f"{target} is down already." if node.status == "down" else ""
+    down = f"{target} is down already." if node and node.status == "down" else ""
+    why = down if node else "Select a node first."
     return (
         Action("kill_node", "Node", "Kill", target, f"Killing node {target}",
-               "Kill its OS process; its sandboxes start elsewhere", why),
+               "Its OS process ends at once; its sandboxes start elsewhere", why),
     )  # fmt: skip
 
 
@@ -147,7 +154,13 @@ class Press:
     def from_message(cls, message: Any) -> Press | None:
         """Read a message from the browser; None when it is not one of ours."""
         match message:
-            case {"press": str(name), "target": str(target), "turn": int(turn), "to": str(to), "answer": str(said)}:
+            case {
+                "press": str(name),
+                "target": str(target),
+                "turn": int(turn),
+                "to": str(to),
+                "answer": str(said),
+            }:
                 answer: Literal["", "yes", "no"] = "yes" if said == "yes" else "no" if said == "no" else ""
                 return cls(name, target, turn, to, answer)
             case _:
@@ -181,13 +194,17 @@ class Desk:
         on = replace(self, turn=self.turn + 1, armed=None)
         action = next((a for a in offered if (a.name, a.target) == (press.name, press.target)), None)
         if action is None:
-            return replace(on, status=StatusLine("Nothing was done: what you clicked is no longer there.", "warn")), None
+            return replace(
+                on, status=StatusLine("Nothing was done: what you clicked is no longer there.", "warn")
+            ), None
         if press.answer == "no":
             return replace(on, status=StatusLine(f"{action.doing}: not done.", "quiet")), None
         if action.reason:
             return replace(on, status=StatusLine(action.reason, "warn")), None
         if action.dangerous and not (press.answer == "yes" and self.armed == action):
-            question = StatusLine(f"{action.doing}? {action.title}.", "warn")
+            question = StatusLine(
+                f"{action.label} {action.group.lower()} {action.target}? {action.title}.", "warn"
+            )
             return replace(on, armed=action, status=question), None
         return replace(on, busy=action, status=StatusLine(f"{action.doing} …", "busy")), action
 

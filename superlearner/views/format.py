@@ -5,6 +5,7 @@ Each function takes the plain value in its base unit (bytes, seconds, a share) a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
 #: What stands where a figure is missing.
@@ -137,7 +138,7 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Align columns with two spaces between them; the text twin of a drawn table.
 
     >>> print(table(("node", "cpu"), [("alpha", "3 %"), ("b", "–")]))
@@ -146,5 +147,8 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     b      –
     """
     widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows))
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (header, *rows)
+    )
     return "\n".join(line.rstrip() for line in lines)

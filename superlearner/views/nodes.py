@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from superlearner.core.snapshots import NodeInfo
+from superlearner.core.snapshots import ClusterStatus, NodeInfo
 from superlearner.views import format as fmt
 from superlearner.views.marks import Tone, mark, origin
 
@@ -52,13 +52,15 @@ class NodesView:
 
     real: bool
     cards: tuple[NodeCard, ...]
+    #: The cluster in one line, empty where it is not known.
+    summary: str = ""
+    tone: Tone = "quiet"
     note: str = ""
 
     def text(self) -> str:
         """Return the cards as an aligned table."""
         heading = f"{fmt.count(len(self.cards), 'node')} ({origin(self.real)})"
-        if self.note:
-            heading += f"\n{self.note}"
+        heading = "\n".join(line for line in (heading, self.summary, self.note) if line)
         if not self.cards:
             return heading
         header = ("node", "status", "health", "cpu", "memory", "network", "uptime", "sandboxes")
@@ -79,12 +81,19 @@ class NodesView:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the view as plain data, for a widget's trait."""
-        return {"real": self.real, "note": self.note, "cards": [_plain(card) for card in self.cards]} | {
-            "text": self.text()
+        return {
+            "real": self.real,
+            "note": self.note,
+            "summary": self.summary,
+            "tone": self.tone,
+            "cards": [_plain(card) for card in self.cards],
+            "text": self.text(),
         }
 
 
-def nodes(infos: Sequence[NodeInfo], *, real: bool, now: float, note: str = "") -> NodesView:
+def nodes(
+    infos: Sequence[NodeInfo], *, real: bool, now: float, status: ClusterStatus | None = None, note: str = ""
+) -> NodesView:
     """Turn ``cluster.nodes()`` into cards, sorted by name so that a card keeps its place.
 
     Parameters
@@ -95,10 +104,27 @@ def nodes(infos: Sequence[NodeInfo], *, real: bool, now: float, note: str = "") 
         Whether these are real machines' processes. There is no default: a picture must know.
     now
         The time of the snapshot, Unix seconds; ages are counted from it.
+    status
+        ``cluster.status()``, for the line that sums it up.
     note
         A remark on the picture itself, shown with it.
     """
-    return NodesView(real, tuple(_card(info, now) for info in sorted(infos, key=lambda info: info.name)), note)
+    cards = tuple(_card(info, now) for info in sorted(infos, key=lambda info: info.name))
+    if status is None:
+        return NodesView(real, cards, note=note)
+    return NodesView(real, cards, cluster(status), mark(status.cluster_health).tone, note)
+
+
+def cluster(status: ClusterStatus) -> str:
+    """Sum up ``cluster.status()`` in one line.
+
+    >>> cluster(ClusterStatus(("alpha", "beta"), 2, 2, "healthy", quorum=True, control_plane="running"))
+    '● healthy: 2 of 2 nodes healthy, quorum, control plane running'
+    """
+    look = mark(status.cluster_health)
+    quorum = "quorum" if status.quorum else "NO quorum"
+    well = f"{status.healthy_nodes} of {fmt.count(status.total_nodes, 'node')} healthy"
+    return f"{look.symbol} {look.word}: {well}, {quorum}, control plane {status.control_plane}"
 
 
 def _card(info: NodeInfo, now: float) -> NodeCard:

@@ -99,7 +99,9 @@ def sandboxes(infos: Sequence[SandboxInfo], *, real: bool, now: float, note: str
     note
         A remark on the picture itself, shown with it.
     """
-    return SandboxesView(real, tuple(_row(info, now) for info in sorted(infos, key=lambda info: info.id)), note)
+    return SandboxesView(
+        real, tuple(_row(info, now) for info in sorted(infos, key=lambda info: info.id)), note
+    )
 
 
 def _row(info: SandboxInfo, now: float) -> SandboxRow:

@@ -27,11 +27,14 @@ def tree_svg(view: TreeView) -> str:
     places = {node.key: node for node in view.nodes}
     edges = [_edge(places[node.parent], node) for node in view.nodes if node.parent is not None]
     heading = f"{view.title} · {origin(view.real)}" + (f" · {view.note}" if view.note else "")
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
+        f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label={quoteattr(view.text())} '
+        'font-family="system-ui, sans-serif">'
+    )
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
-            f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label={quoteattr(view.text())} '
-            'font-family="system-ui, sans-serif">',
+            opening,
             f'<rect width="{width:g}" height="{height:g}" rx="8" fill="#ffffff" stroke="#d8dce2"/>',
             f'<text x="12" y="19" font-size="12" fill="#5b6470">{escape(heading)}</text>',
             f'<g transform="translate(0 {_HEADER})">',

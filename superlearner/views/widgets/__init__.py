@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from superlearner.views.widgets.dashboard import Dashboard
+from superlearner.views.widgets.panel import SandboxPanel, sandbox_panel, watch
 from superlearner.views.widgets.pictures import (
     ActionsWidget,
     FeedWidget,
@@ -10,4 +12,14 @@ from superlearner.views.widgets.pictures import (
     TreeWidget,
 )
 
-__all__ = ["ActionsWidget", "FeedWidget", "NodesWidget", "SandboxesWidget", "TreeWidget"]
+__all__ = [
+    "ActionsWidget",
+    "Dashboard",
+    "FeedWidget",
+    "NodesWidget",
+    "SandboxPanel",
+    "SandboxesWidget",
+    "TreeWidget",
+    "sandbox_panel",
+    "watch",
+]

@@ -23,6 +23,11 @@ function render({ model, el }) {
     model.send({ press: action.name, target: action.target, turn, to: to.value || "auto", answer });
     told = null;
     draw();
+    setTimeout(() => {
+      if (sentOn !== model.get("view").turn) return;
+      told = { text: "The kernel is busy with a cell; this click waits for it.", tone: "busy" };
+      draw();
+    }, 1500);
   }
 
   function click(event, key) {

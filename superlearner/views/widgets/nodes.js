@@ -4,6 +4,8 @@ function render({ model, el }) {
   const cards = make("div", { class: "sl-cards", role: "listbox", "aria-label": "Nodes. Arrow keys move, Enter selects." });
   const empty = make("div", { class: "sl-empty", text: "The cluster has no node." });
   ui.body.append(cards, empty);
+  const summary = make("span", { class: "sl-summary" });
+  ui.root.querySelector(".sl-title").after(summary);
   const kept = new Map();
   const figures = [["cpu", "cpu_load"], ["memory", "memory_load"], ["network", null], ["uptime", null]];
 
@@ -50,6 +52,8 @@ function render({ model, el }) {
   return follow(model, ["view", "selected"], () => {
     const view = model.get("view");
     ui.set(view, "Nodes");
+    text(summary, view.summary || "");
+    attr(summary, "class", `sl-summary sl-${view.tone}`);
     const items = view.cards || [];
     empty.style.display = items.length ? "none" : "block";
     cards.style.display = items.length ? "grid" : "none";

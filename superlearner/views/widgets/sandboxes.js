@@ -32,7 +32,7 @@ function render({ model, el }) {
     for (const cell of row.children) {
       const name = cell.dataset.column;
       const value = name === "status" ? `${item.symbol} ${item.status}` : item[name];
-      if (name === "status") attr(cell, "class", `sl-${item.tone}`);
+      if (name === "status" && !cell.classList.contains(`sl-${item.tone}`)) attr(cell, "class", `sl-${item.tone}`);
       if (cell.textContent === value) continue;
       cell.textContent = value;
       if (!fresh && telling.has(name)) {

@@ -41,9 +41,10 @@ function render({ model, el }) {
     attr(node, "data-pid", item.pid);
     const put = (selector, value) => text(node.querySelector(selector), value);
     put("title", item.description);
-    put(".sl-name", item.label.length > 17 ? `${item.label.slice(0, 16)}…` : item.label);
+    const room = item.mailbox && item.restarts ? 12 : item.mailbox || item.restarts ? 15 : 19;
+    put(".sl-name", item.label.length > room ? `${item.label.slice(0, room - 1)}…` : item.label);
     put(".sl-state", `${item.symbol} ${item.word}`);
-    put(".sl-pid", item.pid ? `…${item.pid.slice(item.pid.lastIndexOf("."), -1)}` : "no pid");
+    put(".sl-pid", item.pid ? `<…${item.pid.slice(item.pid.lastIndexOf(".") + 1)}` : "no pid");
     put(".sl-badge", [item.mailbox ? `✉ ${item.mailbox}` : "", item.restarts ? `↻ ${item.restarts}` : ""].filter(Boolean).join("  "));
     // A new pid under the same key is a restart: the same box, another process.
     const before = lives.get(item.key);

@@ -1,0 +1,150 @@
+"""What keeps the pictures alive: three plain threads with one task each.
+
+- the **looker** asks the cluster: after every event, and every two seconds for the telemetry;
+- the **writer** is the only thread that writes to widgets. A task on the kernel's asyncio loop would
+  freeze whenever a cell blocks, and with two writers updates are lost;
+- the **worker** carries out what was clicked, in order. A widget's callback runs on whichever thread
+  the kernel likes, so it only puts work onto the queue.
+
+They are apart because asking a hurt cluster may take seconds, in which the status line must go on.
+Nothing here knows a widget: `look` and `draw` are given.
+"""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+from collections.abc import Callable
+
+from superlearner.core.history import Event
+
+#: Seconds between two looks when nothing happens, the rhythm of the telemetry.
+EVERY = 2.0
+#: Seconds in which events are gathered into one look: shorter than the eye, longer than a burst.
+GATHER = 0.05
+#: Seconds that `close` waits for a thread that is in the middle of a call.
+PATIENCE = 10.0
+
+Subscribe = Callable[[Callable[[Event], None]], Callable[[], None]]
+
+
+class Live:
+    """Calls `look` when something happens and `draw` when something is to be shown, until closed.
+
+    Parameters
+    ----------
+    look
+        Asks the cluster and remembers what it said. Runs on the looker only; may block.
+    draw
+        Writes what is remembered to the widgets. Runs on the writer only; must not ask the cluster.
+    trouble
+        Told the error of a `look`, a `draw` or a piece of work that raised. Must only remember it.
+    subscribe
+        Starts to feed events to a handler and returns what ends it, as ``cluster.subscribe`` does.
+        None: there are no events to wait for, only the rhythm.
+    every
+        Seconds between two looks when nothing happens. Default 2.
+    gather
+        Seconds in which events are gathered into one look. Default 0.05.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], None],
+        draw: Callable[[], None],
+        trouble: Callable[[BaseException], None],
+        subscribe: Subscribe | None = None,
+        *,
+        every: float = EVERY,
+        gather: float = GATHER,
+    ) -> None:
+        self._look, self._draw, self._trouble = look, draw, trouble
+        self._subscribe, self._every, self._gather = subscribe, every, gather
+        self._unsubscribe: Callable[[], None] | None = None
+        self._stop = threading.Event()
+        self._news = threading.Event()
+        self._dirty = threading.Event()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        # Daemons: a kernel that exits must not wait for a cluster that does not answer.
+        self._threads = [
+            threading.Thread(target=run, name=f"superlearner-{name}", daemon=True)
+            for name, run in (
+                ("looker", self._look_on),
+                ("writer", self._write_on),
+                ("worker", self._work_on),
+            )
+        ]
+
+    def start(self) -> None:
+        """Subscribe and start the threads."""
+        if self._subscribe is not None:
+            self._unsubscribe = self._subscribe(self._heard)
+        for thread in self._threads:
+            thread.start()
+        atexit.register(self.close)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._stop.is_set()
+
+    def look(self) -> None:
+        """Ask for a look at the cluster soon; may be called from any thread."""
+        self._news.set()
+
+    def draw(self) -> None:
+        """Ask for a drawing of what is remembered; may be called from any thread."""
+        self._dirty.set()
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Put work onto the worker's queue; may be called from any thread, also a widget's callback."""
+        if not self.closed:
+            self._work.put(work)
+
+    def close(self) -> None:
+        """End the subscription and the threads. Safe to call twice, and from a piece of work."""
+        with self._closing:
+            if self._stop.is_set():
+                return
+            self._stop.set()
+        atexit.unregister(self.close)
+        self._news.set()
+        self._dirty.set()
+        self._work.put(None)
+        if self._unsubscribe is not None:
+            self._guard(self._unsubscribe)
+        for thread in self._threads:
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(timeout=PATIENCE)
+
+    def _heard(self, _event: Event) -> None:
+        self._news.set()
+
+    def _look_on(self) -> None:
+        while not self._stop.is_set():
+            if self._news.wait(timeout=self._every):
+                self._stop.wait(timeout=self._gather)
+            self._news.clear()
+            if not self._stop.is_set():
+                self._guard(self._look)
+                self._dirty.set()
+
+    def _write_on(self) -> None:
+        while not self._stop.is_set():
+            self._dirty.wait()
+            self._dirty.clear()
+            if not self._stop.is_set():
+                self._guard(self._draw)
+
+    def _work_on(self) -> None:
+        while (work := self._work.get()) is not None and not self._stop.is_set():
+            self._guard(work)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Run `work`; its error is told, and ends neither the thread nor the pictures."""
+        try:
+            work()
+        except Exception as error:
+            self._trouble(error)
