@@ -123,6 +123,55 @@ class ProcessDied(SuperlearnerError):
         return f"{who} died before it answered: {self.reason!s}."
 
 
+class CallsItself(ProcessDied):
+    """A process called itself: it could never answer."""
+
+    code = "calls_itself"
+    definite = True
+    advice = "Call a function of your own, or cast() to yourself."
+
+    def what(self) -> str:
+        return f"{str(self.target)!r} called itself and would wait for ever."
+
+
+class NotInProcess(SuperlearnerError):
+    """A verb was used where it cannot work: outside of a process, or waiting in a plain handler.
+
+    Parameters
+    ----------
+    what_is
+        Which verb, and where it was used.
+    """
+
+    code = "not_in_process"
+    advice = "Inside a process write `async def` handlers to wait; outside use the runtime's own methods, such as rt.call()."
+
+
+class BadReturn(SuperlearnerError, TypeError):
+    """A handler returned what no handler may return; its process has ended.
+
+    Parameters
+    ----------
+    handler
+        Such as ``"Counter.handle_cast"``.
+    value
+        The repr of what it returned.
+    allowed
+        What it may return.
+    """
+
+    code = "bad_return_value"
+
+    def __init__(self, handler: str = "a handler", value: str = "None", allowed: str = "the new state") -> None:
+        super().__init__(handler, value, allowed)
+        self.handler = handler
+        self.value = value
+        self.allowed = allowed
+
+    def what(self) -> str:
+        return f"{self.handler} returned {self.value}: return {self.allowed}."
+
+
 class NameTaken(SuperlearnerError):
     """The name belongs to a living process already.
 

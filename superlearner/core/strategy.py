@@ -1,0 +1,539 @@
+"""What a supervisor decides: which children stop and start, in what order, and when it gives up.
+
+The same machine serves processes in a sandbox and sandboxes in the cluster. It changes only through
+`SupervisorState.handle`; whoever runs it carries out the instructions in order, reports each outcome as
+an event, and drops the rest of a list when a `StartChild` in it fails.
+
+>>> sup = SupervisorState(SupervisorSpec((ChildSpec("a", int), ChildSpec("b", int)), strategy="rest_for_one"))
+>>> [i.key for i in sup.handle(Begin())]
+['a', 'b']
+>>> sup.handle(ChildStarted("a", "<1>")), sup.handle(ChildStarted("b", "<2>"))
+([], [])
+>>> [type(i).__name__ + " " + i.key for i in sup.handle(ChildExited("a", "boom", at=1.0))]
+['Record a', 'StopChild b', 'StartChild a', 'StartChild b']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias, assert_never
+
+from superlearner.core.childspec import ChildSpec, SupervisorSpec, validate_significant
+from superlearner.core.restart import Intensity, should_restart
+from superlearner.errors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    ChildNotFound,
+    ChildRunning,
+    InvalidTransition,
+    MaxChildren,
+    StartFailed,
+    SuperlearnerError,
+)
+
+AnySpec: TypeAlias = ChildSpec | SupervisorSpec
+#: ``stopped``: kept, not running (terminated, ignored or ended normally).
+ChildStatus = Literal["stopped", "starting", "running", "restarting", "stopping"]
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One child as its supervisor knows it."""
+
+    key: Hashable
+    spec: AnySpec
+    status: ChildStatus = "stopped"
+    pid: Any = None
+    #: How often it has been started again.
+    restarts: int = 0
+    #: Added at run time by start_child.
+    added: bool = False
+
+
+# -- Events: what happened --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The supervisor starts: start its children."""
+
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStarted:
+    """A `StartChild` succeeded; a `pid` of None says that the child chose not to run (OTP's ignore)."""
+
+    key: Hashable
+    pid: Any
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStartFailed:
+    """A `StartChild` failed; the instructions after it were dropped."""
+
+    key: Hashable
+    reason: Any
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildExited:
+    """A child ended by itself."""
+
+    key: Hashable
+    reason: Any
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStopped:
+    """A `StopChild` is done."""
+
+    key: Hashable
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The time for another try, asked for by `Retry`, has come."""
+
+    key: Hashable
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequested:
+    """start_child: add this child and start it. `key` is given when a restored child keeps its own."""
+
+    spec: AnySpec
+    key: Hashable | None = None
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateRequested:
+    """terminate_child."""
+
+    key: Hashable
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequested:
+    """restart_child: start a child that was terminated."""
+
+    key: Hashable
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRequested:
+    """delete_child: forget a child that is not running."""
+
+    key: Hashable
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The supervisor itself is told to stop."""
+
+    reason: Any = "shutdown"
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpecChanged:
+    """A reload: new options and child specs; children that stay keep their place and pid."""
+
+    spec: SupervisorSpec
+    cause: str = ""
+    at: float = 0.0
+
+
+SupervisorEvent: TypeAlias = (
+    Begin
+    | ChildStarted
+    | ChildStartFailed
+    | ChildExited
+    | ChildStopped
+    | RetryDue
+    | StartRequested
+    | TerminateRequested
+    | RestartRequested
+    | DeleteRequested
+    | StopRequested
+    | SpecChanged
+)
+
+
+# -- Instructions: what to do -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """Start it and report `ChildStarted` or `ChildStartFailed` before going on."""
+
+    key: Hashable
+    spec: AnySpec
+    #: Which start this is: 0 for the first.
+    restart: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StopChild:
+    """Stop it as its spec's ``shutdown`` says, and report `ChildStopped` before going on."""
+
+    key: Hashable
+    spec: AnySpec
+
+
+@dataclass(frozen=True, slots=True)
+class StopTogether:
+    """Stop these at the same time (a dynamic supervisor's end), and report `ChildStopped` for each."""
+
+    children: tuple[StopChild, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Report `RetryDue` soon, after other messages had their turn."""
+
+    key: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The intensity is spent and all children are stopped: end with this reason."""
+
+    reason: Any = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """All children are stopped: end with this reason, as was asked for."""
+
+    reason: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The request cannot be met; nothing was changed."""
+
+    error: SuperlearnerError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Put this into the event log."""
+
+    kind: str
+    key: Hashable
+    reason: Any = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+Instruction: TypeAlias = StartChild | StopChild | StopTogether | Retry | GiveUp | End | Refuse | Record
+
+
+class SupervisorState:
+    """One supervisor's children and restart budget, changed only through `handle`."""
+
+    def __init__(self, spec: SupervisorSpec) -> None:
+        #: Its options; ``spec.children`` is what it started with.
+        self.spec = spec
+        #: Every child it knows, in start order.
+        self.children: dict[Hashable, Child] = {}
+        self.intensity = Intensity(spec.max_restarts, spec.max_seconds)
+        #: ``starting`` until every first child runs; then ``running``; ``ending`` for good.
+        self.phase: Literal["starting", "running", "ending"] = "starting"
+        #: The child that a start_child or restart_child waits for.
+        self._requested: Hashable | None = None
+        self._serial = 1
+        for key, child in initial_children(spec):
+            self.children[key] = Child(key, child)
+
+    def handle(self, event: SupervisorEvent) -> list[Instruction]:
+        """Take one event and return what to do, in order."""
+        match event:
+            case Begin():
+                return self._begin()
+            case ChildStarted():
+                return self._started(event)
+            case ChildStartFailed():
+                return self._start_failed(event)
+            case ChildExited():
+                return self._exited(event)
+            case ChildStopped():
+                return self._stopped(event)
+            case RetryDue():
+                return self._retry(event)
+            case StartRequested():
+                return self._start(event)
+            case TerminateRequested():
+                return self._terminate(event)
+            case RestartRequested():
+                return self._restart_requested(event)
+            case DeleteRequested():
+                return self._delete(event)
+            case StopRequested():
+                return self._end(End(event.reason))
+            case SpecChanged():
+                return self._change(event)
+        assert_never(event)
+
+    # -- Starting ---------------------------------------------------------------------------------
+
+    def _begin(self) -> list[Instruction]:
+        starts = [self._start_instruction(key) for key in self.children]
+        if not starts:
+            self.phase = "running"
+        return list(starts)
+
+    def _start_instruction(self, key: Hashable) -> StartChild:
+        child = self.children[key]
+        self.children[key] = replace(child, status="starting", pid=None)
+        return StartChild(key, child.spec, child.restarts)
+
+    def _started(self, event: ChildStarted) -> list[Instruction]:
+        child = self._expect(event.key, event)
+        if self._requested == event.key:
+            self._requested = None
+        if event.pid is not None:
+            self.children[event.key] = replace(child, status="running", pid=event.pid)
+        elif child.spec.restart == "temporary" or self.spec.kind == "dynamic":
+            del self.children[event.key]
+        else:
+            self.children[event.key] = replace(child, status="stopped", pid=None)
+        if self.phase == "starting" and not any(c.status == "starting" for c in self.children.values()):
+            self.phase = "running"
+        return []
+
+    def _start_failed(self, event: ChildStartFailed) -> list[Instruction]:
+        child = self._expect(event.key, event)
+        record = Record("start_failed", event.key, event.reason, {"restart": child.restarts})
+        if self._requested == event.key:
+            self._requested = None
+            if child.added and child.restarts == 0:
+                del self.children[event.key]
+            else:
+                self.children[event.key] = replace(child, status="stopped")
+            return [record, Refuse(StartFailed(event.reason, event.key))]
+        if self.phase == "starting":
+            self.children[event.key] = replace(child, status="stopped")
+            reason = ("shutdown", ("failed_to_start_child", event.key, event.reason))
+            return [record, *self._end(End(reason))]
+        for key, other in self.children.items():
+            if other.status == "starting":  # those behind it in the dropped list
+                self.children[key] = replace(other, status="stopped")
+        self.children[event.key] = replace(child, status="restarting")
+        return [record, Retry(event.key)]
+
+    # -- Ends -------------------------------------------------------------------------------------
+
+    def _exited(self, event: ChildExited) -> list[Instruction]:
+        child = self.children.get(event.key)
+        if child is None or child.status != "running" or self.phase == "ending":
+            return []  # old news: it was stopped, deleted or replaced meanwhile
+        if should_restart(child.spec.restart, event.reason):
+            return self._restart(child, event.reason, event.at)
+        if child.spec.restart == "temporary" or self.spec.kind == "dynamic":
+            del self.children[event.key]
+        else:
+            self.children[event.key] = replace(child, status="stopped", pid=None)
+        return self._auto_shutdown(child)
+
+    def _auto_shutdown(self, ended: Child) -> list[Instruction]:
+        if not ended.spec.significant:
+            return []
+        match self.spec.auto_shutdown:
+            case "never":
+                return []
+            case "any_significant":
+                return self._end(End("shutdown"))
+            case "all_significant":
+                alive = any(c.spec.significant and c.status == "running" for c in self.children.values())
+                return [] if alive else self._end(End("shutdown"))
+        assert_never(self.spec.auto_shutdown)
+
+    def _restart(self, child: Child, reason: Any, at: float) -> list[Instruction]:
+        self.intensity, allowed = self.intensity.spend(at)
+        child = replace(child, status="restarting", pid=None, restarts=child.restarts + 1)
+        self.children[child.key] = child
+        if not allowed:
+            return self._exhausted(child, reason)
+        behind = self._affected(child.key)
+        stops = [
+            self._stop_instruction(key) for key in reversed(behind) if self.children[key].status == "running"
+        ]
+        starts = [
+            self._again(key, first=key == child.key)
+            for key in self._from(child.key, behind)
+            if self.children[key].spec.restart != "temporary"
+        ]
+        detail = {
+            "restart": child.restarts,
+            "budget_left": self.intensity.left(at),
+            "max_restarts": self.spec.max_restarts,
+            "max_seconds": self.spec.max_seconds,
+            "strategy": self.spec.strategy,
+            "stops": [stop.key for stop in stops],
+            "starts": [start.key for start in starts],
+        }
+        return [Record("restart_scheduled", child.key, reason, detail), *stops, *starts]
+
+    def _exhausted(self, child: Child, reason: Any) -> list[Instruction]:
+        detail = {
+            "restart": child.restarts,
+            "budget_left": 0,
+            "max_restarts": self.spec.max_restarts,
+            "max_seconds": self.spec.max_seconds,
+            "why": "reached_max_restart_intensity",
+        }
+        self.children[child.key] = replace(child, status="stopped")
+        return [Record("supervisor_gave_up", child.key, reason, detail), *self._end(GiveUp("shutdown"))]
+
+    def _affected(self, key: Hashable) -> list[Hashable]:
+        """Return the other children that stop and start with `key`, in start order."""
+        keys = list(self.children) if self.spec.strategy != "one_for_one" else []
+        match self.spec.strategy:
+            case "one_for_one":
+                return []
+            case "one_for_all":
+                return [other for other in keys if other != key]
+            case "rest_for_one":
+                return keys[keys.index(key) + 1 :]
+        assert_never(self.spec.strategy)
+
+    def _from(self, key: Hashable, others: list[Hashable]) -> list[Hashable]:
+        chosen = {key, *others}
+        return [other for other in self.children if other in chosen] if others else [key]
+
+    def _again(self, key: Hashable, *, first: bool) -> StartChild:
+        child = self.children[key]
+        if not first and (child.status == "stopping" or child.restarts):
+            child = replace(child, restarts=child.restarts + 1)
+            self.children[key] = child
+        return StartChild(key, child.spec, child.restarts)
+
+    def _retry(self, event: RetryDue) -> list[Instruction]:
+        child = self.children.get(event.key)
+        if child is None or child.status != "restarting" or self.phase == "ending":
+            return []  # terminated or started by hand meanwhile
+        return self._restart(child, "start_failed", event.at)
+
+    # -- Stops ------------------------------------------------------------------------------------
+
+    def _stop_instruction(self, key: Hashable) -> StopChild:
+        child = self.children[key]
+        self.children[key] = replace(child, status="stopping")
+        return StopChild(key, child.spec)
+
+    def _stopped(self, event: ChildStopped) -> list[Instruction]:
+        child = self._expect(event.key, event)
+        if child.spec.restart == "temporary" or self.spec.kind == "dynamic":
+            del self.children[event.key]
+        else:
+            self.children[event.key] = replace(child, status="stopped", pid=None)
+        return []
+
+    def _end(self, last: End | GiveUp) -> list[Instruction]:
+        self.phase = "ending"
+        running = [c.key for c in reversed(self.children.values()) if c.status in {"running", "stopping"}]
+        stops = [self._stop_instruction(key) for key in running]
+        if self.spec.kind == "dynamic":
+            return [StopTogether(tuple(stops)), last] if stops else [last]
+        return [*stops, last]
+
+    # -- Verbs ------------------------------------------------------------------------------------
+
+    def _start(self, event: StartRequested) -> list[Instruction]:
+        spec, key = event.spec, event.spec.id
+        validate_significant(spec, self.spec.auto_shutdown)
+        if self.spec.kind == "dynamic":
+            limit = self.spec.max_children
+            if limit is not None and len(self.children) >= limit:
+                return [Refuse(MaxChildren(limit))]
+            key = self._free_key(spec.id) if event.key is None else event.key
+        elif (child := self.children.get(key)) is not None:
+            known = AlreadyStarted(child.pid) if child.pid is not None else AlreadyPresent(key)
+            return [Refuse(known)]
+        self.children[key] = Child(key, spec, added=True)
+        self._requested = key
+        return [self._start_instruction(key)]
+
+    def _free_key(self, id: Hashable) -> Hashable:
+        if id not in self.children:
+            return id
+        while True:
+            self._serial += 1
+            key = f"{id}#{self._serial}"
+            if key not in self.children:
+                return key
+
+    def _terminate(self, event: TerminateRequested) -> list[Instruction]:
+        child = self.children.get(event.key)
+        if child is None:
+            return [Refuse(ChildNotFound(event.key))]
+        if child.status == "running":
+            return [self._stop_instruction(event.key)]
+        return self._stopped(ChildStopped(event.key))
+
+    def _restart_requested(self, event: RestartRequested) -> list[Instruction]:
+        child = self.children.get(event.key)
+        if child is None:
+            return [Refuse(ChildNotFound(event.key))]
+        if child.status != "stopped":
+            return [Refuse(ChildRunning(event.key))]
+        self._requested = event.key
+        self.children[event.key] = replace(child, restarts=child.restarts + 1)
+        return [self._start_instruction(event.key)]
+
+    def _delete(self, event: DeleteRequested) -> list[Instruction]:
+        child = self.children.get(event.key)
+        if child is None:
+            return [Refuse(ChildNotFound(event.key))]
+        if child.status != "stopped":
+            return [Refuse(ChildRunning(event.key))]
+        del self.children[event.key]
+        return []
+
+    def _change(self, event: SpecChanged) -> list[Instruction]:
+        spec, old = event.spec, self.children
+        self.intensity = Intensity(spec.max_restarts, spec.max_seconds, self.intensity.restarts)
+        self.spec = spec
+        wanted = dict(initial_children(spec))
+        kept = {key: replace(old.get(key, Child(key, child)), spec=child) for key, child in wanted.items()}
+        gone = [c for key, c in old.items() if key not in wanted and not c.added]
+        self.children = kept | {key: c for key, c in old.items() if c.added and key not in wanted}
+        self.children |= {c.key: c for c in gone}
+        stops = [self._stop_instruction(c.key) for c in reversed(gone) if c.status == "running"]
+        starts = [self._start_instruction(key) for key in wanted if key not in old]
+        return [*stops, *starts]
+
+    def _expect(self, key: Hashable, event: SupervisorEvent) -> Child:
+        child = self.children.get(key)
+        if child is None:
+            raise InvalidTransition(f"{event} names a child that the supervisor {self.spec.id!r} does not have.")
+        return child
+
+
+def initial_children(spec: SupervisorSpec) -> list[tuple[Hashable, AnySpec]]:
+    """Return the children that `spec` starts with, by key: a partition supervisor's are numbered from 0."""
+    if spec.kind == "partition":
+        return [(n, replace(spec.children[0], id=n)) for n in range(spec.partitions or 0)]
+    return [(child.id, child) for child in spec.children]

@@ -1,0 +1,196 @@
+"""What handlers return and receive, and why processes end.
+
+What handlers return is slotted but not frozen: one is made per message, and a frozen dataclass takes
+three times as long to make.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback as tracebacks
+from dataclasses import dataclass
+from typing import Any, Final
+
+from superlearner.otp._pid import Pid, Ref
+
+
+class _Absent:
+    """Says that an option was not given, where None is a value like any other."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<not given>"
+
+    def __reduce__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = _Absent()
+
+
+@dataclass(slots=True)
+class Reply:
+    """Answer a call with `value` and go on with `state`."""
+
+    value: Any
+    state: Any
+    #: Reach `handle_continue` with this before any other message.
+    continue_: Any = ABSENT
+    #: Seconds of silence after which `handle_info` gets a `Timeout`.
+    timeout: float | None = None
+
+
+@dataclass(slots=True)
+class NoReply:
+    """Go on with `state`; a call is answered later, with ``reply(sender, value)``."""
+
+    state: Any
+    #: Reach `handle_continue` with this before any other message.
+    continue_: Any = ABSENT
+    #: Seconds of silence after which `handle_info` gets a `Timeout`.
+    timeout: float | None = None
+
+
+@dataclass(slots=True)
+class Stop:
+    """End with `reason`, after `terminate`; from `init`: the start fails with `reason`."""
+
+    reason: Any = "normal"
+    #: The answer to the call that is being handled.
+    reply: Any = ABSENT
+    #: The state that `terminate` gets; the one before, when it is not given.
+    state: Any = ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """From `init`: do not run, and let the supervisor go on without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """No message came within the ``timeout=`` that the last handler asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """A monitored process has ended."""
+
+    #: What `monitor` returned.
+    ref: Ref
+    #: Who ended; what was asked for, when nobody was there.
+    pid: Pid | str
+    reason: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ExitSignal:
+    """A linked process has ended, or sent an exit signal, and this one traps exits."""
+
+    pid: Pid
+    reason: Any
+
+
+class Exit(Exception):
+    """Leave with a reason: ``raise Exit("tired")``. Also the reason of a process that crashed.
+
+    >>> reason = Exit(ValueError("boom"), "Traceback ...")
+    >>> print(reason)
+    ValueError: boom
+    """
+
+    #: What ended the process: for a crash the exception, or its text where it could not travel.
+    reason: Any
+    #: The traceback as text, or None when it was left on purpose.
+    traceback: str | None
+
+    def __init__(self, reason: Any = "normal", traceback: str | None = None) -> None:
+        super().__init__(reason, traceback)
+        self.reason = reason
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return one_line(self.reason)
+
+    def __repr__(self) -> str:
+        return f"Exit({one_line(self.reason)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Exit) and self.args == other.args
+
+    def __hash__(self) -> int:
+        return hash((Exit, self.traceback))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Exit, (_portable(self.reason), self.traceback)
+
+
+def _portable(reason: Any) -> Any:
+    """Return `reason`, or its text when it is an exception that does not survive pickling."""
+    if not isinstance(reason, BaseException):
+        return reason
+    try:
+        pickle.loads(pickle.dumps(reason))
+    except Exception:  # whatever the exception's own class raises: its text is what can travel
+        return one_line(reason)
+    return reason
+
+
+def one_line(reason: Any) -> str:
+    """Say an exit reason in one line."""
+    if isinstance(reason, Exit):
+        return str(reason)
+    if isinstance(reason, BaseException):
+        return "".join(tracebacks.format_exception_only(reason)).strip()
+    return str(reason)
+
+
+def exit_reason(error: BaseException) -> Any:
+    """Return the reason with which a process ends that let `error` escape.
+
+    >>> exit_reason(Exit("tired"))
+    'tired'
+    >>> exit_reason(ValueError("boom"))
+    Exit(ValueError: boom)
+    """
+    if isinstance(error, Exit) and error.traceback is None:
+        return error.reason
+    return Exit(error, "".join(tracebacks.format_exception(error)))
+
+
+def find_error(reason: Any) -> BaseException | None:
+    """Return the exception inside an exit reason, however deep it is wrapped."""
+    if isinstance(reason, Exit):
+        return find_error(reason.reason) or reason
+    if isinstance(reason, BaseException):
+        return reason
+    if isinstance(reason, tuple):
+        return next((found for found in map(find_error, reason) if found is not None), None)
+    return None
+
+
+def find_traceback(reason: Any) -> str | None:
+    """Return the traceback inside an exit reason, however deep it is wrapped."""
+    if isinstance(reason, Exit):
+        return reason.traceback
+    if isinstance(reason, tuple):
+        return next((found for found in map(find_traceback, reason) if found is not None), None)
+    return None
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as text, numbers, lists and dicts, for the event log."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return str(value)
+        case tuple() | list():
+            return [plain(item) for item in value]
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+        case BaseException():
+            return one_line(value)
+        case _:
+            return repr(value)
