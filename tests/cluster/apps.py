@@ -1,0 +1,43 @@
+"""Applications for the tests of the cluster; they travel by value, as those of a notebook do."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from superlearner.otp import GenServer, NoReply, Reply, child, supervisor
+
+
+class Counter(GenServer):
+    def init(self, start=0):
+        return start
+
+    def handle_call(self, request, sender, state):
+        match request:
+            case "increment":
+                return Reply(state + 1, state + 1)
+            case "value":
+                return Reply(state, state)
+            case "os_pid":
+                return Reply(os.getpid(), state)
+            case "crash":
+                raise ValueError("asked to crash")
+            case ("block", seconds):
+                time.sleep(seconds)
+                return Reply("late", state)
+            case "never":
+                return NoReply(state)
+
+    def handle_cast(self, message, state):
+        return message
+
+
+class Refuses(GenServer):
+    def init(self):
+        raise RuntimeError("no init today")
+
+
+def shop():
+    return supervisor(
+        [child(Counter, 0, id="counter", name="counter"), child(Counter, 100, id="other", name="other")]
+    )

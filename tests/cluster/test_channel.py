@@ -1,0 +1,130 @@
+"""The pipelined channel, over real comms between two ends in one loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from conftest import run
+from distributed.core import Server
+
+from superlearner.cluster.channel import Channel, ChannelClosed, ServedChannel
+
+
+async def serve(handle):
+    """Start a Dask server whose channels are served by `handle(channel, message)`."""
+
+    async def accept(comm):
+        channel = ServedChannel(comm)
+        await channel.serve(lambda message: handle(channel, message))
+
+    server = Server({"echo_channel": accept})
+    await server.listen("tcp://127.0.0.1:0")
+    return server
+
+
+def echo(channel, message):
+    verb, id, *fields = message
+    if verb == "echo":
+        channel.answer(id, 0, fields[0])
+
+
+def test_a_thousand_requests_in_flight_are_answered_each_with_its_own():
+    async def work():
+        async with await serve(echo) as server:
+            channel = await Channel.open(server.address, "echo_channel", {}, timeout=5)
+            answers = await asyncio.gather(*(channel.request("echo", n) for n in range(1000)))
+            assert answers == [(0, n) for n in range(1000)]
+            await channel.close()
+
+    run(work())
+
+
+def test_requests_arrive_in_the_order_in_which_they_were_made():
+    seen = []
+
+    def record(channel, message):
+        seen.append(message[2])
+        channel.answer(message[1], 0, None)
+
+    async def work():
+        async with await serve(record) as server:
+            channel = await Channel.open(server.address, "echo_channel", {}, timeout=5)
+            await asyncio.gather(*(channel.request("echo", n) for n in range(500)))
+            await channel.close()
+
+    run(work())
+    assert seen == list(range(500))
+
+
+def test_requests_in_flight_fail_at_once_when_the_other_side_goes():
+    def leave(channel, message):
+        channel.comm.abort()
+
+    async def work():
+        async with await serve(leave) as server:
+            channel = await Channel.open(server.address, "echo_channel", {}, timeout=5)
+            with pytest.raises(ChannelClosed):
+                await channel.request("silence", 1)
+            await channel.wait_closed()
+            assert channel.closed
+            with pytest.raises(ChannelClosed):
+                await channel.request("echo", 1)
+            with pytest.raises(ChannelClosed):
+                channel.post("echo", 1)
+            await channel.close()
+
+    run(work())
+
+
+def test_an_aborted_channel_fails_its_requests_with_no_word_from_the_other_side():
+    async def work():
+        async with await serve(lambda channel, message: None) as server:
+            channel = await Channel.open(server.address, "echo_channel", {}, timeout=5)
+            request = asyncio.ensure_future(channel.request("silence", 1))
+            await asyncio.sleep(0)
+            channel.abort()
+            with pytest.raises(ChannelClosed):
+                await request
+            await channel.close()
+
+    run(work())
+
+
+def test_a_late_answer_to_a_cancelled_request_is_dropped():
+    held = []
+
+    def hold(channel, message):
+        if message[0] == "hold":
+            held.append(message[1])
+        else:
+            channel.answer(held[0], 0, "late")
+            channel.answer(message[1], 0, "in time")
+
+    async def work():
+        async with await serve(hold) as server:
+            channel = await Channel.open(server.address, "echo_channel", {}, timeout=5)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await channel.request("hold")
+            assert await channel.request("go") == (0, "in time")
+            await channel.close()
+
+    run(work())
+
+
+def test_what_is_pushed_reaches_the_client_between_answers():
+    pushed = []
+
+    def push(channel, message):
+        channel.push(["event", 1])
+        channel.answer(message[1], 0, None)
+
+    async def work():
+        async with await serve(push) as server:
+            channel = await Channel.open(server.address, "echo_channel", {}, timeout=5, on_push=pushed.append)
+            await channel.request("go")
+            await channel.close()
+
+    run(work())
+    assert pushed == [("event", 1)]

@@ -1,0 +1,137 @@
+"""The same cluster through other doors: awaited, shared by several clients, and on somebody else's Dask."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import psutil
+import pytest
+from apps import shop
+from conftest import run
+
+import superlearner as sl
+from superlearner.cluster.local import connection_path, find_connection, stop_daemon
+
+
+def test_every_method_can_be_awaited():
+    async def work():
+        async with sl.Cluster(nodes=["one", "two"], asynchronous=True) as cluster:
+            sandbox = await cluster.create_sandbox("shop", shop())
+            assert await sandbox.call("counter", "increment") == 1
+            assert (await cluster.status()).total_nodes == 2
+            assert (await sandbox.tree()).type == "supervisor"
+            await cluster.destroy_sandbox("shop")
+
+    run(work())
+
+
+def test_sandboxes_outlive_the_process_that_made_them():
+    made = """
+import superlearner as sl
+from superlearner.otp import GenServer, Reply
+
+class Counter(GenServer):
+    def init(self): return 0
+    def handle_call(self, request, sender, state): return Reply(state + 1, state + 1)
+
+sandbox = sl.connect(nodes=2).create_sandbox("shop", Counter)
+print(sandbox.call(sandbox.tree().children[0].pid, "increment"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", made], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "1\n", done.stderr
+    connection = find_connection()
+    try:
+        assert connection_path().stat().st_mode & 0o777 == 0o600
+        assert connection_path().parent.stat().st_mode & 0o777 == 0o700
+        with sl.connect() as cluster:
+            assert cluster.status().total_nodes == 2
+            sandbox = cluster.sandbox("shop")
+            assert sandbox.call(sandbox.tree().children[0].pid, "increment") == 2
+    finally:
+        stop_daemon(connection)
+    assert find_connection() is None
+
+
+def test_the_connection_file_of_a_dead_cluster_is_ignored():
+    connection = sl.connect(nodes=1)
+    found = find_connection()
+    connection.close()
+    psutil.Process(found.pid).kill()
+    psutil.Process(found.pid).wait()
+    assert find_connection() is None
+    assert not connection_path().exists()
+
+
+def test_a_cluster_ends_with_its_owner_however_that_ends():
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import superlearner as sl, time; c = sl.Cluster(nodes=1);"
+            "print(*[n.pid for n in c.nodes()], c._session.found.pid, flush=True); time.sleep(60)",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with owner:
+        pids = [int(pid) for pid in owner.stdout.readline().split()]
+        processes = [psutil.Process(pid) for pid in pids]
+        owner.kill()
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    assert not alive
+
+
+def test_nobody_at_an_address_is_said_in_a_sentence(unused_port):
+    with pytest.raises(sl.ClusterNotFound, match="No Dask scheduler answers"):
+        sl.connect(f"tcp://127.0.0.1:{unused_port}")
+
+
+def test_a_dask_cluster_started_by_hand_carries_sandboxes(tmp_path):
+    """`dask scheduler` and `dask worker`, with their nannies, on loopback."""
+    dask = [sys.executable, "-m", "dask"]
+    scheduler = subprocess.Popen(
+        [
+            *dask,
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--dashboard-address",
+            "127.0.0.1:0",
+            "--no-dashboard",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    workers = []
+    try:
+        address = next(
+            m[1] for line in scheduler.stderr if (m := re.search(r"Scheduler at:\s+(tcp://\S+)", line))
+        )
+        for name in ("left", "middle", "right"):
+            command = [*dask, "worker", address, "--name", name, "--nthreads", "1", "--host", "127.0.0.1"]
+            command += ["--no-dashboard", "--local-directory", str(tmp_path)]
+            workers.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path))
+        with sl.connect(address) as cluster:
+            while len(cluster.status().nodes) < 3:
+                pass
+            sandbox = cluster.create_sandbox("shop", shop(), node="left")
+            assert [sandbox.call("counter", "increment") for _ in range(4)] == [1, 2, 3, 4]
+            sandbox.checkpoint()
+            cluster.chaos.kill_node("left")
+            assert sandbox.call("counter", "value", timeout=15) == 4
+            assert sandbox.info().node in {"middle", "right"}
+            with pytest.raises(sl.SuperlearnerError, match="started by somebody else"):
+                cluster.add_node("fourth")
+    finally:
+        for process in [*workers, scheduler]:
+            process.terminate()
+        for process in [*workers, scheduler]:
+            process.wait(timeout=20)
+        scheduler.stderr.close()

@@ -1,0 +1,100 @@
+"""Connection files, names, the journal and the settings."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.resources import files
+
+import dask.config
+import jsonschema
+import pytest
+import yaml
+
+from superlearner import config
+from superlearner.cluster.journal import Journal, read_journal
+from superlearner.cluster.local import Connection, connection_path, find_connection, node_names
+from superlearner.core.history import Event
+from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
+
+
+@pytest.mark.parametrize("nodes", [0, 25, True, "alpha", [], ["a", "a"], ["a/b"], None, 1.5])
+def test_node_names_that_cannot_be_are_refused(nodes):
+    with pytest.raises(InvalidSpec):
+        node_names(nodes)
+
+
+def test_a_connection_file_survives_a_round_trip_and_is_private(tmp_path):
+    connection = Connection("tls://x", os.getpid(), 0.0, ("alpha",), {"tls_ca_file": "secret"})
+    connection.save(tmp_path / "cluster.json")
+    assert (tmp_path / "cluster.json").stat().st_mode & 0o777 == 0o600
+    assert Connection.parse((tmp_path / "cluster.json").read_text()) == connection
+    assert "secret" not in repr(connection)
+
+
+def test_a_pid_that_belongs_to_another_process_by_now_is_not_a_running_cluster():
+    Connection("tls://x", os.getpid(), 0.0, ("alpha",), {}).save(connection_path())
+    assert find_connection() is None
+    assert not connection_path().exists()
+
+
+def test_an_unreadable_connection_file_is_named():
+    connection_path().write_text("{")
+    try:
+        with pytest.raises(ClusterNotFound, match="remove it"):
+            find_connection()
+    finally:
+        connection_path().unlink()
+
+
+def test_a_journal_is_private_and_can_be_read_after_its_writer_has_gone(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    assert journal.last_seq == 0
+    journal.append(Event("sandbox_created", seq=1, at=1.0, sandbox="shop", detail={"node": "alpha"}))
+    journal.append(Event("node_lost", seq=2, at=2.0, node="alpha"))
+    assert [event.kind for event in read_journal(path)] == ["sandbox_created", "node_lost"]
+    journal.close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [event.detail for event in read_journal(path, sandbox="shop")] == [{"node": "alpha"}]
+    assert [event.seq for event in read_journal(path, since=1)] == [2]
+    again = Journal(path)
+    assert again.last_seq == 2
+    again.close()
+
+
+def test_a_missing_journal_is_said_in_a_sentence(tmp_path):
+    with pytest.raises(SuperlearnerError, match="no cluster has run"):
+        list(read_journal(tmp_path / "journal.sqlite"))
+
+
+def test_the_schema_describes_every_setting_and_no_other():
+    package = files("superlearner")
+    defaults = yaml.safe_load((package / "superlearner.yaml").read_text())
+    schema = yaml.safe_load((package / "superlearner-schema.yaml").read_text())
+    jsonschema.validate(defaults, schema)
+
+    def keys(value, at=""):
+        for key, below in value.items():
+            yield from keys(below, f"{at}.{key}") if isinstance(below, dict) else [f"{at}.{key}"]
+
+    def described(node, at=""):
+        for key, below in node.get("properties", {}).items():
+            yield from described(below, f"{at}.{key}") if "properties" in below else [f"{at}.{key}"]
+
+    assert set(keys(defaults)) == set(described(schema))
+    json.dumps(defaults)
+
+
+def test_a_setting_can_be_changed_as_any_of_dask(monkeypatch):
+    assert config.get("nodes") == 3
+    with dask.config.set({"superlearner.nodes": 5}):
+        assert config.get("nodes") == 5
+
+
+def test_a_directory_of_keys_is_closed_to_others(tmp_path, monkeypatch):
+    wide = tmp_path / "run"
+    wide.mkdir(mode=0o755)
+    wide.chmod(0o755)
+    monkeypatch.setenv("SUPERLEARNER_RUNTIME_DIR", str(wide))
+    assert config.runtime_dir().stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,268 @@
+"""What a person does with a cluster on this machine: real processes, real sockets."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import psutil
+import pytest
+from apps import Counter, Refuses, shop
+from conftest import awaiting
+
+import superlearner as sl
+
+
+def test_a_cluster_of_three_nodes_is_healthy_and_names_its_nodes(cluster):
+    status = cluster.status()
+    assert status.nodes == ("alpha", "beta", "gamma")
+    assert (status.total_nodes, status.healthy_nodes, status.cluster_health, status.quorum) == (
+        3,
+        3,
+        "healthy",
+        True,
+    )
+    assert cluster.address.startswith("tls://127.0.0.1:")
+
+
+def test_nodes_report_measured_figures(cluster):
+    nodes = cluster.nodes()
+    assert len({node.pid for node in nodes}) == 3
+    for node in nodes:
+        assert node.status == "up"
+        assert psutil.pid_exists(node.pid)
+        assert node.memory is None or node.memory > 1_000_000
+
+
+def test_a_sandbox_answers_calls_in_order_and_is_an_own_process(cluster, fresh):
+    shop_ = cluster.create_sandbox(fresh, shop())
+    assert [shop_.call("counter", "increment") for _ in range(3)] == [1, 2, 3]
+    info = shop_.info()
+    assert (info.id, info.status, info.epoch, info.restarts) == (fresh, "running", 1, 0)
+    assert shop_.call("counter", "os_pid") == info.pid
+    assert info.pid not in {os.getpid(), *(node.pid for node in cluster.nodes())}
+    assert fresh in {i for node in cluster.nodes() for i in node.sandboxes}
+
+
+def test_a_single_behaviour_class_is_an_application(cluster, fresh):
+    sandbox = cluster.create_sandbox(fresh, Counter)
+    tree = sandbox.tree()
+    assert tree.type == "supervisor"
+    assert [child.type for child in tree.children] == ["worker"]
+
+
+def test_a_cast_is_handled_before_a_later_call_of_the_same_caller(cluster, fresh):
+    cluster.create_sandbox(fresh, shop())
+    cluster.cast(f"{fresh}/counter", 41)
+    assert cluster.call(f"{fresh}/counter", "increment") == 42
+
+
+def test_a_named_node_is_taken(cluster, fresh):
+    assert cluster.create_sandbox(fresh, Counter, node="beta").info().node == "beta"
+
+
+def test_placement_can_be_explained(cluster):
+    rows = cluster.explain_placement(sl.Resources(memory="64 MiB"))
+    assert {row.node for row in rows} == {"alpha", "beta", "gamma"}
+    assert rows[0].chosen
+    assert all(row.reason for row in rows)
+
+
+def test_where_a_process_lives_can_be_asked(cluster, fresh):
+    cluster.create_sandbox(fresh, shop(), node="gamma")
+    where = cluster.whereis(f"{fresh}/counter")
+    assert (where.node, where.epoch) == ("gamma", 1)
+    assert where.pid.startswith(f"<gamma.{fresh}.")
+    assert cluster.whereis(f"{fresh}/nobody") is None
+    assert cluster.whereis("nowhere") is None
+
+
+class TestWhatIsRefused:
+    def test_an_id_in_use(self, cluster, fresh):
+        cluster.create_sandbox(fresh, Counter)
+        with pytest.raises(sl.SandboxExists, match="nothing was created"):
+            cluster.create_sandbox(fresh, Counter)
+
+    def test_an_unknown_node_with_the_names_there_are(self, cluster, fresh):
+        with pytest.raises(sl.UnknownNode, match="alpha, beta, gamma"):
+            cluster.create_sandbox(fresh, Counter, node="delta")
+
+    def test_a_misspelt_option_with_the_right_spelling(self, cluster, fresh):
+        with pytest.raises(sl.InvalidSpec, match="Did you mean 'resources'"):
+            cluster.create_sandbox(fresh, Counter, resource=1)
+
+    def test_what_is_no_application(self, cluster, fresh):
+        with pytest.raises(sl.InvalidSpec):
+            cluster.create_sandbox(fresh, 42)
+
+    def test_an_init_that_raises_and_nothing_is_left(self, cluster, fresh):
+        with pytest.raises(sl.StartFailed, match="no init today"):
+            cluster.create_sandbox(fresh, Refuses)
+        assert fresh not in {info.id for info in cluster.sandboxes()}
+
+    def test_a_name_without_process(self, cluster, fresh):
+        cluster.create_sandbox(fresh, shop())
+        with pytest.raises(sl.NoProcess):
+            cluster.call(f"{fresh}/nobody", "value")
+
+    def test_a_sandbox_that_does_not_exist(self, cluster):
+        with pytest.raises(sl.NoSandbox):
+            cluster.call("nowhere/counter", "value")
+
+    def test_a_target_without_process_name(self, cluster):
+        with pytest.raises(sl.InvalidSpec, match="sandbox/process"):
+            cluster.call("shop", "value")
+
+    def test_a_message_that_cannot_be_serialised(self, cluster, fresh):
+        sandbox = cluster.create_sandbox(fresh, shop())
+        with pytest.raises(sl.SuperlearnerError) as caught:
+            sandbox.call("counter", threading.Lock())
+        assert caught.value.code == "not_serializable"
+
+
+def test_the_error_of_the_callee_arrives_with_its_cause(cluster, fresh):
+    sandbox = cluster.create_sandbox(fresh, shop())
+    with pytest.raises(sl.ProcessDied) as caught:
+        sandbox.call("counter", "crash")
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert sandbox.call("counter", "value") == 0
+
+
+def test_a_call_without_answer_times_out_and_says_that_it_may_have_happened(cluster, fresh):
+    sandbox = cluster.create_sandbox(fresh, shop())
+    with pytest.raises(sl.CallTimeout) as caught:
+        sandbox.call("counter", "never", timeout=0.2)
+    assert caught.value.definite is False
+
+
+class TestWhenThingsDie:
+    def test_a_killed_process_is_restarted_by_its_supervisor_with_a_fresh_state(self, cluster, fresh):
+        sandbox = cluster.create_sandbox(fresh, shop())
+        sandbox.call("counter", "increment")
+        before = sandbox.process("counter").pid
+        with awaiting(cluster, "process_restarted", sandbox=fresh) as restarted:
+            cluster.chaos.kill_process(f"{fresh}/counter")
+            restarted()
+        assert sandbox.process("counter").pid != before
+        assert sandbox.call("counter", "value") == 0
+        assert sandbox.call("other", "value") == 100
+
+    def test_a_killed_host_is_restarted_on_its_node_with_its_checkpoint(self, cluster, fresh):
+        sandbox = cluster.create_sandbox(fresh, shop())
+        for _ in range(5):
+            sandbox.call("counter", "increment")
+        sandbox.checkpoint()
+        before = sandbox.info()
+        assert cluster.chaos.kill_sandbox(fresh) == before.pid
+        assert sandbox.call("counter", "value", timeout=10) == 5
+        assert sandbox.call("counter", "os_pid") != before.pid
+        after = sandbox.info()
+        assert (after.node, after.restarts) == (before.node, 1)
+        assert not psutil.pid_exists(before.pid)
+
+    def test_a_killed_node_loses_no_state_and_comes_back(self, cluster, fresh):
+        sandbox = cluster.create_sandbox(fresh, shop(), node="alpha")
+        for _ in range(7):
+            sandbox.call("counter", "increment")
+        stored = sandbox.checkpoint()
+        assert len(stored["nodes"]) == 3
+        before = sandbox.info()
+        with awaiting(cluster, "node_joined", node="alpha") as joined:
+            cluster.chaos.kill_node("alpha")
+            assert sandbox.call("counter", "value", timeout=10) == 7
+            after = sandbox.info()
+            assert after.node != "alpha"
+            assert after.epoch > before.epoch
+            joined()
+        assert "alpha" in {node.name for node in cluster.nodes() if node.status == "up"}
+        kinds = [event.kind for event in cluster.story(fresh)]
+        assert (
+            kinds.index("sandbox_created")
+            < kinds.index("sandbox_restarting")
+            < len(kinds) - 1 - kinds[::-1].index("sandbox_started")
+        )
+
+    def test_no_call_hangs_when_its_node_dies(self, cluster, fresh):
+        sandbox = cluster.create_sandbox(fresh, shop(), node="beta")
+        sandbox.checkpoint()
+        errors = []
+
+        def call():
+            try:
+                sandbox.call("counter", ("block", 30), timeout=20)
+            except sl.SuperlearnerError as error:
+                errors.append(error)
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        while sandbox.process("other").handled:  # pragma: no cover
+            pass
+        began = time.monotonic()
+        with awaiting(cluster, "node_joined", node="beta") as joined:
+            cluster.chaos.kill_node("beta")
+            caller.join(timeout=10)
+            joined()
+        assert time.monotonic() - began < 10
+        assert [type(error) for error in errors] == [sl.NoConnection]
+        assert errors[0].definite is False
+
+
+def test_a_move_keeps_the_state_and_raises_the_epoch(cluster, fresh):
+    sandbox = cluster.create_sandbox(fresh, shop(), node="alpha")
+    for _ in range(3):
+        sandbox.call("counter", "increment")
+    moved = sandbox.migrate("gamma")
+    assert (moved.source, moved.target, moved.epoch) == ("alpha", "gamma", 2)
+    assert moved.bytes > 0
+    assert sandbox.call("counter", "value") == 3
+    assert sandbox.info().node == "gamma"
+
+
+def test_a_restart_keeps_the_state(cluster, fresh):
+    sandbox = cluster.create_sandbox(fresh, shop())
+    sandbox.call("counter", "increment")
+    before = sandbox.info().pid
+    sandbox.restart()
+    assert sandbox.call("counter", "value") == 1
+    assert sandbox.info().pid != before
+
+
+def test_a_destroyed_sandbox_leaves_nothing(cluster, fresh):
+    sandbox = cluster.create_sandbox(fresh, shop())
+    sandbox.checkpoint()
+    pid = sandbox.info().pid
+    cluster.destroy_sandbox(fresh)
+    assert not psutil.pid_exists(pid)
+    assert fresh not in {info.id for info in cluster.sandboxes()}
+    with pytest.raises(sl.NoSandbox):
+        sandbox.call("counter", "value")
+    again = cluster.create_sandbox(fresh, shop())
+    assert again.call("counter", "value") == 0, "a new sandbox of the same id must not find the old state"
+    assert again.info().epoch > 1
+
+
+def test_one_sandbox_that_blocks_does_not_delay_another(cluster):
+    busy = cluster.create_sandbox("busy", shop(), node="alpha")
+    calm = cluster.create_sandbox("calm", shop(), node="alpha")
+    caller = threading.Thread(target=lambda: busy.call("counter", ("block", 1.0)))
+    caller.start()
+    assert calm.call("counter", "increment", timeout=0.9) == 1
+    caller.join()
+
+
+def test_a_handler_given_to_subscribe_must_not_block(cluster, fresh):
+    errors = []
+
+    def handler(event):
+        try:
+            cluster.status()
+        except sl.SuperlearnerError as error:
+            errors.append(str(error))
+
+    with awaiting(cluster, "sandbox_created", sandbox=fresh) as created:
+        stop = cluster.subscribe(handler, "sandbox_created")
+        cluster.create_sandbox(fresh, Counter)
+        created()
+        stop()
+    assert "queue" in errors[0]
