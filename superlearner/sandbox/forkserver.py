@@ -187,7 +187,8 @@ class ForkServer:
         assert control is not None
         self._number += 1
         number = self._number
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
         try:
             async with self._sending:
                 await _send(control, msgpack.packb([verb, number, argument]), descriptors or [])
@@ -289,9 +290,9 @@ async def _send(control: socket.socket, data: bytes, descriptors: list[int]) -> 
 
 
 async def _writable(loop: asyncio.AbstractEventLoop, control: socket.socket) -> None:
-    ready = loop.create_future()
-    loop.add_writer(control, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    loop.add_writer(control, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_writer(control)

@@ -5,7 +5,7 @@
 | ``["start", config]`` | ``["ready", shared bytes]`` or ``["failed", reason]`` |
 | ``["call" or "command", number, target, payload, timeout]`` | ``[number, 0, value]`` or ``[number, 1, error]`` |
 | ``["cast" or "send", 0, target, payload, None]`` | none |
-| ``["save", number]`` | ``["saved", number, payload, handled, next_serial, skipped]`` or ``["not_saved", number, reason]`` |
+| ``["save", number]`` | ``["saved", number, payload, handled, next_serial, skipped]`` or ``["not_saved", ...]`` |
 | ``["ping"]`` | ``["pong", handled, mailbox]`` |
 | ``["stop", reason, timeout]`` | ``["ended", reason]``, then the end of file |
 
@@ -22,7 +22,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from superlearner.core.history import Event
@@ -37,10 +37,21 @@ from superlearner.sandbox.payload import cut, dumps, dumps_error, keep_modules_h
 
 #: The verbs of the runtime that a client may ask for; call, cast and send have frames of their own.
 COMMANDS = frozenset(
-    (
-        "kill suspend resume get_state replace_state tree processes process events reload trace whereis "
-        "start_child terminate_child restart_child delete_child which_children count_children"
-    ).split()
+    {
+        *(
+            "kill",
+            "suspend",
+            "resume",
+            "get_state",
+            "replace_state",
+            "tree",
+            "processes",
+            "process",
+            "events",
+        ),
+        *("reload", "trace", "whereis", "start_child", "terminate_child", "restart_child", "delete_child"),
+        *("which_children", "count_children"),
+    }
 )
 #: Seconds that a parting host waits for its last frames to be read.
 _FAREWELL = 5.0
@@ -52,7 +63,7 @@ def main(sock: socket.socket, limits: Resources) -> int:
     faulthandler.enable()
     sys.argv = ["sandbox"]
     # The inherited streams believe that they still write to what the fork server had there.
-    sys.stdout, sys.stderr = (open(fd, "w", buffering=1, errors="replace", closefd=False) for fd in (1, 2))  # noqa: SIM115, PTH123
+    sys.stdout, sys.stderr = (open(fd, "w", buffering=1, errors="replace", closefd=False) for fd in (1, 2))  # noqa: SIM115
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(_on_loop_error)
@@ -180,6 +191,11 @@ class Host:
             self._reply_error(number, error)
         else:
             self._reply(number, value)
+
+    def _method(self, verb: str) -> Callable[..., Any]:
+        if verb not in COMMANDS:
+            raise Unsupported(f"A sandbox has no command {verb!r}. There are: {', '.join(sorted(COMMANDS))}.")
+        return getattr(self._rt, verb)  # type: ignore[no-any-return]
 
     def _reply(self, number: int, value: Any) -> None:
         try:

@@ -156,7 +156,8 @@ class Link:
         """
         self._next_save += 1
         number = self._next_save
-        saved = self._saves[number] = self._loop.create_future()
+        saved: asyncio.Future[Saved] = self._loop.create_future()
+        self._saves[number] = saved
         try:
             self.write(["save", number])
             async with asyncio.timeout(timeout):
@@ -314,4 +315,7 @@ class Link:
 
 class _Output(asyncio.Protocol):
     def __init__(self, keep: Callable[[bytes], None]) -> None:
-        self.data_received = keep  # type: ignore[method-assign]
+        self._keep = keep
+
+    def data_received(self, data: bytes) -> None:
+        self._keep(data)

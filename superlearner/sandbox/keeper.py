@@ -1,0 +1,97 @@
+"""The checkpoints of one instance: numbered, kept on the node, copied to its peers, reported."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.sandbox.link import Saved
+from superlearner.sandbox.services import NodeServices, Peer, StartRequest
+
+
+class Keeper:
+    """Numbers and stores checkpoints; the newest alone is worth copying.
+
+    Parameters
+    ----------
+    request
+        Whose checkpoints these are.
+    services
+        Returns the node's services.
+    """
+
+    def __init__(self, request: StartRequest, services: Callable[[], NodeServices]) -> None:
+        self._request = request
+        self._services = services
+        self._seq = 0
+        self._copying = asyncio.Lock()
+        self._newest: CheckpointVersion | None = None
+        #: The nodes that get copies.
+        self.peers: tuple[Peer, ...] = request.peers
+        #: What was last reported as stored: ``epoch seq size nodes at``.
+        self.stored: dict[str, Any] | None = None
+
+    def continue_from(self, versions: Sequence[CheckpointVersion]) -> None:
+        """Number on from the versions that an earlier start of this epoch has left."""
+        self._seq = max((v.seq for v in versions if v.epoch == self._request.epoch), default=0)
+
+    async def versions(self) -> Sequence[CheckpointVersion]:
+        """Return what there is to restore from, newest first: the node's own, else the peers'."""
+        services = self._services()
+        own = services.checkpoints.newest(self._request.spec.id)
+        return own or await services.fetch(self._request.spec.id, self.peers)
+
+    def keep(self, saved: Saved) -> CheckpointVersion:
+        """Number what a host has saved, and store it on this node.
+
+        Raises
+        ------
+        StaleEpoch
+            The node knows a newer epoch of the sandbox: this instance is no longer the owner.
+        """
+        self._seq += 1
+        spec = self._request.spec
+        version = CheckpointVersion.of(
+            spec.id,
+            self._request.epoch,
+            self._seq,
+            saved.payload,
+            at=time.time(),
+            next_serial=saved.next_serial,
+        )
+        self._services().checkpoints.put(version, spec.checkpoint.keep)
+        self._newest = version
+        return version
+
+    async def copy(self, version: CheckpointVersion) -> dict[str, Any]:
+        """Store a version on the peers and report it; return its ``epoch seq size nodes``."""
+        async with self._copying:
+            return await self._copy(version)
+
+    async def copy_newest(self) -> None:
+        """Store the newest version on the peers, unless that has been done."""
+        async with self._copying:
+            # While one version was on its way newer ones have replaced each other.
+            newest = self._newest
+            if newest is not None and (self.stored is None or self.stored["seq"] < newest.seq):
+                await self._copy(newest)
+
+    async def _copy(self, version: CheckpointVersion) -> dict[str, Any]:
+        nodes = [self._request.node]
+        if self.peers:
+            nodes += await self._services().replicate(version, self.peers)
+        stored = {"epoch": version.epoch, "seq": version.seq, "size": version.size, "nodes": nodes}
+        if self.stored is None or self.stored["seq"] <= version.seq:
+            self.stored = stored | {"at": version.at}
+            self._services().report("checkpoint_stored", sandbox=version.sandbox, **self.stored)
+        return stored
+
+    async def set_peers(self, peers: Sequence[Peer]) -> None:
+        """Copy to these nodes from now on; the newest version goes to them at once."""
+        new = {(node, address) for node, address in peers} - set(self.peers)
+        self.peers = tuple((node, address) for node, address in peers)
+        if new and self._newest is not None:
+            await self.copy(self._newest)

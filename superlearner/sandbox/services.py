@@ -1,0 +1,68 @@
+"""What an instance is asked to run, and what it needs of its node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.spec import SandboxSpec
+from superlearner.sandbox.forkserver import ForkServer
+
+#: ``(node, address)``.
+Peer = tuple[str, str]
+#: Takes ``[call_id, status, payload]``, exactly once for each call or command.
+Answer = Callable[[list[Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """Everything that is needed to start one instance.
+
+    Parameters
+    ----------
+    spec
+        The sandbox as it was asked for.
+    node
+        The name of the node it starts on.
+    epoch
+        Its epoch, above that of every earlier instance of the sandbox.
+    peers
+        The nodes that shall hold copies of its checkpoints.
+    sources
+        The nodes that hold checkpoints already, its own first.
+    first_serial
+        The first serial of the pids of this epoch.
+    """
+
+    spec: SandboxSpec
+    node: str
+    epoch: int
+    peers: tuple[Peer, ...] = ()
+    sources: tuple[Peer, ...] = ()
+    first_serial: int = 1
+
+
+class NodeServices(Protocol):
+    """What an instance needs of its node; the node agent implements it."""
+
+    #: The node's name.
+    node: str
+    #: The node's warm fork server.
+    fork_server: ForkServer
+    #: The node's own store.
+    checkpoints: CheckpointStore
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Tell the control plane, at once and in order; every report carries ``sandbox`` and ``epoch``."""
+
+    async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> list[str]:
+        """Store a checkpoint on the peers; return the names of the nodes that have it."""
+
+    async def fetch(self, sandbox: str, sources: Sequence[Peer]) -> list[CheckpointVersion]:
+        """Return the checkpoints of the own store and the sources, newest first."""
+
+
+#: The services of the nodes of this OS process, by node name: where an `Instance` made without any looks.
+NODES: dict[str, NodeServices] = {}
