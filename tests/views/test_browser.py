@@ -1,0 +1,189 @@
+"""The dashboard as a learner meets it: a real JupyterLab, a real cluster, a real browser.
+
+Skipped where there is no Chromium, except in CI, where a missing browser is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import lab
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(
+        lab.chromium() is None and not os.environ.get("CI"), reason="there is no Chromium here"
+    ),
+    # Playwright closes its event loop after its own threads have ended.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+if not os.environ.get("CI"):
+    pytest.importorskip("playwright")
+    pytest.importorskip("jupyterlab")
+
+STEP = 30_000
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The shared local cluster, which the notebook finds by its connection file."""
+    import superlearner as sl
+    from superlearner.cluster.local import start_daemon, stop_daemon
+
+    connection = start_daemon(["alpha", "beta", "gamma"], detached=True)
+    cluster = sl.connect()
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+        stop_daemon(connection)
+
+
+@pytest.fixture(scope="module")
+def page(cluster, tmp_path_factory):
+    """The dashboard notebook, opened and run in Lab."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(lab.ROOT / "notebooks" / "dashboard.ipynb", folder)
+    with lab.jupyterlab(folder) as url, lab.browser_page() as page:
+        page.set_default_timeout(STEP)
+        lab.open_notebook(page, url, "dashboard.ipynb")
+        lab.run_all(page)
+        page.locator(".sl-nodes").scroll_into_view_if_needed()
+        yield page
+
+
+def picture(page, name: str) -> None:
+    """Keep a picture for whoever looks, where SUPERLEARNER_SCREENSHOTS says."""
+    folder = os.environ.get("SUPERLEARNER_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def wait_for_status(page, text: str) -> None:
+    page.locator(".sl-actions .sl-status", has_text=text).wait_for()
+
+
+def card(name: str) -> str:
+    return f".sl-nodes [data-key='{name}']"
+
+
+def box(name: str) -> str:
+    return f".sl-tree [data-key='{name}']"
+
+
+def pid(page, selector: str) -> str:
+    return page.locator(selector).get_attribute("data-pid")
+
+
+def wait_for_other_pid(page, selector: str, before: str) -> None:
+    """Wait until something runs there that is not `before`."""
+    page.wait_for_function(
+        "([s, old]) => { const e = document.querySelector(s); return e?.dataset.pid && e.dataset.pid !== old }",
+        arg=[selector, before],
+    )
+
+
+def test_a_card_for_each_node_shows_that_it_is_up(page):
+    for name in ("alpha", "beta", "gamma"):
+        page.locator(f"{card(name)}[data-status=up]").wait_for()
+    assert page.locator(".sl-nodes .sl-origin").inner_text() == "real"
+    picture(page, "1-nodes")
+
+
+def test_create_starts_a_sandbox_whose_tree_appears(page, cluster):
+    page.click("[data-action=create]")
+    wait_for_status(page, "It is called shop.")
+    page.locator(".sl-sandboxes [data-key=shop][data-status=running][aria-selected=true]").wait_for()
+    page.locator(box("root/counter")).wait_for()
+    page.locator(".sl-feed li", has_text="shop/counter started").wait_for()
+    picture(page, "2-created")
+    assert cluster.sandbox("shop").call("counter", "increment") == 1
+
+
+def test_a_killed_process_comes_back_in_its_box_with_another_pid(page):
+    before = pid(page, box("root/counter"))
+    page.click(box("root/counter"))
+    page.locator(".sl-actions .sl-of", has_text="Process counter").wait_for()
+    page.click("[data-action=kill_process]")
+    wait_for_status(page, "done in")
+    wait_for_other_pid(page, box("root/counter"), before)
+    picture(page, "3-process-killed")
+    page.locator(".sl-feed li", has_text="counter died (killed)").wait_for()
+
+
+def test_the_keyboard_moves_over_the_tree_and_enter_selects(page):
+    page.locator(".sl-tree svg").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    page.locator(f"{box('root')}[aria-selected=true]").wait_for()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.locator(f"{box('root/counter')}[aria-selected=true]").wait_for()
+
+
+def test_killing_a_node_asks_first_and_then_it_comes_back_and_the_sandbox_lives_on(page, cluster):
+    home = cluster.sandbox("shop").info().node
+    before = pid(page, card(home))
+    page.click(card(home))
+    page.locator(".sl-actions .sl-of", has_text=f"Node {home}").wait_for()
+    page.click("[data-action=kill_node]")
+    page.locator(".sl-actions .sl-sure", has_text=f"Yes, kill {home}").wait_for()
+    assert pid(page, card(home)) == before  # the first click only asks
+    picture(page, "4-node-asked")
+    page.click(".sl-actions .sl-sure")
+    wait_for_status(page, f"Killing node {home} … done in")
+    picture(page, "5-node-killed")
+    wait_for_other_pid(page, card(home), before)
+    page.locator(f"{card(home)}[data-status=up]").wait_for()
+    page.locator(".sl-sandboxes [data-key=shop][data-status=running]").wait_for()
+    picture(page, "6-node-back")
+    info = cluster.sandbox("shop").info()
+    assert info.node != home
+    assert info.epoch >= 2
+
+
+def test_a_double_click_does_a_thing_once(page, cluster):
+    count = len(cluster.sandboxes())
+    page.dblclick("[data-action=create]")
+    wait_for_status(page, "It is called shop-2.")
+    assert len(cluster.sandboxes()) == count + 1
+
+
+def test_destroy_asks_first_and_no_means_no(page, cluster):
+    page.click(".sl-sandboxes [data-key=shop-2]")
+    page.locator(".sl-actions .sl-of", has_text="Sandbox shop-2").wait_for()
+    page.click("[data-action=destroy]")
+    page.locator(".sl-actions .sl-sure", has_text="Yes, destroy shop-2").wait_for()
+    page.get_by_role("button", name="No", exact=True).click()
+    wait_for_status(page, "not done")
+    assert [info.id for info in cluster.sandboxes()] == ["shop", "shop-2"]
+    page.click("[data-action=destroy]")
+    page.click(".sl-actions .sl-sure")
+    wait_for_status(page, "Destroying shop-2 … done in")
+    page.locator(".sl-sandboxes [data-key=shop-2]").wait_for(state="detached")
+    assert [info.id for info in cluster.sandboxes()] == ["shop"]
+
+
+def test_a_button_that_cannot_work_says_why(page):
+    button = page.locator("[data-action=kill_process]")
+    page.wait_for_function("document.querySelector('[data-action=kill_process]').ariaDisabled === 'true'")
+    assert "Select a process" in button.get_attribute("title")
+    button.click()
+    wait_for_status(page, "Select a process in the tree first.")
+
+
+def test_the_pictures_are_still_there_and_live_after_the_page_is_loaded_again(page, cluster):
+    page.keyboard.press("Control+s")
+    page.reload()
+    page.locator(f"{card('alpha')}[data-status=up]").wait_for()
+    cluster.create_sandbox("from-outside", "superlearner.views.samples:Counter")
+    page.locator(".sl-sandboxes [data-key=from-outside][data-status=running]").wait_for()
+    picture(page, "7-reloaded")
