@@ -1,12 +1,15 @@
-"""What the registry tells to everybody: frozen records of sandboxes and nodes."""
+"""What the registry holds: frozen records for everybody, and the work under way for the machine itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+from superlearner.core.control_events import ControlEvent
+from superlearner.core.control_instructions import Addresses
 from superlearner.core.placement import NodeLoad
+from superlearner.core.restart import Backoff, Intensity
 from superlearner.core.snapshots import CheckpointInfo, SandboxStatus
 from superlearner.core.spec import SandboxSpec
 
@@ -48,3 +51,117 @@ class NodeRecord:
     joined_at: float = 0.0
     #: Unix time in seconds of its last own measurement; None until the first.
     sampled_at: float | None = None
+
+
+#: What is under way with a sandbox; the comment says what it waits for.
+Phase = Literal[
+    "starting",  # its instance to start; it has never served when ``Work.fresh``
+    "running",  # nothing
+    "rebooting",  # its instance to start its OS process again, as it was told
+    "quiescing",  # its instance to come to rest, before a move
+    "moving",  # a second instance to start on the move's target
+    "waiting",  # the back-off timer before the next start
+    "lost",  # a node that can take it
+    "stopped",  # nothing: it ended and is not to be restarted
+    "failed",  # nothing: it was given up
+    "destroying",  # its instances to be gone
+]
+#: In these phases one instance owns the sandbox, and its node carries it.
+OWNED = frozenset({"starting", "running", "rebooting", "quiescing", "moving"})
+
+_STATUS: dict[Phase, SandboxStatus] = {
+    "starting": "restarting",
+    "running": "running",
+    "rebooting": "restarting",
+    "quiescing": "migrating",
+    "moving": "migrating",
+    "waiting": "restarting",
+    "lost": "lost",
+    "stopped": "stopped",
+    "failed": "failed",
+    "destroying": "stopped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPolicy:
+    """The cluster's patience. A node's own restarts of a sandbox are bounded by its spec before these count."""
+
+    #: How often a sandbox that ends or cannot start is started again within `max_seconds`; the loss of a node
+    #: is not its fault and does not count.
+    max_restarts: int = 5
+    max_seconds: float = 60.0
+    backoff: Backoff = field(default_factory=Backoff)
+    #: Of how many destroyed sandboxes the last epoch is remembered one by one.
+    tombstones: int = 100_000
+    #: How many of the last events are kept for `ControlState.story`.
+    story: int = 1_000
+
+
+class Waiter(NamedTuple):
+    """Somebody who is owed an answer."""
+
+    verb: Literal["create", "restart", "destroy"]
+    cause: str
+
+
+@dataclass(slots=True)
+class Move:
+    """A planned move under way."""
+
+    cause: str
+    source: str
+    target: str
+    #: Unix time in seconds.
+    asked_at: float
+    #: Of the new instance; 0 until it is started.
+    epoch: int = 0
+    quiesced_at: float = 0.0
+    #: Bytes of state.
+    size: int = 0
+    #: The peers that the new instance was started with.
+    peers: tuple[str, ...] = ()
+    told: Addresses = ()
+
+
+@dataclass(slots=True)
+class Work:
+    """A sandbox with all that is under way for it. Only the registry's methods change what is indexed."""
+
+    record: SandboxRecord
+    phase: Phase
+    intensity: Intensity
+    #: The highest epoch ever handed out for it; a rolled back move leaves it above the owner's.
+    highest: int
+    #: It has never served: a start that fails is a creation that is refused.
+    fresh: bool = True
+    waiters: list[Waiter] = field(default_factory=list)
+    #: Where it should not be started, with the reason; emptied when it runs.
+    avoid: dict[str, str] = field(default_factory=dict)
+    #: Where it should rather be started.
+    prefer: str | None = None
+    #: Its back-off timer, in the phase ``waiting`` and in no other.
+    timer: str | None = None
+    #: The other nodes that are to hold its checkpoints; the last owner's while there is none.
+    peers: tuple[str, ...] = ()
+    #: The peers that its owner knows of.
+    told: Addresses = ()
+    #: The newest checkpoint that each living node is known to hold.
+    copies: dict[str, CheckpointInfo] = field(default_factory=dict)
+    #: Instances that were told to stop and have not said so yet: epoch -> node.
+    stopping: dict[int, str] = field(default_factory=dict)
+    move: Move | None = None
+    #: When the owner's node was chosen: Unix time in seconds.
+    placed_at: float = 0.0
+    #: Reports of an instance that overtook the report of its start, until that comes.
+    early: list[ControlEvent] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """The sandbox's id."""
+        return self.record.id
+
+    @property
+    def status(self) -> SandboxStatus:
+        """The phase, as the registry shows it."""
+        return "starting" if self.fresh and self.phase == "starting" else _STATUS[self.phase]

@@ -1,0 +1,270 @@
+"""The life of a sandbox: placed, started, running, ended, started again or given up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from superlearner.core.control_events import (
+    ControlEvent,
+    InstanceRestarted,
+    InstanceStarted,
+    InstanceStartFailed,
+)
+from superlearner.core.control_instructions import DropCheckpoints, RestartInstance, StartInstance
+from superlearner.core.control_records import OWNED, Work
+from superlearner.core.control_registry import Registry
+from superlearner.core.placement import Placement, place
+from superlearner.core.restart import Intensity, should_restart
+from superlearner.core.spec import SandboxSpec
+from superlearner.errors import NoPlacement, SandboxFailed, StartFailed, SuperlearnerError
+
+#: Serial numbers of pids that one instance may use up.
+SERIALS = 1_000_000
+#: How many nodes' scores an event shows.
+ROWS = 10
+#: Reports kept of an instance whose start is still to be reported; a live one sends one or two.
+EARLY = 16
+
+
+class Life(Registry):
+    """What becomes of one sandbox, whatever the event was that changed it."""
+
+    # -- Starting --
+
+    def _choose(self, work: Work) -> Placement:
+        """Choose a node: the preferred one, else the one its spec names, else any. Being somewhere comes first."""
+        spec = work.record.spec
+        for wanted in (work.prefer, spec.node):
+            if wanted in self.nodes and wanted not in work.avoid:
+                placement = place(spec, [self.nodes[wanted].load])
+                if placement.node is not None:
+                    return placement
+        placement = place(spec, self._loads(), avoid=work.avoid)
+        if placement.node is None and work.avoid:
+            # Where it failed is better than nowhere; its intensity bounds the tries.
+            work.avoid.clear()
+            placement = place(spec, self._loads())
+        return placement
+
+    def _loads(self) -> list[Any]:
+        return [record.load for record in self.nodes.values()]
+
+    def _start(self, work: Work, event: ControlEvent, placement: Placement, **changes: Any) -> None:
+        """Start the next instance on the node that was chosen, with the next epoch."""
+        node = self.nodes[str(placement.node)]
+        sources = self._sources(work, node.name)
+        work.highest += 1
+        work.prefer = None
+        self._own(work, node.name, event.at)
+        changes = {"reason": None, **changes}
+        self._set(
+            work, "starting", epoch=work.highest, node=node.name, address=node.address, pid=None, **changes
+        )
+        self._want_peers(work, self._wish(work, node.name))
+        work.told = self._addresses(work.peers)
+        self._say(_start_instance(work, node.name, node.address, work.highest, sources, work.told, event))
+
+    def _start_or_lose(self, work: Work, event: ControlEvent) -> bool:
+        """Start it on some node, or leave it lost until a node can take it; tell which."""
+        placement = self._choose(work)
+        if placement.node is None:
+            if work.phase != "lost":
+                self._set(work, "lost", reason="no node can take it")
+                self._note(
+                    "sandbox_lost", event, work, reason="no node can take it", detail=explain(placement)
+                )
+            return False
+        self._start(work, event, placement)
+        detail = explain(placement, work.record.spec)
+        self._note("sandbox_restarting", event, work, detail=detail)
+        return True
+
+    def _take_up(self, event: ControlEvent, limit: int) -> None:
+        """Try the longest lost sandboxes again; those that still fit nowhere go to the end of the row."""
+        for sandbox in list(self._lost)[:limit]:
+            if not self._start_or_lose(self._work[sandbox], event):
+                del self._lost[sandbox]
+                self._lost[sandbox] = None
+
+    # -- Running --
+
+    def _run(self, work: Work, event: InstanceStarted) -> None:
+        """Its instance answers: it runs."""
+        first, work.fresh = work.fresh, False
+        work.avoid.clear()
+        restarts = work.record.restarts + (not first)
+        self._set(work, "running", pid=event.pid, restarts=restarts)
+        self._note(
+            "sandbox_started" if first else "sandbox_restarted", event, work, detail=_restored(event.restored)
+        )
+        self._tell_peers(work)
+
+    def _settle(self, work: Work) -> None:
+        """Answer who waits for it to run, then give it what its instance reported before its start."""
+        early, work.early = work.early, []
+        self._answer(work, work.record)
+        for late in early:
+            self._react(late)
+
+    def _react(self, event: ControlEvent) -> None:
+        raise NotImplementedError
+
+    def _hold(self, work: Work, event: ControlEvent) -> None:
+        """Keep a report that overtook the report of the start; doubles are dropped."""
+        if event not in work.early and len(work.early) < EARLY:
+            work.early.append(event)
+
+    def _rebooted(self, work: Work, event: InstanceRestarted) -> None:
+        """Its OS process was started again in place."""
+        if event.pid is not None and event.pid == work.record.pid:
+            return  # told twice: by the instance itself and as the outcome of an order
+        self._set(
+            work,
+            "running" if work.phase == "rebooting" else None,
+            pid=event.pid,
+            restarts=work.record.restarts + 1,
+        )
+        self._note("sandbox_restarted", event, work, reason=event.reason)
+        if work.phase == "running":
+            self._answer(work, work.record)
+
+    def _reboot(self, work: Work, event: ControlEvent) -> None:
+        self._set(work, "rebooting")
+        self._note("sandbox_restarting", event, work, reason="it was asked for")
+        record = work.record
+        self._say(
+            RestartInstance(
+                work.id, str(record.node), str(record.address), record.epoch, "restart", event.cause
+            )
+        )
+
+    # -- Ending --
+
+    def _ended(self, work: Work, event: ControlEvent, reason: Any, *, gave_up: bool) -> None:
+        """Its owner has ended: it is started again, in place or elsewhere, or stays down."""
+        node, epoch = str(work.record.node), work.record.epoch
+        self._note("sandbox_exited", event, work, reason=reason, detail={"gave_up": gave_up})
+        # Even an instance that ended by itself is stopped: it holds its place on the node until then.
+        self._stop(work, epoch, node, event, "its application has ended")
+        self._disown(work)
+        if gave_up:
+            work.avoid[node] = f"it ended there: {reason}"
+        else:
+            work.prefer = node
+        self._try_again(work, event, reason)
+
+    def _try_again(self, work: Work, event: ControlEvent, reason: Any) -> None:
+        """Start it again by its restart type, at once or after a back-off, while its intensity allows."""
+        if not should_restart(work.record.spec.restart, reason):
+            failed = work.record.spec.restart == "temporary" and should_restart("transient", reason)
+            self._down(work, event, reason, failed=failed)
+            return
+        work.intensity, allowed = work.intensity.spend(event.at)
+        if not allowed:
+            self._down(work, event, reason, failed=True)
+            return
+        delay = self.policy.backoff.wait(len(work.intensity.restarts))
+        if not delay:
+            self._start_or_lose_after(work, event, reason)
+            return
+        self._set(work, "waiting", node=None, address=None, pid=None, reason=reason)
+        self._set_timer(work, delay)
+        detail = {"delay": delay, "left": work.intensity.left(event.at)}
+        self._note("restart_scheduled", event, work, reason=reason, detail=detail)
+
+    def _start_or_lose_after(self, work: Work, event: ControlEvent, reason: Any) -> None:
+        self._set(work, "waiting", node=None, address=None, pid=None, reason=reason)
+        self._start_or_lose(work, event)
+
+    def _down(self, work: Work, event: ControlEvent, reason: Any, *, failed: bool) -> None:
+        """It stays down until somebody restarts or destroys it."""
+        self._set(work, "failed" if failed else "stopped", node=None, address=None, pid=None, reason=reason)
+        kind = "sandbox_failed" if failed else "sandbox_stopped"
+        self._note(kind, event, work, reason=reason, detail={"restart": work.record.spec.restart})
+        error = SandboxFailed(work.id, reason)
+        self._refuse(work, {"create": error, "restart": error})
+
+    def _node_lost_under(self, work: Work, event: ControlEvent, reason: str) -> None:
+        """Its node is gone: it starts elsewhere at once, by nobody's fault; a temporary one stays down."""
+        self._disown(work)
+        work.early.clear()
+        if work.fresh:
+            self._create_elsewhere(work, event, reason)
+        elif work.record.spec.restart == "temporary":
+            self._down(work, event, reason, failed=True)
+        else:
+            self._start_or_lose_after(work, event, reason)
+
+    def _create_elsewhere(self, work: Work, event: ControlEvent, reason: str) -> None:
+        """Its node was lost before it ever served: try another, or refuse the creation."""
+        self._set(work, "waiting", node=None, address=None, reason=reason)
+        placement = self._choose(work)
+        if placement.node is None:
+            self._note("placement_refused", event, work, reason=reason, detail=explain(placement))
+            self._not_created(work, event, NoPlacement(work.id, placement.refusals))
+            return
+        self._start(work, event, placement)
+        self._note(
+            "sandbox_restarting", event, work, reason=reason, detail=explain(placement, work.record.spec)
+        )
+
+    def _not_created(self, work: Work, event: ControlEvent, error: SuperlearnerError) -> None:
+        """Refuse a creation and leave nothing behind."""
+        self._refuse(work, {"create": error, "restart": error})
+        self._begin_destroy(work, event)
+
+    def _start_failed(self, work: Work, event: InstanceStartFailed) -> None:
+        """Its instance could not start: a creation is refused; a restart is tried elsewhere."""
+        node = str(work.record.node)
+        self._note("start_failed", event, work, reason=event.reason)
+        work.early.clear()
+        self._disown(work)
+        self._set(work, "waiting", node=None, address=None, pid=None, reason=event.reason)
+        if work.fresh:
+            self._not_created(work, event, StartFailed(event.reason, work.id))
+            return
+        work.avoid[node] = f"it could not start there: {event.reason}"
+        self._try_again(work, event, event.reason)
+
+    # -- Leaving --
+
+    def _begin_destroy(self, work: Work, event: ControlEvent) -> None:
+        """Stop what there is of it; `_finish_destroy` follows when nothing is left."""
+        if work.phase in OWNED:
+            self._stop(work, work.record.epoch, str(work.record.node), event, "destroyed")
+            self._disown(work)
+        self._set(work, "destroying", node=None, address=None, pid=None, reason="destroyed")
+        work.early.clear()
+        self._finish_destroy(work, event)
+
+    def _finish_destroy(self, work: Work, event: ControlEvent) -> None:
+        if work.phase != "destroying" or work.stopping:
+            return
+        addresses = tuple(record.address for record in self.nodes.values())
+        self._say(DropCheckpoints(work.id, addresses, work.highest))
+        self._note("sandbox_destroyed", event, work)
+        self._leave(work)
+        self._answer(work)
+
+    def _fresh_intensity(self) -> Intensity:
+        return Intensity(self.policy.max_restarts, self.policy.max_seconds)
+
+
+def explain(placement: Placement, spec: SandboxSpec | None = None) -> dict[str, Any]:
+    """Return a placement as plain values, for an event's detail; a pinned sandbox's exile is said in words."""
+    rows = [{"node": row.node, "total": round(row.total, 4), "reason": row.reason} for row in placement.rows]
+    detail: dict[str, Any] = {"placement": rows[:ROWS]}
+    if spec is not None and spec.node not in ("auto", placement.node):
+        detail["note"] = f"its own node {spec.node!r} cannot take it now, so it runs on {placement.node!r}"
+    return detail
+
+
+def _restored(version: tuple[int, int] | None) -> dict[str, Any]:
+    return {"restored": None if version is None else list(version)}
+
+
+def _start_instance(
+    work: Work, node: str, address: str, epoch: int, sources: Any, peers: Any, event: ControlEvent
+) -> StartInstance:
+    serial = (epoch - 1) * SERIALS + 1
+    return StartInstance(work.record.spec, node, address, epoch, sources, peers, serial, event.cause)

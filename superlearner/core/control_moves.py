@@ -1,0 +1,146 @@
+"""Planned moves: rest, start elsewhere with the next epoch, flip the registry, stop the old instance.
+
+Until the flip the old instance stays the owner, so every failure rolls back to it. When the owner itself
+is lost while the new instance starts, the new one is adopted: it starts from the very last state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from superlearner.core.control_events import ControlEvent, InstanceStarted, MoveRequested, Quiesced
+from superlearner.core.control_instructions import Answer, QuiesceInstance, Refuse, ResumeInstance
+from superlearner.core.control_life import Life, _start_instance, explain
+from superlearner.core.control_records import Move, Work
+from superlearner.core.placement import Placement, place
+from superlearner.core.snapshots import Migration
+from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError, UnknownNode
+
+
+class Moves(Life):
+    """The steps of a move, and every way back."""
+
+    def _ask_move(self, work: Work, event: MoveRequested) -> None:
+        """Begin a move, or refuse it while nothing has changed."""
+        error: SuperlearnerError
+        here = str(work.record.node)
+        placement = Placement(None, ())
+        if work.phase != "running":
+            error = MoveFailed(work.id, f"it is {work.status}")
+        elif event.node == here:
+            error = MoveFailed(work.id, f"it runs on {here!r} already")
+        elif event.node != "auto" and event.node not in self.nodes:
+            error = UnknownNode(event.node, tuple(self.nodes))
+        else:
+            wanted = None if event.node == "auto" else event.node
+            avoid = {here: "it runs there now"}
+            placement = place(work.record.spec, self._loads(), node=wanted, avoid=avoid)
+            error = NoPlacement(work.id, placement.refusals)
+        if placement.node is None:
+            self._say(Refuse(event.cause, error))
+            return
+        work.move = Move(event.cause, here, placement.node, event.at)
+        self._by_target.add(placement.node, work.id)
+        self._reserve(work, placement.node)
+        self._set(work, "quiescing")
+        detail = {"target": placement.node, **explain(placement)}
+        self._note("sandbox_moving", event, work, detail=detail)
+        record = work.record
+        self._say(QuiesceInstance(work.id, here, str(record.address), record.epoch, event.cause))
+
+    def _at_rest(self, work: Work, event: Quiesced) -> None:
+        """The old instance is at rest: start the new one."""
+        move = self._move(work)
+        target = self.nodes[move.target]
+        work.highest += 1
+        move.epoch, move.quiesced_at, move.size = work.highest, event.at, event.size
+        move.peers = self._wish(work, target.name)
+        move.told = self._addresses(move.peers)
+        self._set(work, "moving")
+        # The old instance has just stored its last checkpoint on its own node, whether or not that is told yet.
+        own = self._addresses((move.source,))
+        sources = own + tuple(pair for pair in self._sources(work, None) if pair not in own)
+        self._say(_start_instance(work, target.name, target.address, move.epoch, sources, move.told, event))
+
+    def _flip(self, work: Work, event: InstanceStarted) -> None:
+        """The new instance serves: it is the owner from now on, and the old one is stopped."""
+        move = self._move(work)
+        old_epoch, old_pid = work.record.epoch, work.record.pid
+        self._take_over(work)
+        self._set(work, "running", pid=event.pid)
+        migration = _migration(work, move, event.at)
+        detail = {
+            "source": move.source,
+            "target": move.target,
+            "phases": dict(migration.phases),
+            "bytes": move.size,
+            "pause": migration.pause,
+            "old_pid": old_pid,
+        }
+        self._note("sandbox_moved", event, work, detail=detail)
+        self._want_peers(work, self._wish(work, move.target, move.peers))
+        self._tell_peers(work)
+        self._stop(work, old_epoch, move.source, event, f"moved to {move.target}")
+        work.move = None
+        self._say(Answer(move.cause, migration))
+
+    def _take_over(self, work: Work) -> None:
+        """Make the target the owner's node, with the epoch that was started there."""
+        move = self._move(work)
+        self._disown(work)
+        self._by_target.remove(move.target, work.id)
+        self._by_node.add(move.target, work.id)
+        work.placed_at = move.asked_at
+        address = self.nodes[move.target].address
+        self._set(work, None, node=move.target, address=address, epoch=move.epoch, pid=None)
+        work.told = move.told
+
+    def _adopt(self, work: Work, event: ControlEvent, reason: Any) -> None:
+        """The owner is gone while the new instance starts: the start goes on, as a restart on the target."""
+        move = self._move(work)
+        self._take_over(work)
+        self._set(work, "starting", reason=reason)
+        self._want_peers(work, self._wish(work, move.target, move.peers))
+        detail = {"note": f"its instance on {move.source!r} was lost during the move, which goes on"}
+        self._note("sandbox_restarting", event, work, reason=reason, detail=detail)
+
+    def _roll_back(self, work: Work, event: ControlEvent, reason: Any, *, resume: bool = True) -> None:
+        """Give the move up. `resume`: the old instance lives and serves again."""
+        move = self._move(work)
+        if move.epoch:
+            self._stop(work, move.epoch, move.target, event, "the move was rolled back")
+        self._by_target.remove(move.target, work.id)
+        self._release(work, move.target, move.asked_at)
+        work.move = None
+        work.early.clear()
+        self._set(work, "running")
+        record = work.record
+        self._note("move_rolled_back", event, work, reason=reason, detail={"target": move.target})
+        if resume:
+            self._say(
+                ResumeInstance(work.id, str(record.node), str(record.address), record.epoch, event.cause)
+            )
+        self._say(Refuse(move.cause, MoveFailed(work.id, reason)))
+        if resume and work.waiters:
+            self._reboot(work, event)  # somebody asked for a restart during the move
+
+    def _end_adopted(self, work: Work, event: ControlEvent, reason: str | None) -> None:
+        """Tell who asked for a move whose owner was lost on the way how it came out; None is well."""
+        move = work.move
+        if move is not None:
+            work.move = None
+            if reason is None:
+                self._say(Answer(move.cause, _migration(work, move, event.at)))
+            else:
+                self._say(Refuse(move.cause, MoveFailed(work.id, reason)))
+
+    def _move(self, work: Work) -> Move:
+        assert work.move is not None
+        return work.move
+
+
+def _migration(work: Work, move: Move, at: float) -> Migration:
+    phases = {"quiesce": move.quiesced_at - move.asked_at, "start": at - move.quiesced_at}
+    return Migration(
+        work.id, move.source, move.target, move.epoch, phases, bytes=move.size, pause=at - move.asked_at
+    )
