@@ -46,9 +46,7 @@ def refuse_unknown(what: str, unknown: Mapping[str, Any], known: Iterable[str]) 
 def _choice(value: Any, option: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         listed = ", ".join(repr(name) for name in allowed)
-        raise InvalidSpec(
-            f"{option}={value!r} is not known: {nearest(value, allowed)}Write one of {listed}."
-        )
+        raise InvalidSpec(f"{option}={value!r} is not known: {nearest(value, allowed)}Write one of {listed}.")
 
 
 def _is_seconds(value: Any) -> bool:
@@ -179,9 +177,13 @@ class SupervisorSpec:
 
     def _validate_partitions(self) -> None:
         if len(self.children) != 1:
-            raise InvalidSpec("A partition supervisor takes exactly one child, which it runs `partitions` times.")
+            raise InvalidSpec(
+                "A partition supervisor takes exactly one child, which it runs `partitions` times."
+            )
         if self.children[0].name is not None:
-            raise InvalidSpec("The child of a partition supervisor has no name of its own: address it by key.")
+            raise InvalidSpec(
+                "The child of a partition supervisor has no name of its own: address it by key."
+            )
         _whole(self.partitions, "partitions", least=1)
 
 

@@ -528,7 +528,9 @@ class SupervisorState:
     def _expect(self, key: Hashable, event: SupervisorEvent) -> Child:
         child = self.children.get(key)
         if child is None:
-            raise InvalidTransition(f"{event} names a child that the supervisor {self.spec.id!r} does not have.")
+            raise InvalidTransition(
+                f"{event} names a child that the supervisor {self.spec.id!r} does not have."
+            )
         return child
 
 

@@ -1,0 +1,328 @@
+"""The kernel of one runtime: who lives under which address, what happened, which timers run."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+from superlearner.core.childspec import validate_name
+from superlearner.core.history import Event, EventLog
+from superlearner.errors import CallsItself, CallTimeout, NameTaken, NoProcess
+from superlearner.otp._pid import Pid, Ref, SecondsLeft, Timer
+from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, Process, Sender
+from superlearner.otp.messages import Down, find_traceback, plain
+
+if TYPE_CHECKING:
+    from superlearner.otp.tracing import Tracer
+
+
+class Kernel:
+    """The tables that the processes of one runtime share. Used on its loop only."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        node: str,
+        sandbox: str,
+        epoch: int,
+        first_serial: int,
+        log: EventLog,
+        on_event: Callable[[Event], None] | None = None,
+        copy_messages: bool = False,
+    ) -> None:
+        self.loop = loop
+        self.node, self.sandbox, self.epoch = node, sandbox, epoch
+        self.copy_messages = copy_messages
+        self.log, self.on_event = log, on_event
+        self.next_serial = first_serial
+        #: Names and pids of the living.
+        self.addresses: dict[Any, Process] = {}
+        #: The living, by pid.
+        self.processes: dict[Pid, Process] = {}
+        self.handled = 0
+        self.tracer: Tracer | None = None
+        #: States to be restored at the first start of each path, and children to bring back.
+        self.saved_states: dict[tuple[Any, ...], bytes] = {}
+        self.saved_children: dict[tuple[Any, ...], bytes] = {}
+        #: Tasks of dead processes that still unwind.
+        self.leftovers: dict[asyncio.Task[None], tuple[Process, Coroutine[Any, Any, Any]]] = {}
+        self._timers: dict[Timer, tuple[asyncio.TimerHandle, Process | None]] = {}
+        self._signals: deque[Callable[[], None]] = deque()
+        self._pumping = False
+        self._refs = 0
+        #: The address outside: parent of the root, and the caller of calls from outside.
+        self.outside = Pid.of(node, sandbox, 0)
+
+    def new_pid(self) -> Pid:
+        """Return a pid that was never used."""
+        pid = Pid.of(self.node, self.sandbox, self.next_serial)
+        self.next_serial += 1
+        return pid
+
+    def _ref(self) -> int:
+        self._refs += 1
+        return self._refs
+
+    # -- Events -----------------------------------------------------------------------------------
+
+    def record(
+        self,
+        kind: str,
+        process: Process | None = None,
+        *,
+        name: str | None = None,
+        reason: Any = None,
+        cause: str | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> Event:
+        """Put an event into the log and hand it to whoever listens."""
+        details = {key: plain(value) for key, value in (detail or {}).items()}
+        if (traceback := find_traceback(reason)) is not None:
+            details["traceback"] = traceback
+        if process is not None and process.path is not None:
+            details.setdefault("path", plain(process.path))
+        event = self.log.append(
+            Event(
+                kind,
+                at=time.time(),
+                sandbox=self.sandbox,
+                node=self.node,
+                epoch=self.epoch,
+                pid=None if process is None else str(process.pid),
+                name=name if name is not None or process is None else label(process),
+                reason=plain(reason),
+                cause=cause,
+                detail=details,
+            )
+        )
+        if self.on_event is not None:
+            self.on_event(event)
+        return event
+
+    # -- Addresses --------------------------------------------------------------------------------
+
+    def enter(self, process: Process, name: str | None = None) -> None:
+        """Let a new process be found by its pid and, where given, its name."""
+        if name is not None:
+            self._check_free(name)
+        self.processes[process.pid] = process
+        self.addresses[process.pid] = process
+        if name is not None:
+            self.register(name, process)
+
+    def _check_free(self, name: str) -> None:
+        validate_name(name)
+        if (owner := self.addresses.get(name)) is not None:
+            raise NameTaken(owner.pid, name)
+
+    def register(self, name: str, process: Process) -> None:
+        """Give `process` a name."""
+        self._check_free(name)
+        self.addresses[name] = process
+        process.names[name] = None
+        self.record("name_registered", process, name=name)
+
+    def unregister(self, name: str) -> None:
+        """Free a name."""
+        process = self.addresses.get(name)
+        if process is None or name not in process.names:
+            raise NoProcess(name)
+        del self.addresses[name], process.names[name]
+        self.record("name_freed", process, name=name)
+
+    def forget(self, process: Process) -> None:
+        """Remove a process that has just died."""
+        if self.processes.pop(process.pid, None) is None:
+            return
+        del self.addresses[process.pid]
+        name = label(process)
+        for freed in list(process.names):
+            del self.addresses[freed]
+            self.record("name_freed", process, name=freed, reason=process.reason)
+        if process.announced:
+            who = {} if process.ended_by is None else {"who": process.ended_by}
+            process.exit_event = self.record(
+                "process_exited",
+                process,
+                name=name,
+                reason=process.reason,
+                detail={**who, "restart": process.restarts},
+            )
+        for timer, (handle, target) in list(self._timers.items()):
+            if target is process:
+                handle.cancel()
+                del self._timers[timer]
+
+    def find(self, target: Any) -> Process:
+        """Return the living process at a pid, a name or a ``(partition supervisor, key)``."""
+        if type(target) is tuple and len(target) == 2:
+            return self._partition(*target)
+        try:
+            return self.addresses[target]
+        except (KeyError, TypeError):
+            raise NoProcess(target) from None
+
+    def _partition(self, supervisor: Any, key: Any) -> Process:
+        found = self.find(supervisor)
+        pids = getattr(found, "partition_pids", None)
+        if pids is None:
+            raise NoProcess((supervisor, key))
+        alive = pids()
+        pid = alive[partition_of(key, len(alive))] if alive else None
+        if pid is None:
+            raise NoProcess((supervisor, key))
+        return self.find(pid)
+
+    # -- Messages ---------------------------------------------------------------------------------
+
+    def post_call(self, target: Any, request: Any, caller: Pid) -> asyncio.Future[Any]:
+        """Send a call and return the future of its answer."""
+        process = self.addresses.get(target) if type(target) is not tuple else None
+        if process is None:
+            process = self.find(target)
+        if process.pid == caller:
+            raise CallsItself("calling_self", target)
+        if self.copy_messages:
+            request = copy.deepcopy(request)
+        future = self.loop.create_future()
+        process.deliver((CALL, Sender(caller, future, process, request)))
+        return future
+
+    async def call(self, target: Any, request: Any, timeout: float | None, caller: Pid) -> Any:
+        """Send a call and wait for its answer."""
+        return await self.answer(self.post_call(target, request, caller), target, timeout)
+
+    async def answer(self, future: asyncio.Future[Any], target: Any, timeout: float | None) -> Any:
+        """Wait for an answer, at most `timeout` seconds."""
+        if timeout is None:
+            return await future
+        timer = self.loop.call_later(timeout, _expire, future, target, timeout)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def cast(self, target: Any, message: Any) -> None:
+        """Send a cast; nobody there is no error, as in OTP."""
+        self._post(target, CAST, message)
+
+    def send(self, target: Any, message: Any) -> None:
+        """Send a message; nobody there is no error, as in OTP."""
+        self._post(target, INFO, message)
+
+    def _post(self, target: Any, kind: int, message: Any) -> None:
+        process = self.addresses.get(target) if type(target) is not tuple else None
+        if process is None:
+            try:
+                process = self.find(target)
+            except NoProcess:
+                return
+        if self.copy_messages:
+            message = copy.deepcopy(message)
+        process.deliver((kind, message))
+
+    def reply(self, sender: Sender, value: Any) -> None:
+        """Answer a call that was not answered by the handler that took it."""
+        if sender._callee is not None:  # noqa: SLF001 (the sender is this runtime's own)
+            sender._callee.unanswered.pop(sender, None)  # noqa: SLF001
+        sender.answer(copy.deepcopy(value) if self.copy_messages else value)
+
+    async def system(self, target: Any, work: Callable[[Any], Any], timeout: float | None) -> Any:
+        """Have a process do `work` between two messages, in its turn, even while it is suspended."""
+        process = self.find(target)
+        future = self.loop.create_future()
+        process.deliver((SYSTEM, (work, future)))
+        return await self.answer(future, target, timeout)
+
+    # -- Monitors, timers, signals ----------------------------------------------------------------
+
+    def monitor(self, watcher: Process, target: Any) -> Ref:
+        """Let `watcher` get a `Down` when `target` ends."""
+        ref = Ref(f"#Ref<{self._ref()}>")
+        try:
+            process = self.find(target)
+        except NoProcess:
+            watcher.deliver((INFO, Down(ref, target, "noproc")))
+            return ref
+        watcher.monitors[ref] = process
+        process.watchers[ref] = watcher
+        return ref
+
+    def send_after(self, target: Any, message: Any, seconds: float) -> Timer:
+        """Send later; a name is looked up when the time has come."""
+        timer = Timer(f"#Timer<{self._ref()}>")
+        owner = self.addresses.get(target) if isinstance(target, Pid) else None
+        self._timers[timer] = (
+            self.loop.call_later(max(0.0, seconds), self._fire, timer, target, message),
+            owner,
+        )
+        return timer
+
+    def _fire(self, timer: Timer, target: Any, message: Any) -> None:
+        del self._timers[timer]
+        self.send(target, message)
+
+    def cancel_timer(self, timer: Timer) -> SecondsLeft | None:
+        """Return the seconds it had left, or None when it has fired or was cancelled."""
+        handle, _ = self._timers.pop(timer, (None, None))
+        if handle is None:
+            return None
+        handle.cancel()
+        return SecondsLeft(max(0.0, handle.when() - self.loop.time()))
+
+    def later(self, signal: Callable[[], None]) -> None:
+        """Queue an exit signal, so that a long chain of links needs no deep stack."""
+        self._signals.append(signal)
+
+    def pump(self) -> None:
+        """Deliver the queued signals, and those that they cause."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._signals:
+                self._signals.popleft()()
+        finally:
+            self._pumping = False
+
+    # -- The end ----------------------------------------------------------------------------------
+
+    async def finish(self) -> None:
+        """Kill whatever still lives and leave nothing behind: no process, timer or task."""
+        while self.processes:
+            for process in list(self.processes.values()):
+                process.die("killed")
+        for handle, _ in self._timers.values():
+            handle.cancel()
+        self._timers.clear()
+        for task in list(self.leftovers):
+            await asyncio.wait([task], timeout=1.0)
+        for task, (process, coro) in list(self.leftovers.items()):
+            process.close_leftover(task, coro)
+
+
+def _expire(future: asyncio.Future[Any], target: Any, timeout: float) -> None:
+    if not future.done():
+        future.set_exception(CallTimeout(target, timeout))
+
+
+def label(process: Process) -> str:
+    """Return a process's name, or else its child id."""
+    return next(iter(process.names), str(process.id))
+
+
+def partition_of(key: Any, partitions: int) -> int:
+    """Return the partition of a key: whole numbers in turn, everything else by a hash that never changes.
+
+    >>> partition_of(6, 4), partition_of("ann", 4) == partition_of("ann", 4)
+    (2, True)
+    """
+    if isinstance(key, int) and not isinstance(key, bool):
+        return key % partitions
+    return zlib.crc32(repr(key).encode()) % partitions

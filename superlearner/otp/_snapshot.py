@@ -1,0 +1,67 @@
+"""Checkpoints: the states of all servers between two messages, and the children that start_child added."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import cloudpickle
+
+from superlearner.otp._kernel import Kernel
+from superlearner.otp._server import ServerProcess
+from superlearner.otp._supervision import SupervisorProcess
+
+_VERSION = 1
+
+
+def dumps(value: Any) -> bytes:
+    """Serialise plainly where that works, else by value: classes of a notebook travel along."""
+    try:
+        return pickle.dumps(value, protocol=5)
+    except Exception:  # pickle raises whatever the value's own classes raise
+        return bytes(cloudpickle.dumps(value, protocol=5))
+
+
+def take(kernel: Kernel) -> dict[str, Any]:
+    """Return the snapshot: each state by itself, so that a bad one is skipped with its reason."""
+    states: dict[tuple[Any, ...], bytes] = {}
+    children: dict[tuple[Any, ...], bytes] = {}
+    skipped: dict[tuple[Any, ...], str] = {}
+    for process in kernel.processes.values():
+        if process.path is None:
+            continue
+        if isinstance(process, ServerProcess) and process.status != "starting":
+            _put(states, skipped, process.path, process.state)
+        elif isinstance(process, SupervisorProcess) and process.state is not None:
+            added = [(c.key, c.spec) for c in process.state.children.values() if c.added]
+            if added:
+                _put(children, skipped, process.path, added)
+    return {
+        "version": _VERSION,
+        "next_serial": kernel.next_serial,
+        "states": states,
+        "children": children,
+        "skipped": skipped,
+    }
+
+
+def _put(
+    into: dict[tuple[Any, ...], bytes], skipped: dict[tuple[Any, ...], str], path: Any, value: Any
+) -> None:
+    try:
+        into[path] = dumps(value)
+    except Exception as error:  # told in the snapshot: the others are kept
+        skipped[path] = f"{type(error).__name__}: {error}"
+
+
+def prepare(kernel: Kernel, snapshot: dict[str, Any] | None) -> None:
+    """Let the first start of each path take its state from `snapshot`."""
+    if snapshot is None:
+        return
+    if snapshot.get("version") != _VERSION:
+        raise ValueError(
+            f"a snapshot of version {snapshot.get('version')!r} cannot be read; this is {_VERSION}"
+        )
+    kernel.saved_states = dict(snapshot["states"])
+    kernel.saved_children = dict(snapshot["children"])
+    kernel.next_serial = max(kernel.next_serial, snapshot["next_serial"])

@@ -1,0 +1,335 @@
+"""Runtime: runs one application in this OS process, in a thread of its own or in the running loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Self
+
+from superlearner.core.history import Event, EventLog
+from superlearner.errors import NoProcess, NotInProcess
+from superlearner.otp import _snapshot
+from superlearner.otp._engine import Engine
+from superlearner.otp._info import process_info
+from superlearner.otp.application import as_application
+
+
+class Runtime:
+    """Runs an application: ``with Runtime(app) as rt: rt.call("counter", "increment")``.
+
+    Options and defaults:
+
+    - ``asynchronous``: False: it runs in a thread of its own, and its methods may be called from any
+      thread; True: it runs in the running loop, and its methods are awaited;
+    - ``node``, ``sandbox``, ``epoch``, ``first_serial``: what its pids and events say;
+    - ``restore``: a `snapshot` of an earlier run, whose states its processes take at their first start;
+    - ``on_event``: called with each `Event`, on the runtime's loop;
+    - ``start_timeout``: seconds that the start may take; None: no limit;
+    - ``copy_messages``: copy each message, instead of passing it by reference.
+
+    Entering the block raises `StartFailed` when the root cannot start. After the root has ended, methods
+    raise `NoProcess`; `events` and `tree` still tell the story.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        asynchronous: bool = False,
+        node: str = "local",
+        sandbox: str = "main",
+        epoch: int = 1,
+        first_serial: int = 1,
+        restore: Any = None,
+        on_event: Callable[[Event], None] | None = None,
+        start_timeout: float | None = None,
+        copy_messages: bool = False,
+    ) -> None:
+        self.asynchronous = asynchronous
+        self._app = as_application(app)
+        self._log = EventLog()
+        self._options = {
+            "node": node,
+            "sandbox": sandbox,
+            "epoch": epoch,
+            "first_serial": first_serial,
+            "on_event": on_event,
+            "copy_messages": copy_messages,
+        }
+        self._restore, self._start_timeout = restore, start_timeout
+        self._engine: Engine | None = None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        #: Guards `_open`: nothing is given to a loop that is about to close.
+        self._lock = threading.Lock()
+        self._open = False
+
+    # -- Start and end ----------------------------------------------------------------------------
+
+    def start(self) -> Any:
+        """Start the root and all below it; raise `StartFailed` when that fails."""
+        return self._start_here() if self.asynchronous else self._start_thread()
+
+    def stop(self, reason: Any = "shutdown", timeout: float | None = None) -> Any:
+        """Stop in reverse start order; kill what is left after `timeout` seconds. Harmless when stopped."""
+        if self.asynchronous:
+            return self._stop_here(reason, timeout)
+        self._stop_thread(reason, timeout)
+        return None
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Wait until the root has ended; return its exit reason. `TimeoutError` after `timeout` seconds."""
+        if self.asynchronous:
+            return asyncio.wait_for(self._started.wait(), timeout)
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+            if thread.is_alive():
+                raise TimeoutError(f"The runtime still runs after {timeout} s.")
+        return self._started.reason
+
+    @property
+    def _started(self) -> Engine:
+        if self._engine is None:
+            raise NoProcess("root")
+        return self._engine
+
+    def _new_engine(self) -> Engine:
+        return Engine(self._app, self._log, self._options, self._restore, self._start_timeout)
+
+    async def _start_here(self) -> Self:
+        self._engine = self._new_engine()
+        try:
+            await self._engine.start()
+        except BaseException:
+            await self._engine.stop("kill", timeout=0)
+            raise
+        return self
+
+    async def _stop_here(self, reason: Any, timeout: float | None) -> None:
+        if self._engine is not None:
+            await self._engine.stop(reason, timeout)
+
+    def _start_thread(self) -> Self:
+        started: list[BaseException | None] = []
+        ready = threading.Event()
+
+        def tell(error: BaseException | None) -> None:
+            started.append(error)
+            ready.set()
+
+        self._thread = threading.Thread(
+            target=self._run_thread, args=(tell,), name="superlearner-runtime", daemon=True
+        )
+        self._thread.start()
+        try:
+            ready.wait()
+        except KeyboardInterrupt:
+            self._stop_thread("killed", 0)
+            raise
+        if started[0] is not None:
+            self._thread.join()
+            raise started[0]
+        return self
+
+    def _run_thread(self, tell: Callable[[BaseException | None], None]) -> None:
+        loop = asyncio.new_event_loop()
+        main = loop.create_task(self._main(tell))
+        with self._lock:
+            self._loop, self._open = loop, True
+        try:
+            while not main.done():
+                try:
+                    loop.run_until_complete(main)
+                except (SystemExit, KeyboardInterrupt):
+                    continue  # left a task that some handler had made: it ends that task alone
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+    async def _main(self, tell: Callable[[BaseException | None], None]) -> None:
+        self._engine = engine = self._new_engine()
+        try:
+            await engine.start()
+        except BaseException as error:
+            tell(error)
+        else:
+            tell(None)
+            await engine.ended.wait()
+        with self._lock:
+            self._open = False
+        # What was asked before the end still gets its answer, which is that nobody is there.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            _, late = await asyncio.wait(others, timeout=1.0)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1.0)
+
+    def _stop_thread(self, reason: Any, timeout: float | None) -> None:
+        try:
+            self._submit(lambda: self._stop_here(reason, timeout), "stop")
+        except NoProcess:
+            pass  # it has ended by itself: there is nothing to stop
+        if self._thread is not None:
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        if self.asynchronous:
+            raise TypeError("An asynchronous runtime is entered with `async with`.")
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    # -- From here to the loop ----------------------------------------------------------------------
+
+    def _do(self, work: Callable[[Engine], Coroutine[Any, Any, Any]], what: str) -> Any:
+        if self.asynchronous:
+            return self._work(work)
+        return self._submit(lambda: self._work(work), what)
+
+    async def _work(self, work: Callable[[Engine], Awaitable[Any]]) -> Any:
+        engine = self._started
+        if engine.root.dead:
+            raise NoProcess("root")
+        return await work(engine)
+
+    def _submit(self, work: Callable[[], Coroutine[Any, Any, Any]], what: str) -> Any:
+        if threading.current_thread() is self._thread:
+            raise NotInProcess(
+                f"rt.{what}() inside a process would wait for itself: use the verbs of superlearner.otp."
+            )
+        with self._lock:
+            if not self._open or self._loop is None:
+                raise NoProcess("root")
+            future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    # -- Messages -----------------------------------------------------------------------------------
+
+    def call(self, target: Any, request: Any, timeout: float | None = 5.0) -> Any:
+        """Ask a server by name or pid and return its answer.
+
+        Raises `NoProcess`, `CallTimeout` after `timeout` seconds (None: never), or `ProcessDied`.
+        """
+        return self._do(lambda engine: engine.call(target, request, timeout), "call")
+
+    def cast(self, target: Any, message: Any) -> Any:
+        """Send to `handle_cast`, without an answer; nobody there is no error."""
+        return self._do(lambda engine: engine.cast(target, message), "cast")
+
+    def send(self, target: Any, message: Any) -> Any:
+        """Send to `handle_info`; nobody there is no error."""
+        return self._do(lambda engine: engine.send(target, message), "send")
+
+    def kill(self, target: Any, reason: Any = "kill") -> Any:
+        """Send an exit signal; ``"kill"`` cannot be trapped. Raises `NoProcess`."""
+        return self._do(lambda engine: engine.kill(target, reason), "kill")
+
+    def whereis(self, name: Any) -> Any:
+        """Return the pid of a name, or None."""
+        return self._do(lambda engine: engine.whereis(name), "whereis")
+
+    # -- Looking and touching -----------------------------------------------------------------------
+
+    def suspend(self, target: Any, timeout: float | None = 5.0) -> Any:
+        """Let a server handle no message until `resume`; they wait in its mailbox."""
+        return self._do(lambda engine: engine.suspend(target, timeout), "suspend")
+
+    def resume(self, target: Any, timeout: float | None = 5.0) -> Any:
+        """Let a suspended server go on."""
+        return self._do(lambda engine: engine.resume(target, timeout), "resume")
+
+    def get_state(self, target: Any, timeout: float | None = 5.0) -> Any:
+        """Return a server's state, between two messages; also while it is suspended."""
+        return self._do(lambda engine: engine.get_state(target, timeout), "get_state")
+
+    def replace_state(self, target: Any, value: Any, timeout: float | None = 5.0) -> Any:
+        """Give a server another state, between two messages; return it."""
+        return self._do(lambda engine: engine.replace_state(target, value, timeout), "replace_state")
+
+    def processes(self) -> Any:
+        """List the living processes, as `ProcessInfo`."""
+        return self._do(lambda engine: engine.processes(), "processes")
+
+    def process(self, target: Any) -> Any:
+        """Return one process, as `ProcessInfo`; raises `NoProcess`."""
+        return self._do(lambda engine: engine.process(target), "process")
+
+    def tree(self) -> Any:
+        """Return the supervision tree, as the root's `ProcessInfo`; also after its end."""
+        if self.asynchronous:
+            return self._started.tree()
+        try:
+            return self._submit(lambda: self._started.tree(), "tree")
+        except NoProcess:
+            return process_info(self._started.root)
+
+    def events(self, since: int = 0, kind: str | None = None) -> Any:
+        """Return the events after number `since`, oldest first; also after the end."""
+        if self.asynchronous:
+            return self._events(since, kind)
+        try:
+            return self._submit(lambda: self._events(since, kind), "events")
+        except NoProcess:
+            return self._log.since(since, kind=kind)
+
+    async def _events(self, since: int, kind: str | None) -> list[Event]:
+        return self._log.since(since, kind=kind)
+
+    @property
+    def handled(self) -> int:
+        """How many messages all its processes have handled."""
+        return 0 if self._engine is None else self._engine.kernel.handled
+
+    def snapshot(self) -> Any:
+        """Return a picklable copy of all states; with ``asynchronous=True`` at once, on the loop."""
+        if self.asynchronous:
+            return _snapshot.take(self._started.kernel)
+        return self._submit(self._take_snapshot, "snapshot")
+
+    async def _take_snapshot(self) -> Any:
+        return _snapshot.take(self._started.kernel)
+
+    # -- Supervisors --------------------------------------------------------------------------------
+
+    def start_child(self, supervisor: Any, spec: Any) -> Any:
+        """Add a child and start it; return its pid, or None when it chose not to run."""
+        return self._do(lambda engine: engine.verb("start_child", supervisor, spec), "start_child")
+
+    def terminate_child(self, supervisor: Any, id_or_pid: Any) -> Any:
+        """Stop a child; raises `ChildNotFound`."""
+        return self._do(
+            lambda engine: engine.verb("terminate_child", supervisor, id_or_pid), "terminate_child"
+        )
+
+    def restart_child(self, supervisor: Any, id: Any) -> Any:
+        """Start a terminated child; return its pid. Raises `ChildRunning`, `ChildNotFound`, `StartFailed`."""
+        return self._do(lambda engine: engine.verb("restart_child", supervisor, id), "restart_child")
+
+    def delete_child(self, supervisor: Any, id: Any) -> Any:
+        """Forget a child that does not run; raises `ChildRunning` or `ChildNotFound`."""
+        return self._do(lambda engine: engine.verb("delete_child", supervisor, id), "delete_child")
+
+    def which_children(self, supervisor: Any) -> Any:
+        """List the children in start order, as `ChildInfo`."""
+        return self._do(lambda engine: engine.verb("which_children", supervisor), "which_children")
+
+    def count_children(self, supervisor: Any) -> Any:
+        """Count the children, as `ChildCounts`."""
+        return self._do(lambda engine: engine.verb("count_children", supervisor), "count_children")
