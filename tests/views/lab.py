@@ -118,5 +118,7 @@ def run_all(page: Any) -> None:
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     # The kernel's status may say idle while a cell blocks; the number of the last code cell does not.
-    last = page.locator(".jp-CodeCell .jp-InputPrompt").last
-    page.wait_for_function("e => /\\[\\d+\\]/.test(e.textContent)", arg=last.element_handle(), timeout=90_000)
+    page.wait_for_function(
+        "/\\[\\d+\\]/.test([...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].at(-1).textContent)",
+        timeout=90_000,
+    )

@@ -30,7 +30,9 @@ class Board:
     A board is displayed like any value in a notebook; elsewhere `text` is the same thing.
     """
 
-    def __init__(self, subject: tuple[str, str], pictures: Iterable[Picture], subscribe: Subscribe) -> None:
+    def __init__(
+        self, subject: tuple[str, str], pictures: Iterable[Picture], subscribe: Subscribe | None
+    ) -> None:
         self._subject = subject
         self._pictures = tuple(pictures)
         self._box = self.arrange()
