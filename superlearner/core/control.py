@@ -17,7 +17,7 @@ throughout, and that ``validate`` checks:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 from superlearner.core.control_events import (
@@ -59,6 +59,7 @@ from superlearner.core.control_records import OWNED, ControlPolicy, NodeRecord, 
 from superlearner.core.control_reports import Reports
 from superlearner.core.control_validate import check
 from superlearner.core.placement import NodeLoad, place
+from superlearner.core.spec import SandboxSpec
 from superlearner.errors import (
     InvalidTransition,
     NoPlacement,
@@ -159,7 +160,7 @@ class ControlState(Reports):
         lines = []
         for event, out in self._told:
             if sandbox is None or _concerns(event, sandbox) or any(_concerns(i, sandbox) for i in out):
-                lines.append(f"{event} -> {list(out)}")
+                lines.append(f"{event.at:.3f} {_brief(event)} -> {', '.join(map(_brief, out)) or 'nothing'}")
         return "\n".join(lines)
 
     def _react(self, event: ControlEvent) -> None:
@@ -334,3 +335,15 @@ def _concerns(told: Any, sandbox: str) -> bool:
         getattr(spec, "id", None),
         getattr(logged, "sandbox", None),
     )
+
+
+def _brief(told: Any) -> str:
+    """Return an event or an instruction in a few words: what differs from the defaults, a spec as its id."""
+    if isinstance(told, Record):
+        return f"Record({told.event.kind})"
+    words = []
+    for field in fields(told):
+        value = getattr(told, field.name)
+        if field.name not in ("at", "value") and value != field.default:
+            words.append(f"{field.name}={value.id if isinstance(value, SandboxSpec) else value!r}")
+    return f"{type(told).__name__}({', '.join(words)})"

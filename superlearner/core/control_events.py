@@ -144,7 +144,10 @@ class InstanceStopped(ControlEvent):
 
 @dataclass(frozen=True, slots=True)
 class Quiesced(ControlEvent):
-    """An instance takes no more requests and has stored this checkpoint."""
+    """An instance takes no more requests and has stored this checkpoint.
+
+    Its cause is that of the `QuiesceInstance`: one that answers an earlier move is late.
+    """
 
     sandbox: str
     epoch: int
@@ -155,7 +158,7 @@ class Quiesced(ControlEvent):
 
 @dataclass(frozen=True, slots=True)
 class QuiesceFailed(ControlEvent):
-    """An instance could not come to rest, or not store its checkpoint."""
+    """An instance could not come to rest, or not store its checkpoint; its cause is as for `Quiesced`."""
 
     sandbox: str
     epoch: int

@@ -150,6 +150,8 @@ class Work:
     copies: dict[str, CheckpointInfo] = field(default_factory=dict)
     #: Instances that were told to stop and have not said so yet: epoch -> node.
     stopping: dict[int, str] = field(default_factory=dict)
+    #: Those of them that reported their start afterwards, so that the stop may have missed them: once more.
+    again: set[int] = field(default_factory=set)
     move: Move | None = None
     #: When the owner's node was chosen: Unix time in seconds.
     placed_at: float = 0.0

@@ -206,6 +206,7 @@ class Registry:
         node = work.stopping.pop(epoch, None)
         if node is None:
             return False
+        work.again.discard(epoch)
         self._by_stop.remove(node, (work.id, epoch))
         return True
 

@@ -62,7 +62,9 @@ class Reports(Moves):
                 self._end_adopted(work, event, None)
             self._settle(work)
         elif work is not None and not self._owner(event.sandbox, event.epoch):
-            if event.epoch not in work.stopping and event.node in self.nodes:
+            if event.epoch in work.stopping:
+                work.again.add(event.epoch)
+            elif event.node in self.nodes:
                 self._note("stale_instance", event, sandbox=work.id, node=event.node, epoch=event.epoch)
                 self._stop(work, event.epoch, event.node, event, "its epoch is over")
         elif work is None and event.node in self.nodes:
@@ -129,20 +131,30 @@ class Reports(Moves):
 
     def _gone(self, sandbox: str, epoch: int, event: ControlEvent) -> None:
         work = self._work.get(sandbox)
-        if work is not None and self._unstop(work, epoch):
+        if work is None:
+            return
+        again, node = epoch in work.again, work.stopping.get(epoch)
+        if self._unstop(work, epoch):
+            if again:
+                self._stop(work, epoch, str(node), event, "it started while it was being stopped")
             self._finish_destroy(work, event)
 
     def quiesced(self, event: Quiesced) -> None:
         """Go on with the move: start the new instance."""
-        work = self._owner(event.sandbox, event.epoch)
-        if work is not None and work.phase == "quiescing":
+        work = self._quiescing(event)
+        if work is not None:
             self._at_rest(work, event)
 
     def quiesce_failed(self, event: QuiesceFailed) -> None:
         """Roll the move back."""
-        work = self._owner(event.sandbox, event.epoch)
-        if work is not None and work.phase == "quiescing":
+        work = self._quiescing(event)
+        if work is not None:
             self._roll_back(work, event, event.reason)
+
+    def _quiescing(self, event: Quiesced | QuiesceFailed) -> Work | None:
+        work = self._owner(event.sandbox, event.epoch)
+        awaited = work is not None and work.phase == "quiescing" and self._move(work).cause == event.cause
+        return work if awaited else None
 
     # -- Checkpoints and time --
 

@@ -1,0 +1,287 @@
+"""A tiny cluster that carries out the machine's instructions, late, out of order, twice, or not at all."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from superlearner.core.control import (
+    Answer,
+    CheckpointStored,
+    ControlState,
+    CreateRequested,
+    DestroyRequested,
+    DropCheckpoints,
+    InstanceExited,
+    InstanceRestarted,
+    InstanceStarted,
+    InstanceStartFailed,
+    InstanceStopped,
+    MoveRequested,
+    NodeJoined,
+    NodeLost,
+    NodeSampled,
+    Quiesced,
+    QuiesceFailed,
+    QuiesceInstance,
+    Record,
+    Refuse,
+    RestartInstance,
+    RestartRequested,
+    ResumeInstance,
+    SetPeers,
+    SetTimer,
+    StartInstance,
+    StopInstance,
+    TimerFired,
+)
+from superlearner.core.spec import SandboxSpec
+
+REQUESTS = (CreateRequested, DestroyRequested, RestartRequested, MoveRequested)
+
+
+@dataclass
+class Living:
+    """An instance on a node."""
+
+    node: str
+    status: str = "serving"
+    peers: tuple = ()
+    seq: int = 0
+
+
+@dataclass
+class Sim:
+    state: ControlState = field(default_factory=ControlState)
+
+    def __post_init__(self):
+        self.now = 0.0
+        self.count = itertools.count(1)
+        self.nodes: dict[str, str] = {}
+        self.instances: dict[tuple[str, int], Living] = {}
+        #: Orders that nobody has begun, and reports that have not arrived.
+        self.orders: list[Any] = []
+        self.reports: list[Any] = []
+        self.timers: list[str] = []
+        self.asked: list[str] = []
+        self.answers: Counter[str] = Counter()
+        self.values: dict[str, Any] = {}
+        self.records: list[Any] = []
+        self.epochs: dict[str, int] = {}
+
+    # -- The machine --
+
+    def tell(self, event):
+        """Hand an event to the machine, carry out what is done at once, and check the invariants."""
+        if isinstance(event, REQUESTS):
+            self.asked.append(event.cause)
+        out = self.state.handle(event)
+        for instruction in out:
+            self._take(instruction)
+        self.state.validate()
+        for sandbox, record in self.state.sandboxes.items():
+            assert record.epoch >= self.epochs.get(sandbox, 0), "an epoch went down"
+            self.epochs[sandbox] = record.epoch
+        assert max(self.answers.values(), default=0) <= 1, "answered twice"
+        return out
+
+    def _take(self, instruction):
+        match instruction:
+            case Record(event):
+                self.records.append(event)
+            case Answer(cause, value) | Refuse(cause, value):
+                self.answers[cause] += 1
+                self.values[cause] = value
+            case SetTimer(token, _delay):
+                self.timers.append(token)
+            case ResumeInstance():
+                # The old instance is resumed in order, before anything that was ordered later.
+                living = self.instances.get((instruction.sandbox, instruction.epoch))
+                if living is not None and living.status == "quiesced":
+                    living.status = "serving"
+                self.orders = [
+                    o
+                    for o in self.orders
+                    if not (
+                        isinstance(o, QuiesceInstance)
+                        and (o.sandbox, o.epoch) == (instruction.sandbox, instruction.epoch)
+                    )
+                ]
+            case SetPeers():
+                living = self.instances.get((instruction.sandbox, instruction.epoch))
+                if living is not None:
+                    living.peers = instruction.peers
+            case DropCheckpoints():
+                pass
+            case StartInstance():
+                # Epochs of a sandbox are handed out once, ever.
+                sandbox = instruction.spec.id
+                assert instruction.epoch >= self.epochs.get(sandbox, 0)
+                self.epochs[sandbox] = max(self.epochs.get(sandbox, 0), 0)
+                self.orders.append(instruction)
+            case StopInstance() | RestartInstance() | QuiesceInstance():
+                self.orders.append(instruction)
+            case _:
+                raise AssertionError(instruction)
+
+    def at(self):
+        self.now += 0.01
+        return self.now
+
+    def cause(self):
+        return f"c{next(self.count)}"
+
+    # -- Requests --
+
+    def create(self, sandbox, **options):
+        cause = self.cause()
+        self.tell(CreateRequested(SandboxSpec(sandbox, **options), cause=cause, at=self.at()))
+        return cause
+
+    def destroy(self, sandbox):
+        self.tell(DestroyRequested(sandbox, cause=self.cause(), at=self.at()))
+
+    def restart(self, sandbox):
+        self.tell(RestartRequested(sandbox, cause=self.cause(), at=self.at()))
+
+    def move(self, sandbox, node="auto"):
+        self.tell(MoveRequested(sandbox, node, cause=self.cause(), at=self.at()))
+
+    # -- Nodes --
+
+    def join(self, name):
+        """A node comes, or comes back under a new address before its loss was noticed."""
+        self._vanish(name)
+        self.nodes[name] = f"tcp://{name}:{next(self.count)}"
+        self.tell(NodeJoined(name, self.nodes[name], cause=self.cause(), at=self.at()))
+
+    def lose(self, name):
+        address = self.nodes[name]
+        self._vanish(name)
+        del self.nodes[name]
+        self.tell(NodeLost(name, address, cause=self.cause(), at=self.at()))
+
+    def sample(self, name, **measured):
+        self.tell(NodeSampled(name, **measured, cause=self.cause(), at=self.at()))
+
+    def _vanish(self, name):
+        address = self.nodes.get(name)
+        self.instances = {key: living for key, living in self.instances.items() if living.node != name}
+        self.orders = [order for order in self.orders if order.address != address]
+
+    # -- Effects: each takes an order or a report by its place in the queue --
+
+    def perform(self, index, *, well=True, cancelled=True):
+        """Carry out one order; `cancelled` tells whether a stop reaches a start that has not begun."""
+        order = self.orders.pop(index)
+        node = order.node
+        common = {"cause": order.cause, "at": self.at()}
+        match order:
+            case StartInstance() if well:
+                key = (order.spec.id, order.epoch)
+                assert key not in self.instances, "an epoch was used twice"
+                self.instances[key] = Living(node, peers=order.peers)
+                self.reports.append(InstanceStarted(*self._who(order), pid=next(self.count), **common))
+            case StartInstance():
+                self.reports.append(InstanceStartFailed(*self._who(order), "no luck", **common))
+            case StopInstance():
+                key = (order.sandbox, order.epoch)
+                self.instances.pop(key, None)
+                if cancelled:
+                    self.orders = [
+                        o
+                        for o in self.orders
+                        if not (isinstance(o, StartInstance) and (o.spec.id, o.epoch) == key)
+                    ]
+                self.reports.append(InstanceStopped(*key, **common))
+            case RestartInstance() if (order.sandbox, order.epoch) in self.instances:
+                living = self.instances[order.sandbox, order.epoch]
+                if well and living.status != "ended":
+                    living.status = "serving"
+                    self.reports.append(
+                        InstanceRestarted(order.sandbox, order.epoch, next(self.count), "restart", **common)
+                    )
+                else:
+                    living.status = "ended"
+                    self.reports.append(
+                        InstanceStartFailed(order.sandbox, node, order.epoch, "no luck", **common)
+                    )
+            case QuiesceInstance() if (order.sandbox, order.epoch) in self.instances:
+                living = self.instances[order.sandbox, order.epoch]
+                if well and living.status == "serving":
+                    living.status = "quiesced"
+                    self.reports.append(Quiesced(order.sandbox, order.epoch, 1, 10, **common))
+                else:
+                    self.reports.append(QuiesceFailed(order.sandbox, order.epoch, "no luck", **common))
+            case _:  # its instance has been stopped meanwhile
+                pass
+
+    def _who(self, order):
+        return order.spec.id, order.node, order.epoch
+
+    def deliver(self, index, *, again=False):
+        """Deliver one report; `again` keeps it, to be delivered once more."""
+        report = self.reports[index] if again else self.reports.pop(index)
+        self.tell(report)
+
+    def fire(self, index):
+        self.now += 0.1
+        self.tell(TimerFired(self.timers.pop(index), cause=self.cause(), at=self.now))
+
+    def exit(self, key, *, gave_up=False, reason="crash"):
+        """An instance ends by itself; it holds its place until it is stopped."""
+        self.instances[key].status = "ended"
+        self.reports.append(InstanceExited(*key, reason, gave_up, cause=self.cause(), at=self.at()))
+
+    def reboot(self, key):
+        """An instance starts its OS process again by itself."""
+        self.reports.append(
+            InstanceRestarted(*key, next(self.count), "crash", cause=self.cause(), at=self.at())
+        )
+
+    def checkpoint(self, key):
+        living = self.instances[key]
+        living.seq += 1
+        nodes = (living.node, *(peer for peer, _address in living.peers))
+        self.reports.append(CheckpointStored(*key, living.seq, 10, nodes, cause=self.cause(), at=self.at()))
+
+    # -- The end --
+
+    def settle(self):
+        """End all faults, let everything happen, and check that the cluster is whole."""
+        for name in ("alpha", "beta", "gamma"):
+            if name not in self.nodes:
+                self.join(name)
+        for _ in range(10_000):
+            if self.reports:
+                self.deliver(0)
+            elif self.orders:
+                self.perform(0)
+            elif self.timers:
+                self.fire(0)
+            else:
+                break
+        else:
+            raise AssertionError("it never comes to rest")
+        self.check_whole()
+
+    def check_whole(self):
+        wanted = {}
+        for sandbox, record in self.state.sandboxes.items():
+            assert record.status in ("running", "failed", "stopped"), f"{record}\n{self.state.story(sandbox)}"
+            if record.status == "running":
+                wanted[sandbox, record.epoch] = record
+            if record.status == "stopped":
+                assert record.spec.restart != "permanent"
+        story = self.state.story()
+        assert set(self.instances) == set(wanted), f"{self.instances}\n{wanted}\n{story}"
+        for key, living in self.instances.items():
+            assert living.node == wanted[key].node
+            assert living.status == "serving", f"{key}: {living}\n{self.state.story(key[0])}"
+            peers = self.state._work[key[0]].peers
+            assert [peer for peer, _ in living.peers] == list(peers), f"{key}: {living} {peers}\n{story}"
+            assert len(peers) == min(len(self.nodes) - 1, wanted[key].spec.checkpoint.copies)
+        unanswered = [cause for cause in self.asked if not self.answers[cause]]
+        assert not unanswered, f"{unanswered}\n{story}"
