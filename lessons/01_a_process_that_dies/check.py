@@ -25,7 +25,7 @@ def increments(seen: Observation) -> tuple:
 
 
 def life_and_death(seen: Observation) -> Sequence[Event]:
-    kinds = ("process_started", "process_exited", "process_restarted")
+    kinds = ("process_exited", "process_restarted")
     return [event for event in seen.events if event.name == "counter" and event.kind in kinds]
 
 
@@ -137,53 +137,65 @@ COUNTER = Exercise(
 
 # -- The three predictions --------------------------------------------------------------------------
 
+SANDBOX = "lesson-01"
+COMING_BACK = ("restart_scheduled", "process_restarted")
 
-def last(events: Sequence[Event], *kinds: str) -> list[Event]:
-    """Return the newest event of each kind, in the order in which they happened."""
-    newest = {event.kind: event for event in events if event.kind in kinds}
-    return sorted(newest.values(), key=lambda event: event.seq)
+
+def this_run(seen: Observation) -> Observation:
+    """Return what was seen since the sandbox was created, without the earlier runs of the notebook."""
+    created = [event for event in seen.of("sandbox_started") if event.sandbox == SANDBOX]
+    return seen.after(created[-1]) if created else seen
 
 
 def process_came_back(seen: Observation) -> tuple[str, Sequence[Event]] | None:
-    died = [event for event in seen.of("process_exited", "counter") if event.reason == "killed"]
-    if not died:
+    run = this_run(seen)
+    killed = [event for event in run.of("process_exited", "counter") if event.reason == "killed"]
+    if not killed:
         return None
-    evidence = [died[-1]]
-    evidence += [
-        e for e in seen.after(died[-1]).events if e.name == "counter" and e.kind.startswith("process_")
-    ][:2]
+    story = [
+        killed[-1],
+        *(e for e in run.after(killed[-1]).events if e.name == "counter" and e.kind in COMING_BACK),
+    ]
     value = seen.answers.get("value")
-    return ("gone" if value is None else "fresh" if value == 0 else "kept"), evidence
+    if value is None:
+        return "gone", story
+    # The restart is on its way into the record when the new process has answered already.
+    if "process_restarted" not in [event.kind for event in story]:
+        return None
+    return ("fresh" if value == 0 else "kept"), story
 
 
 def program_came_back(seen: Observation) -> tuple[str, Sequence[Event]] | None:
-    evidence = last(seen.events, "checkpoint_stored", "instance_restarted")
-    if not seen.of("instance_restarted"):
+    run = this_run(seen)
+    restarted = run.of("sandbox_restarted")
+    if not restarted:
         return None
-    return {3: "checkpoint", 5: "kept", 0: "fresh"}.get(seen.answers.get("value"), "gone"), evidence
+    story = [*run.of("checkpoint_stored")[-1:], restarted[-1]]
+    return {3: "checkpoint", 5: "kept", 0: "fresh"}.get(seen.answers.get("value"), "gone"), story
 
 
 def node_came_back(seen: Observation) -> tuple[str, Sequence[Event]] | None:
-    before, after = seen.answers.get("before"), seen.answers.get("after")
-    lost = [event for event in seen.of("node_lost") if event.node == before]
+    run, before, after = this_run(seen), seen.answers.get("before"), seen.answers.get("after")
+    lost = [event for event in run.of("node_lost") if event.node == before]
     if not lost:
         return None
-    started = [e for e in seen.after(lost[-1]).of("sandbox_started") if e.node == after]
-    evidence = [lost[-1], *started[-1:]]
+    restarted = [e for e in run.after(lost[-1]).of("sandbox_restarted") if e.sandbox == SANDBOX]
     if after is None:
-        return "gone", evidence
+        return "gone", lost[-1:]
+    if not restarted:
+        return None
     if seen.answers.get("value") == 0:
-        return "fresh", evidence
-    return ("elsewhere" if after != before else "waits"), evidence
+        return "fresh", [lost[-1], restarted[-1]]
+    return ("elsewhere" if after != before else "waits"), [lost[-1], restarted[-1]]
 
 
 PROCESS = Prediction(
     id="process",
     question="The counter says 5. It is killed. What does it say next?",
     choices={
-        "fresh": "0: a new counter was started, from the beginning.",
-        "kept": "5: it was started again with the number it had.",
-        "gone": "Nothing: a killed process stays away.",
+        "fresh": "It says 0: a new one was started, from the beginning.",
+        "kept": "It says 5: it was started again with the number it had.",
+        "gone": "It says nothing: a killed process stays away.",
     },
     happened=process_came_back,
     why="Its supervisor saw it die and called init again.",
@@ -193,10 +205,10 @@ PROGRAM = Prediction(
     id="program",
     question="Checkpoint at 3, counted on to 5. The sandbox's operating system process is killed. What comes next?",
     choices={
-        "fresh": "0: everything starts from the beginning.",
-        "checkpoint": "3: the number of the checkpoint.",
-        "kept": "5: the last number.",
-        "gone": "Nothing: supervisor and counter are both dead.",
+        "fresh": "It says 0: everything starts from the beginning.",
+        "checkpoint": "It says 3: the number of the checkpoint.",
+        "kept": "It says 5: the last number.",
+        "gone": "It says nothing: supervisor and counter are both dead.",
     },
     happened=program_came_back,
     why="The supervisor died as well; the node noticed, and started the sandbox from its newest checkpoint.",
@@ -206,10 +218,10 @@ NODE = Prediction(
     id="node",
     question="Checkpoint at 4. The node is killed, with everything on it. What does the counter say next?",
     choices={
-        "fresh": "0, on another node: the checkpoint died with its node.",
-        "elsewhere": "4, on another node.",
-        "waits": "4, but only when the same node is back.",
-        "gone": "Nothing: the sandbox was on that node.",
+        "fresh": "It says 0, on another node: the checkpoint died with its node.",
+        "elsewhere": "It says 4, on another node.",
+        "waits": "It says 4, but only once the same node is back.",
+        "gone": "It says nothing: the sandbox was on that node.",
     },
     happened=node_came_back,
     why="The control plane saw the node go, and another node started the sandbox from its own copy of the checkpoint.",
@@ -222,11 +234,11 @@ SHOP_SCRIPT = (
     Step("call", "visitors", "increment"),
     Step("call", "stock", "increment"),
     Step("call", "till", "increment"),
+    Step("kill", "receipt"),
+    Step("call", "receipt", "print", label="receipt after it was killed"),
     Step("kill", "stock"),
     Step("call", "visitors", "value", label="visitors after the stock died"),
     Step("call", "till", "value", label="till after the stock died"),
-    Step("kill", "receipt"),
-    Step("call", "receipt", "print", label="receipt after it was killed"),
     Step("call", "receipt", "done", ends=True),
     Step("call", "receipt", "print", label="receipt after it was done"),
 )

@@ -205,10 +205,10 @@ def compare(prediction: Prediction, predicted: Any, seen: Observation) -> Verdic
         return Verdict(prediction.id, "not tried", text)
     choice, evidence = happened
     if choice == predicted:
-        text = f"As you predicted: {prediction.choices[choice]} {prediction.why}"
+        text = f"As you predicted. {prediction.choices[choice]} {prediction.why}"
         return Verdict(prediction.id, "passed", text, tuple(evidence))
     told, came = prediction.choices[predicted], prediction.choices[choice]
-    text = f"You predicted: {told} What happened: {came} {prediction.why}"
+    text = f"You predicted: “{told}” What happened: “{came}” {prediction.why}"
     return Verdict(prediction.id, "wrong", text, tuple(evidence))
 
 

@@ -77,8 +77,8 @@ def observe_here(app: Callable[[], Any], script: Iterable[Step]) -> Observation:
         with Runtime(app(), on_event=recorder.add) as runtime:
             run(runtime, script, recorder, answers)
     except Exception as error:
-        return Observation(recorder.events, answers, Raised.of(error))
-    return Observation(recorder.events, answers)
+        return Observation(before_the_end(recorder.events), answers, Raised.of(error))
+    return Observation(before_the_end(recorder.events), answers)
 
 
 def observe_on(cluster: Any, sandbox: str, app: Callable[[], Any], script: Iterable[Step]) -> Observation:
@@ -105,7 +105,20 @@ def observe_on(cluster: Any, sandbox: str, app: Callable[[], Any], script: Itera
         with contextlib.suppress(NoSandbox):
             cluster.destroy_sandbox(sandbox)
         unsubscribe()
-    return Observation(recorder.events, answers, crash)
+    return Observation(before_the_end(recorder.events), answers, crash)
+
+
+def before_the_end(events: tuple[Event, ...]) -> tuple[Event, ...]:
+    """Return `events` without the orderly shutdown that ends every observation and tells nothing.
+
+    >>> died, ended = Event("process_exited", reason="killed"), Event("process_exited", reason="shutdown")
+    >>> [event.reason for event in before_the_end((ended, died, ended, Event("sandbox_destroyed")))]
+    ['shutdown', 'killed']
+    """
+    last = len(events)
+    while last and (events[last - 1].reason == "shutdown" or events[last - 1].kind == "sandbox_destroyed"):
+        last -= 1
+    return events[:last]
 
 
 def observe_events(

@@ -78,7 +78,8 @@ def test_a_prediction_is_compared_with_the_record(predicted, events, outcome):
 def test_a_wrong_prediction_is_told_both_what_was_thought_and_what_came():
     verdict = compare(PREDICTION, "gone", Observation((EXIT,)))
     assert (
-        verdict.message == "You predicted: It is gone. What happened: It comes back. Its supervisor saw it."
+        verdict.message
+        == "You predicted: “It is gone.” What happened: “It comes back.” Its supervisor saw it."
     )
     assert verdict.evidence == (EXIT,)
 
