@@ -12,6 +12,7 @@ from superlearner.errors import NoProcess, NotInProcess
 from superlearner.otp import _snapshot
 from superlearner.otp._engine import Engine
 from superlearner.otp._info import process_info
+from superlearner.otp._kernel import Kernel
 from superlearner.otp.application import as_application
 
 
@@ -94,6 +95,11 @@ class Runtime:
         if self._engine is None:
             raise NoProcess("root")
         return self._engine
+
+    @property
+    def kernel(self) -> Kernel:
+        """The post office, for whoever runs on the same loop and has no task to spare per message: a sandbox's host."""
+        return self._started.kernel
 
     def _new_engine(self) -> Engine:
         return Engine(self._app, self._log, self._options, self._restore, self._start_timeout)
@@ -262,6 +268,19 @@ class Runtime:
     def replace_state(self, target: Any, value: Any, timeout: float | None = 5.0) -> Any:
         """Give a server another state, between two messages; return it."""
         return self._do(lambda engine: engine.replace_state(target, value, timeout), "replace_state")
+
+    def trace(self, duration: float = 1.0, limit: int = 10_000) -> Any:
+        """Note every message for `duration` seconds, or until there are `limit` `TraceEvent`; return them."""
+        return self._do(lambda engine: engine.trace(duration, limit), "trace")
+
+    def reload(self, app: Any, timeout: float | None = 5.0) -> Any:
+        """Give the running application the code of `app`: all of it, or none and `ReloadFailed`.
+
+        Servers with the same place in the tree keep their pid and mailbox, and get `code_change`; new
+        children start, and those that `app` does not have stop. `timeout`: seconds that one server has
+        to end the message it is handling.
+        """
+        return self._do(lambda engine: engine.reload(app, timeout), "reload")
 
     def processes(self) -> Any:
         """List the living processes, as `ProcessInfo`."""

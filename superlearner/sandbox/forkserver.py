@@ -53,6 +53,10 @@ class HostProcess:
     exited: asyncio.Future[ExitStatus]
 
 
+class _Gone(StartFailed):
+    """The server has died."""
+
+
 class ForkServer:
     """The warm fork server of one node. Start it with the node: it takes most of a second to boot.
 
@@ -68,8 +72,8 @@ class ForkServer:
         self._starting = asyncio.Lock()
         self._sending = asyncio.Lock()
         self._number = 0
-        self._answers: dict[int, asyncio.Future[int]] = {}
-        self._hosts: dict[int, asyncio.Future[ExitStatus]] = {}
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._exits: dict[int, asyncio.Future[ExitStatus]] = {}
         self._closed = False
 
     @property
@@ -88,8 +92,11 @@ class ForkServer:
         async with self._starting:
             if self._closed:
                 raise StartFailed("it has been closed", "the fork server")
-            if self._reader is not None and not self._reader.done():
+            if self._control is not None:
                 return
+            if self._reader is not None:
+                # The last one has ended; what it left is being cleared away.
+                await asyncio.wait((self._reader,))
             await self._boot()
 
     async def _boot(self) -> None:
@@ -130,16 +137,23 @@ class ForkServer:
         StartFailed
             When the server cannot fork, or is gone.
         """
-        await self.start()
         options = {
             "limits": dataclasses.asdict(limits),
             "environment": scrubbed(os.environ) | dict(environment),
             "title": title,
         }
+        try:
+            return await self._fork(options)
+        except _Gone:
+            # It had died before it was asked, or over it: a new one is worth one try.
+            return await self._fork(options)
+
+    async def _fork(self, options: dict[str, Any]) -> HostProcess:
+        await self.start()
         ours, theirs = socket.socketpair()
         output, output_write = os.pipe()
         try:
-            pid = await self._ask("fork", options, [theirs.fileno(), output_write])
+            pid, exited = await self._ask("fork", options, [theirs.fileno(), output_write])
         except BaseException:
             ours.close()
             os.close(output)
@@ -148,7 +162,7 @@ class ForkServer:
             theirs.close()
             os.close(output_write)
         ours.setblocking(False)
-        return HostProcess(pid, ours, output, self._hosts[pid])
+        return HostProcess(pid, ours, output, exited)
 
     async def kill_group(self, pid: int) -> None:
         """Kill a host with everything it started, and wait until nothing of it is left, its files included.
@@ -158,7 +172,7 @@ class ForkServer:
         SuperlearnerError
             When something of it is still there after 10 s.
         """
-        if self._reader is None or self._reader.done():
+        if self._control is None:
             # The server's end has killed all of its hosts.
             return
         try:
@@ -167,7 +181,7 @@ class ForkServer:
             raise SuperlearnerError(
                 f"Processes of group {pid} are still there {_KILL_TIMEOUT:g} s after SIGKILL."
             ) from None
-        except StartFailed:
+        except _Gone:
             # The server died over it, and its hosts with it.
             return
 
@@ -182,19 +196,20 @@ class ForkServer:
 
     # -- The socket
 
-    async def _ask(self, verb: str, argument: Any, descriptors: list[int] | None = None) -> int:
+    async def _ask(self, verb: str, argument: Any, descriptors: list[int] | None = None) -> Any:
         control = self._control
-        assert control is not None
+        if control is None:
+            raise _Gone("it has ended", "the fork server")
         self._number += 1
         number = self._number
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         try:
             async with self._sending:
                 await _send(control, msgpack.packb([verb, number, argument]), descriptors or [])
             return await answer
         except OSError as error:
-            raise StartFailed(f"it is gone ({error})", "the fork server") from error
+            raise _Gone(f"it is gone ({error})", "the fork server") from error
         finally:
             self._answers.pop(number, None)
 
@@ -214,11 +229,13 @@ class ForkServer:
         if kind == "ready":
             ready.set_result(number)
         elif kind == "exited":
-            exited = self._hosts.pop(number, None)
+            exited = self._exits.pop(number, None)
             if exited is not None and not exited.done():
                 exited.set_result(ExitStatus(*value))
         elif kind == "forked":
-            self._hosts[value] = asyncio.get_running_loop().create_future()
+            # Its end may come in the same breath, before whoever asked has woken up.
+            exited = self._exits[value] = asyncio.get_running_loop().create_future()
+            value = (value, exited)
         if answer is None or answer.done():
             return
         if kind == "not_forked":
@@ -227,14 +244,15 @@ class ForkServer:
             answer.set_result(value)
 
     async def _on_lost(self, control: socket.socket, ready: asyncio.Future[int]) -> None:
-        for pid, exited in self._hosts.items():
+        self._control = None
+        for pid, exited in self._exits.items():
             # The kernel ends the hosts with the server; this ends what they started.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
             if not exited.done():
                 exited.set_result(ExitStatus(None))
-        self._hosts.clear()
-        gone = StartFailed("it has ended", "the fork server")
+        self._exits.clear()
+        gone = _Gone("it has ended", "the fork server")
         for answer in (ready, *self._answers.values()):
             if not answer.done():
                 answer.set_exception(gone)

@@ -5,7 +5,7 @@
 | ``["start", config]`` | ``["ready", shared bytes]`` or ``["failed", reason]`` |
 | ``["call" or "command", number, target, payload, timeout]`` | ``[number, 0, value]`` or ``[number, 1, error]`` |
 | ``["cast" or "send", 0, target, payload, None]`` | none |
-| ``["save", number]`` | ``["saved", number, payload, handled, next_serial, skipped]`` or ``["not_saved", ...]`` |
+| ``["save", number, settle]`` | ``["saved", number, payload, handled, next_serial, skipped]``, ``["not_saved", ...]`` |
 | ``["ping"]`` | ``["pong", handled, mailbox]`` |
 | ``["stop", reason, timeout]`` | ``["ended", reason]``, then the end of file |
 
@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import functools
 import inspect
+import math
 import os
 import socket
 import sys
@@ -28,9 +30,9 @@ from typing import Any
 from superlearner.core.history import Event
 from superlearner.core.restart import is_normal
 from superlearner.core.spec import Resources
-from superlearner.errors import NotSerializable, StartFailed, Unsupported
-from superlearner.otp import Runtime
-from superlearner.otp.application import as_application
+from superlearner.errors import CallTimeout, NotSerializable, ProcessDied, StartFailed, Unsupported
+from superlearner.otp import Runtime, as_application
+from superlearner.otp._kernel import Kernel
 from superlearner.sandbox.frames import FrameError, FrameStream, pack
 from superlearner.sandbox.limits import EXIT_MEMORY, EXIT_ORPHANED, usage
 from superlearner.sandbox.payload import cut, dumps, dumps_error, keep_modules_here, loads
@@ -55,6 +57,9 @@ COMMANDS = frozenset(
 )
 #: Seconds that a parting host waits for its last frames to be read.
 _FAREWELL = 5.0
+#: Seconds between two looks at the count of messages that no call from outside has caused.
+_COUNT_INTERVAL = 0.02
+_SETTLE_INTERVAL = 0.002
 
 
 def main(sock: socket.socket, limits: Resources) -> int:
@@ -106,10 +111,13 @@ class Host:
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._stream: FrameStream
         self._rt: Runtime
+        self._kernel: Kernel
         self._config: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._events: list[Event] = []
         self._saved_at = 0
+        #: The count of messages at which the next checkpoint is due.
+        self._save_due = math.inf
         self._leaving = False
 
     async def run(self, sock: socket.socket) -> int:
@@ -150,9 +158,11 @@ class Host:
             case ["command", number, verb, payload, _]:
                 self._spawn(self._command(number, verb, payload))
             case ["ping"]:
-                self._stream.write(["pong", self._rt.handled, 0])
-            case ["save", number]:
+                self._stream.write(["pong", self._rt.handled, self._waiting_mail()])
+            case ["save", number, 0]:
                 self._save(number)
+            case ["save", number, settle]:
+                self._spawn(self._save_settled(number, settle))
             case ["stop", reason, timeout]:
                 self._spawn(self._stop(reason, timeout))
             case ["start", config]:
@@ -160,22 +170,43 @@ class Host:
                 self._spawn(self._start())
 
     def _call(self, number: int, target: Any, payload: bytes, timeout: float | None) -> None:
-        self._spawn(self._answer(number, target, payload, timeout))
-
-    async def _answer(self, number: int, target: Any, payload: bytes, timeout: float | None) -> None:
+        # No task per call: the answer's future calls back.
         try:
-            value = await self._rt.call(target, loads(payload, "the request"), timeout=timeout)
+            answer = self._kernel.post_call(target, loads(payload, "the request"), self._kernel.outside)
         except BaseException as error:
             self._reply_error(number, error)
+            return
+        timer = None
+        if timeout is not None:
+            timer = self._loop.call_later(timeout, _expire, answer, target, timeout)
+        answer.add_done_callback(functools.partial(self._answered, number, timer))
+
+    def _answered(self, number: int, timer: asyncio.TimerHandle | None, answer: asyncio.Future[Any]) -> None:
+        if timer is not None:
+            timer.cancel()
+        if answer.cancelled():
+            self._reply_error(number, ProcessDied("the call was cancelled"))
+        elif (error := answer.exception()) is not None:
+            self._reply_error(number, error)
         else:
-            self._reply(number, value)
+            self._reply(number, answer.result())
+            if self._rt.handled >= self._save_due:
+                self._save_if_dirty()
 
     def _tell(self, verb: str, target: Any, payload: bytes) -> None:
         try:
-            getattr(self._rt, verb)(target, loads(payload, "the message"))
-        except Exception:
+            message = loads(payload, "the message")
+        except NotSerializable:
             # Nobody waits for an answer: the reason goes where the sandbox's output goes.
             traceback.print_exc()
+            return
+        if verb == "cast":
+            self._kernel.cast(target, message)
+        else:
+            self._kernel.send(target, message)
+
+    def _waiting_mail(self) -> int:
+        return sum(len(process.mailbox) for process in self._kernel.processes.values())
 
     async def _command(self, number: int, verb: str, payload: bytes) -> None:
         try:
@@ -194,7 +225,8 @@ class Host:
 
     def _method(self, verb: str) -> Callable[..., Any]:
         if verb not in COMMANDS:
-            raise Unsupported(f"A sandbox has no command {verb!r}. There are: {', '.join(sorted(COMMANDS))}.")
+            known = ", ".join(sorted(COMMANDS))
+            raise Unsupported(f"A sandbox has no command {verb!r}. There are: {known}.")
         return getattr(self._rt, verb)  # type: ignore[no-any-return]
 
     def _reply(self, number: int, value: Any) -> None:
@@ -225,6 +257,7 @@ class Host:
                 on_event=self._on_event,
             )
             await self._rt.start()
+            self._kernel = self._rt.kernel
         except BaseException as error:
             reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
             self._flush_events()
@@ -235,6 +268,8 @@ class Host:
         self._stream.write(["ready", self._shared])
         self._spawn(self._wait())
         self._saved_at = -1 if config["dirty"] else self._rt.handled
+        if config["messages"] is not None:
+            self._save_due = self._rt.handled + config["messages"]
         self._watch_policy()
 
     async def _wait(self) -> None:
@@ -265,10 +300,25 @@ class Host:
             self._save_if_dirty()
         if self._config["every"] is not None:
             self._loop.call_later(self._config["every"], self._on_time)
+        if self._config["messages"] is not None:
+            self._loop.call_later(_COUNT_INTERVAL, self._on_count)
 
     def _on_time(self) -> None:
         self._loop.call_later(self._config["every"], self._on_time)
         self._save_if_dirty()
+
+    def _on_count(self) -> None:
+        # Messages that no call from outside has caused.
+        self._loop.call_later(_COUNT_INTERVAL, self._on_count)
+        if self._rt.handled >= self._save_due:
+            self._save_if_dirty()
+
+    async def _save_settled(self, number: int, settle: float) -> None:
+        """Save when every message that has come in has been handled, or after `settle` seconds."""
+        deadline = self._loop.time() + settle
+        while self._waiting_mail() and self._loop.time() < deadline:  # noqa: ASYNC110 - a mailbox tells nobody
+            await asyncio.sleep(_SETTLE_INTERVAL)
+        self._save(number)
 
     def _save_if_dirty(self) -> None:
         # An instance that does not read gets no more to read.
@@ -286,6 +336,13 @@ class Host:
             self._stream.write(["not_saved", number, cut(f"{type(error).__name__}: {error}")])
         # A state that could not be saved now is not tried again before something has changed.
         self._saved_at = handled
+        if self._config["messages"] is not None:
+            self._save_due = handled + self._config["messages"]
+
+
+def _expire(answer: asyncio.Future[Any], target: Any, timeout: float) -> None:
+    if not answer.done():
+        answer.set_exception(CallTimeout(target, timeout))
 
 
 def _target(target: Any) -> Any:

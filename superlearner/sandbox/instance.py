@@ -271,8 +271,13 @@ class Instance:
 
     # -- Checkpoints and moves
 
-    async def checkpoint(self) -> dict[str, Any]:
+    async def checkpoint(self, settle: float = 0) -> dict[str, Any]:
         """Take a checkpoint now, and store it on the node and its peers.
+
+        Parameters
+        ----------
+        settle
+            Seconds that messages which wait in mailboxes may take to be handled first.
 
         Returns
         -------
@@ -288,7 +293,7 @@ class Instance:
         if link is None or link.ended.done():
             raise CheckpointFailed(self.spec.id, f"the sandbox is {self.status}")
         try:
-            version = self._keep(await link.save(SAVE_TIMEOUT))
+            version = self._keep(await link.save(SAVE_TIMEOUT, settle))
         except CheckpointFailed as error:
             raise CheckpointFailed(self.spec.id, error.reason) from None
         except StaleEpoch as error:
@@ -334,7 +339,8 @@ class Instance:
         try:
             # Calls that take longer are told that their process died, when the old host stops.
             await self._desk.idle(QUIESCE_TIMEOUT)
-            return await self.checkpoint()
+            # Casts and messages that are still in a mailbox would be left behind.
+            return await self.checkpoint(settle=QUIESCE_TIMEOUT)
         except BaseException:
             await self.resume()
             raise

@@ -146,8 +146,8 @@ class Link:
         """Bytes that wait because the host does not read."""
         return self._stream.queued
 
-    async def save(self, timeout: float) -> Saved:
-        """Let the host make a checkpoint now.
+    async def save(self, timeout: float, settle: float = 0) -> Saved:
+        """Let the host make a checkpoint now, or when its mailboxes are empty, at most `settle` seconds later.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Link:
         saved: asyncio.Future[Saved] = self._loop.create_future()
         self._saves[number] = saved
         try:
-            self.write(["save", number])
+            self.write(["save", number, settle])
             async with asyncio.timeout(timeout):
                 return await saved
         except TimeoutError:

@@ -1,0 +1,366 @@
+"""What a sandbox promises when things die, through real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+
+import pytest
+from sandbox_kit import Counter, Refused, counter_app, on_a_node
+
+from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.core.spec import Checkpoint
+from superlearner.errors import CheckpointFailed, NotSerializable, ProcessDied, StartFailed, Unsupported
+from superlearner.otp import child, supervisor
+from superlearner.sandbox.payload import LONGEST_TEXT, dumps, loads
+
+BY_HAND = Checkpoint(every=None)
+
+
+@on_a_node
+async def test_a_sandbox_starts_answers_and_stops(node):
+    box = await node.start()
+    assert await box.call("increment") == 1
+    assert await box.call("increment") == 2
+    info = await box.instance.info()
+    assert info["status"] == "running"
+    assert info["pid"] != os.getpid()
+    assert info["memory"] > 0
+    assert (await box.instance.stop("enough"))["reason"] in ("enough", "shutdown")
+    assert box.instance.status == "stopped"
+    await box.instance.stop()
+
+
+@on_a_node
+async def test_a_killed_host_answers_again_with_its_checkpointed_state(node):
+    box = await node.start(checkpoint=BY_HAND)
+    for _ in range(3):
+        await box.call("increment")
+    stored = await box.instance.checkpoint()
+    assert stored["nodes"] == ["alpha"]
+    await box.call("increment")
+    os.kill((await box.instance.info())["pid"], signal.SIGKILL)
+    told = await node.heard("instance_restarted")
+    assert told["reason"] == "killed (SIGKILL)"
+    assert told["restored"] == [1, stored["seq"]]
+    assert told["restarts"] == 1
+    assert await box.call("value") == 3
+
+
+@on_a_node
+async def test_a_request_in_flight_learns_that_its_host_died(node):
+    box = await node.start()
+    with pytest.raises(Refused) as refused:
+        await box.do(lambda: os._exit(3))
+    code, definite, reason, target = refused.value.why
+    assert (code, definite, reason, target) == ("process_died", False, "exit code 3", "counter")
+
+
+@on_a_node
+async def test_requests_wait_for_the_new_host_and_keep_their_order(node):
+    box = await node.start(checkpoint=BY_HAND)
+    dying = box.ask("call", "counter", ("do", lambda: os._exit(1)))
+    await dying
+    assert box.instance.status == "restarting"
+    waiting = [box.ask("call", "counter", "increment") for _ in range(50)]
+    assert [loads((await answer)[2]) for answer in waiting] == list(range(1, 51))
+
+
+@on_a_node
+async def test_a_request_that_waits_too_long_did_certainly_not_happen(node):
+    box = node.box()
+    answer = await box.ask("call", "counter", "increment", timeout=0.01)
+    assert answer[1] == 2
+    assert answer[2][:2] == ["call_timeout", True]
+
+
+@on_a_node
+async def test_another_epoch_is_refused(node):
+    box = await node.start(epoch=4)
+    for stale in (3, 5):
+        with pytest.raises(Refused) as refused:
+            await box.call("increment", epoch=stale)
+        assert refused.value.why[:2] == ["stale_epoch", True]
+    assert await box.call("value") == 0
+    await box.instance.stop()
+    with pytest.raises(Refused) as refused:
+        await box.call("increment")
+    assert refused.value.why[:3] == ["stale_epoch", True, "stopped"]
+
+
+@on_a_node
+async def test_a_poisoned_checkpoint_falls_back_to_the_one_before(node):
+    box = await node.start(checkpoint=BY_HAND)
+    await box.call("increment")
+    await box.instance.checkpoint()
+    await box.instance.stop()
+    node.checkpoints.put(CheckpointVersion.of("shop", 1, 9, dumps("no snapshot at all")))
+    box = await node.start(epoch=2, checkpoint=BY_HAND)
+    assert await box.call("value") == 1
+    refused = await node.heard("checkpoint_refused")
+    assert refused["detail"]["seq"] == 9
+
+
+@on_a_node
+async def test_when_every_checkpoint_is_poisoned_it_starts_fresh(node):
+    node.checkpoints.put(CheckpointVersion.of("shop", 1, 1, b"rubbish"))
+    node.checkpoints.put(CheckpointVersion.of("shop", 1, 2, b"more rubbish"))
+    box = node.box(epoch=2)
+    assert (await box.instance.start())["restored"] is None
+    assert await box.call("increment") == 1
+    assert len(node.told("checkpoint_refused")) == 2
+    # It is kept at once, so that the next start does not meet the poison first.
+    assert (await node.heard("checkpoint_stored"))["epoch"] == 2
+
+
+class Broken(Counter):
+    def init(self, start=0):
+        raise ValueError("no shelf")
+
+
+@on_a_node
+async def test_an_application_that_does_not_start_says_why(node):
+    with pytest.raises(StartFailed, match="no shelf"):
+        await node.start(supervisor([child(Broken, id="broken")]))
+
+
+@on_a_node
+async def test_an_application_that_kills_its_host_at_the_start_says_how(node):
+    class Mortal(Counter):
+        def init(self, start=0):
+            print("farewell")
+            os._exit(5)
+
+    with pytest.raises(StartFailed, match=r"exit code 5 \(farewell\)"):
+        await node.start(supervisor([child(Mortal, id="mortal")]))
+
+
+@on_a_node
+async def test_past_its_intensity_the_instance_gives_up(node):
+    box = await node.start(max_restarts=1, max_seconds=60)
+    for _ in range(2):
+        with pytest.raises(Refused):
+            await box.do(lambda: os._exit(1))
+    told = await node.heard("instance_exited")
+    assert told["gave_up"] is True
+    assert told["reason"] == "exit code 1"
+    assert box.instance.status == "failed"
+    assert len(node.told("instance_restarted")) == 1
+
+
+@on_a_node
+async def test_a_transient_sandbox_whose_root_ends_normally_stays_down(node):
+    app = supervisor(
+        [child(Counter, id="counter", name="counter", restart="transient", significant=True)],
+        auto_shutdown="any_significant",
+    )
+    box = await node.start(app, restart="transient")
+    assert await box.call("finish") == "bye"
+    told = await node.heard("instance_exited")
+    assert told["gave_up"] is False
+    assert told["reason"] == "shutdown"
+
+
+@on_a_node
+async def test_pids_never_repeat_over_restarts(node):
+    box = await node.start(checkpoint=BY_HAND)
+    seen = set()
+    for _ in range(3):
+        pids = {info.pid for info in await box.command("processes")}
+        assert not pids & seen
+        seen |= pids
+        with pytest.raises(Refused):
+            await box.do(lambda: os._exit(1))
+        await node.heard("instance_restarted", len(node.told("instance_restarted")) + 1)
+
+
+@on_a_node
+async def test_a_quiesced_instance_refuses_until_it_resumes(node):
+    box = await node.start(checkpoint=BY_HAND, peers=(("beta", "tcp://b"),))
+    await box.call("increment")
+    saved = await box.instance.quiesce()
+    assert saved["nodes"] == ["alpha", "beta"]
+    with pytest.raises(Refused) as refused:
+        await box.call("increment")
+    assert refused.value.why[:3] == ["stale_epoch", True, "moving"]
+    with pytest.raises(CheckpointFailed):
+        await box.instance.quiesce()
+    await box.instance.resume()
+    assert await box.call("increment") == 2
+
+
+@on_a_node
+async def test_what_was_cast_before_a_move_is_in_the_checkpoint(node):
+    box = await node.start(checkpoint=BY_HAND)
+    for _ in range(100):
+        box.instance.request(["cast", None, 1, "counter", dumps(1), None], pytest.fail)
+    await box.instance.quiesce()
+    await box.instance.stop()
+    box = await node.start(epoch=2)
+    assert await box.call("value") == 100
+
+
+@on_a_node
+async def test_a_quiesced_instance_whose_host_dies_still_refuses(node):
+    box = await node.start(checkpoint=BY_HAND)
+    await box.instance.quiesce()
+    os.kill((await box.instance.info())["pid"], signal.SIGKILL)
+    await node.heard("instance_restarted")
+    with pytest.raises(Refused):
+        await box.call("increment")
+    await box.instance.resume()
+    assert await box.call("increment") == 1
+
+
+@on_a_node
+async def test_a_restart_keeps_the_state(node):
+    box = await node.start(checkpoint=BY_HAND)
+    await box.call("increment")
+    before = (await box.instance.info())["pid"]
+    started = await box.instance.restart("asked for")
+    assert started["pid"] != before
+    assert await box.call("value") == 1
+
+
+@on_a_node
+async def test_checkpoints_are_taken_by_time_only_when_something_was_handled(node):
+    box = await node.start(checkpoint=Checkpoint(every=0.05))
+    await box.call("increment")
+    assert (await node.heard("checkpoint_stored"))["seq"] == 1
+    await asyncio.sleep(0.3)  # what must not happen tells nobody that it has not
+    assert len(node.told("checkpoint_stored")) == 1
+
+
+@on_a_node
+async def test_checkpoints_are_taken_by_count(node):
+    box = await node.start(checkpoint=Checkpoint(every=None, messages=10))
+    for _ in range(25):
+        await box.call("increment")
+    await node.heard("checkpoint_stored", 2)
+
+
+@on_a_node
+async def test_new_peers_get_the_newest_checkpoint(node):
+    box = await node.start(checkpoint=BY_HAND)
+    await box.instance.checkpoint()
+    await box.instance.set_peers((("beta", "tcp://b"),))
+    assert [name for name, _ in node.copies] == ["beta"]
+
+
+@on_a_node
+async def test_a_reply_that_cannot_travel_harms_nobody(node):
+    box = await node.start()
+    with pytest.raises(NotSerializable, match="the reply"):
+        await box.do(threading.Lock)
+    assert await box.call("increment") == 1
+
+
+@on_a_node
+async def test_the_callees_exception_arrives_with_its_traceback(node):
+    box = await node.start()
+    with pytest.raises(ProcessDied, match="no such shelf") as died:
+        await box.do(_missing_shelf)
+    assert isinstance(died.value.__cause__, KeyError)
+    assert "_missing_shelf" in str(died.value.reason) + str(getattr(died.value, "__notes__", ""))
+
+
+def _missing_shelf():
+    raise KeyError("no such shelf")
+
+
+@on_a_node
+async def test_a_huge_exception_is_cut(node):
+    def shout():
+        raise ValueError("x" * 10_000_000)
+
+    box = await node.start()
+    answer = await box.ask("call", "counter", ("do", shout))
+    assert len(answer[2]) < 8 * LONGEST_TEXT
+    assert isinstance(loads(answer[2]), ProcessDied)
+
+
+@on_a_node
+async def test_leaving_the_interpreter_from_a_task_does_not_end_the_host(node):
+    async def leave():
+        raise SystemExit(1)
+
+    box = await node.start()
+    pid = (await box.instance.info())["pid"]
+    await box.do(lambda: asyncio.ensure_future(leave()) and None)
+    assert await box.call("increment") == 1
+    assert (await box.instance.info())["pid"] == pid
+
+
+@on_a_node
+async def test_an_unknown_command_is_refused(node):
+    box = await node.start()
+    with pytest.raises(Unsupported, match="explode"):
+        await box.command("explode")
+
+
+@on_a_node
+async def test_commands_reach_the_runtime(node):
+    box = await node.start()
+    assert await box.command("get_state", "counter") == 0
+    tree = await box.command("tree")
+    assert [process.name for process in tree.children] == ["counter"]
+
+
+@on_a_node
+async def test_output_is_captured_and_bounded(node):
+    box = await node.start()
+    await box.do(lambda: print("x" * 200_000) or print("the last line"))
+    await box.instance.checkpoint()
+    async with asyncio.timeout(5):
+        while not (await box.instance.logs()).endswith("the last line\n"):
+            await asyncio.sleep(0.01)  # the pipe is not in step with the frames
+    assert len(await box.instance.logs()) <= 64 * 1024
+
+
+@on_a_node
+async def test_secrets_of_the_environment_are_not_visible(node):
+    os.environ["SHOP_SECRET_TOKEN"] = "hunter2"
+    try:
+        box = await node.start()
+    finally:
+        del os.environ["SHOP_SECRET_TOKEN"]
+    seen, own, parents = await box.do(_look_around)
+    assert "PATH" in seen
+    assert not any("SECRET" in name or "SUPERLEARNER" in name for name in seen)
+    assert b"hunter2" not in own + parents
+
+
+def _look_around():
+    with open("/proc/self/environ", "rb") as own, open(f"/proc/{os.getppid()}/environ", "rb") as parents:
+        return dict(os.environ), own.read(), parents.read()
+
+
+@pytest.mark.slow
+@on_a_node
+async def test_a_host_that_stops_answering_is_reported_and_recovers(node):
+    box = await node.start()
+    pid = (await box.instance.info())["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    await node.heard("sandbox_unresponsive")
+    assert (await box.instance.info())["responsive"] is False
+    os.kill(pid, signal.SIGCONT)
+    await node.heard("sandbox_responsive")
+
+
+@on_a_node
+async def test_a_host_that_will_not_stop_is_killed(node):
+    import time
+
+    box = await node.start(shutdown=0.2)
+    busy = box.ask("call", "counter", ("do", lambda: time.sleep(60)))
+    ended = await box.instance.stop()
+    assert "had not stopped" in ended["reason"]
+    assert (await busy)[1] == 2
+
+
+@on_a_node
+async def test_an_application_of_the_kits_own_module_travels(node):
+    box = await node.start(counter_app(strategy="rest_for_one"))
+    assert await box.call("increment") == 1

@@ -1,0 +1,137 @@
+"""Each limit is broken once, and the reason of death names it."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import subprocess
+import time
+
+import pytest
+from sandbox_kit import Counter, Refused, on_a_node
+
+from superlearner.core.spec import Resources
+from superlearner.errors import ProcessDied, StartFailed
+from superlearner.otp import child, supervisor
+
+MIB = 2**20
+
+
+async def death(box, function):
+    with pytest.raises(Refused) as refused:
+        await box.do(function, timeout=30.0)
+    assert refused.value.why[0] == "process_died"
+    return refused.value.why[2]
+
+
+@on_a_node
+async def test_too_much_memory_in_a_handler_ends_that_process_alone(node):
+    box = await node.start(resources=Resources(memory="64 MiB"))
+    pid = (await box.instance.info())["pid"]
+    with pytest.raises(ProcessDied, match="MemoryError"):
+        await box.do(lambda: len(bytearray(200 * MIB)))
+    assert await box.call("increment") == 1
+    assert await box.do(lambda: len(bytearray(16 * MIB))) == 16 * MIB
+    assert (await box.instance.info())["pid"] == pid
+
+
+@on_a_node
+async def test_memory_that_no_allocation_refuses_ends_the_host_by_name(node):
+    def share():
+        shared = mmap.mmap(-1, 128 * MIB)
+        for _ in range(96):
+            shared.write(b"x" * MIB)
+        time.sleep(20)
+
+    box = await node.start(resources=Resources(memory="64 MiB"))
+    assert await death(box, share) == "memory limit 64 MiB"
+    assert await box.call("increment") == 1
+
+
+@on_a_node
+async def test_a_host_whose_own_machinery_runs_out_of_memory_is_named_too(node):
+    def starve():
+        def break_down():
+            raise MemoryError
+
+        asyncio.get_running_loop().call_soon(break_down)
+        return asyncio.sleep(20)
+
+    class Starving(Counter):
+        async def handle_call(self, request, sender, state):
+            await starve()
+
+    box = await node.start(
+        supervisor([child(Starving, id="counter", name="counter")]), resources=Resources(memory="64 MiB")
+    )
+    assert await death(box, None) == "memory limit 64 MiB"
+
+
+@on_a_node
+async def test_processor_time_is_limited(node):
+    def burn():
+        while True:
+            pass
+
+    box = await node.start(resources=Resources(cpu_time=1))
+    assert await death(box, burn) == "CPU time limit 1 s"
+
+
+@on_a_node
+async def test_wall_clock_is_limited(node):
+    box = await node.start(resources=Resources(wall_clock=0.3))
+    assert await death(box, lambda: time.sleep(20)) == "wall clock limit 0.3 s"
+
+
+@on_a_node
+async def test_open_files_are_limited(node):
+    def hoard():
+        return [open(os.devnull) for _ in range(100)]
+
+    box = await node.start(resources=Resources(open_files=32))
+    with pytest.raises(ProcessDied, match="Too many open files"):
+        await box.do(hoard)
+    assert await box.call("increment") == 1
+
+
+@on_a_node
+async def test_child_processes_are_refused_at_the_limit(node):
+    def breed():
+        return [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
+
+    box = await node.start(resources=Resources(processes=2))
+    with pytest.raises(ProcessDied, match="child process limit 2"):
+        await box.do(breed)
+
+
+@on_a_node
+async def test_child_processes_of_other_programs_end_the_host_by_name(node):
+    def breed():
+        subprocess.run(["sh", "-c", "sleep 60 & sleep 60 & sleep 60 & wait"], check=False)
+
+    box = await node.start(resources=Resources(processes=2))
+    assert await death(box, breed) == "child process limit 2"
+
+
+@on_a_node
+async def test_the_time_to_start_is_limited(node):
+    class Slow(Counter):
+        async def init(self, start=0):
+            await asyncio.sleep(60)
+
+    with pytest.raises(StartFailed, match=r"start timed out after 0\.3 s"):
+        await node.start(supervisor([child(Slow, id="slow")]), start_timeout=0.3)
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGTERM"])
+def test_a_signal_is_named(name):
+    import signal
+
+    @on_a_node
+    async def check(node):
+        box = await node.start()
+        number = signal.Signals[name]
+        assert await death(box, lambda: os.kill(os.getpid(), number)) == f"killed ({name})"
+
+    check()
