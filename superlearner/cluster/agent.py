@@ -65,7 +65,12 @@ class NodeAgent(WorkerPlugin):
         self.instances: dict[str, SandboxActor] = {}
         self.checkpoints = CheckpointStore()
         self.fork_server = ForkServer()
-        await self.fork_server.start()
+        try:
+            await self.fork_server.start()
+        except Exception as error:
+            # Dask logs it and goes on without the plugin: the control plane must know.
+            self.report("node_failed", node=self.node, reason=f"{type(error).__name__}: {error}")
+            raise
         worker.handlers.update(
             {
                 CHANNEL_OP: self._serve,

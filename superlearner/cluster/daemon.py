@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,12 @@ async def run(settings: dict[str, Any]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if settings["path"] is None:
-        loop.add_reader(0, stop.set)  # nothing is ever written there: readable means that the owner ended
+
+        def owner_ended() -> None:
+            loop.remove_reader(0)  # the end of a pipe stays readable
+            stop.set()
+
+        loop.add_reader(0, owner_ended)  # nothing is ever written there: readable means its end
 
     security = Security.temporary()
     directory = tempfile.mkdtemp(prefix="superlearner-")
@@ -96,12 +102,16 @@ async def run(settings: dict[str, Any]) -> None:
             plane = ControlPlane(journal=settings["journal"], launcher=nodes)
             await plane.start(scheduler)
             scheduler.add_plugin(plane)
+            serving = asyncio.create_task(_serve(settings, scheduler, plane, nodes, served=served))
+            stopping = asyncio.create_task(stop.wait())
             try:
-                await asyncio.gather(*(nodes.add(name) for name in settings["nodes"]))
-                await plane.wait_for_nodes(settings["nodes"])
-                _tell_ready(settings, scheduler, security, served)
-                await stop.wait()
+                await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+                if serving.done():
+                    serving.result()  # it never returns: it raises what kept the cluster from starting
             finally:
+                serving.cancel()
+                stopping.cancel()
+                await asyncio.gather(serving, stopping, return_exceptions=True)
                 await nodes.close()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -110,21 +120,29 @@ async def run(settings: dict[str, Any]) -> None:
                 Path(settings["path"]).unlink()
 
 
-def _tell_ready(settings: dict[str, Any], scheduler: Scheduler, security: Security, served: bool) -> None:
+async def _serve(
+    settings: dict[str, Any], scheduler: Scheduler, plane: ControlPlane, nodes: LocalNodes, *, served: bool
+) -> None:
+    """Start the nodes, tell that the cluster is ready, and serve until cancelled."""
+    await asyncio.gather(*(nodes.add(name) for name in settings["nodes"]))
+    await plane.wait_for_nodes(settings["nodes"])
+    _tell_ready(settings, scheduler, served=served)
+    await asyncio.Event().wait()
+
+
+def _tell_ready(settings: dict[str, Any], scheduler: Scheduler, *, served: bool) -> None:
     """Write the connection file, and the same to whoever waits for the start."""
     connection = Connection(
         address=scheduler.address,
         pid=os.getpid(),
         started=psutil.Process().create_time(),
         nodes=tuple(settings["nodes"]),
-        tls=tls_of(security),
+        tls=tls_of(scheduler.security),
         dashboard=f"http://127.0.0.1:{scheduler.http_server.port}/status" if served else None,
         path=settings["path"],
     )
     if settings["path"]:
         connection.save(Path(settings["path"]))
-    from dataclasses import asdict
-
     with os.fdopen(settings["ready"], "w", encoding="utf-8") as ready:
         json.dump(asdict(connection), ready)
 

@@ -75,6 +75,8 @@ class ControlPlane(SchedulerPlugin):
         self.samples: dict[str, deque[dict[str, Any]]] = {}
         #: What each node said of itself when it was last ready; lost nodes stay until they are removed.
         self.known: dict[str, dict[str, Any]] = {}
+        #: The nodes that could not start, with the reason.
+        self.failed: dict[str, str] = {}
         self.requests = Requests(self)
         self._causes = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[Any]] = {}
@@ -130,6 +132,7 @@ class ControlPlane(SchedulerPlugin):
         cause = self.new_cause(kind)
         match kind:
             case "node_ready":
+                self.failed.pop(fields["node"], None)
                 self.known[fields["node"]] = {**fields, "up": True, "joined_at": now}
                 self.samples.setdefault(fields["node"], deque(maxlen=config.get("telemetry.samples")))
                 self.handle(
@@ -143,6 +146,10 @@ class ControlPlane(SchedulerPlugin):
                         at=now,
                     )
                 )
+            case "node_failed":
+                self.failed[fields["node"]] = fields["reason"]
+                self.record(Event("node_failed", at=now, node=fields["node"], reason=fields["reason"], cause=cause))
+                self._tell_changed()
             case "node_sampled":
                 self._on_sample(fields, cause)
             case "instance_restarted":
@@ -226,9 +233,11 @@ class ControlPlane(SchedulerPlugin):
         await self._changed.wait()
 
     async def wait_for_nodes(self, names: Iterable[str]) -> None:
-        """Wait until the nodes with these names have joined."""
+        """Wait until the nodes with these names have joined; raise `StartFailed` when one cannot."""
         wanted = set(names)
         while not wanted <= set(self.state.nodes):
+            for name in wanted & set(self.failed):
+                raise StartFailed(self.failed[name], f"node {name}")
             await self.changed()
 
     def record(self, event: Event) -> None:
@@ -268,6 +277,9 @@ class ControlPlane(SchedulerPlugin):
                     self._spawn(self._settle(cause, before, value=value))
                 case c.Refuse(cause, error):
                     self._spawn(self._settle(cause, before, error=error))
+        self._tell_changed()
+
+    def _tell_changed(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -276,8 +288,13 @@ class ControlPlane(SchedulerPlugin):
     def _spawn(self, effect: Coroutine[Any, Any, None], address: str | None = None) -> asyncio.Task[None]:
         task = asyncio.create_task(effect)
         self._tasks[task] = address
-        task.add_done_callback(self._tasks.pop)
+        task.add_done_callback(self._on_done)
         return task
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("superlearner: an effect of the control plane failed", exc_info=error)
 
     def _abandon(self, address: str) -> None:
         """Give up every effect on a lost node at once: Dask would let some of them wait for half a minute."""
@@ -389,7 +406,8 @@ class ControlPlane(SchedulerPlugin):
 
     async def _actor(self, address: str, sandbox: str, epoch: int, method: str, *args: Any) -> Any:
         """Run a method of an instance on its worker, and return its result or raise its error."""
-        answer = await self.scheduler.rpc(address).actor_execute(
+        # The client's connections, as the scheduler's own do not deserialise what they carry.
+        answer = await self.client.rpc(address).actor_execute(
             actor=f"superlearner-{sandbox}-{epoch}", function=method, args=args
         )
         if answer["status"] == "error":
