@@ -18,7 +18,7 @@ from typing import Any
 from superlearner.core.history import Event
 from superlearner.views.format import clock
 from superlearner.views.marks import Tone, origin
-from superlearner.views.sentences import joined, told
+from superlearner.views.sentences import joined, told, worth_telling
 
 #: How many lines a feed keeps; the whole log stays in ``cluster.events()``.
 LIMIT = 200
@@ -102,7 +102,7 @@ def feed(
             sentence=said.text,
             more=_more(event),
         )
-        for place, (event, companion) in enumerate(joined(events))
+        for place, (event, companion) in enumerate(joined(filter(worth_telling, events)))
         for said in [told(event, companion)]
     ]
     return FeedView(title, real, tuple(entries[-limit:]), note)

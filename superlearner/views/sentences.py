@@ -6,7 +6,7 @@ words, so that nothing that happened is ever left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from superlearner.core.history import Event
@@ -93,6 +93,21 @@ def reason(value: Any) -> str:
     return fmt.shorten(str(value).splitlines()[0] if str(value) else "", 160)
 
 
+#: What happens all the time and changes nothing that a learner watches; a story may leave it out.
+QUIET = frozenset({"name_registered", "name_freed", "checkpoint_stored"})
+
+
+def worth_telling(event: Event) -> bool:
+    """Tell whether an event belongs into a feed: not the rhythm of checkpoints, and no restart twice.
+
+    >>> worth_telling(Event("process_exited")), worth_telling(Event("checkpoint_stored"))
+    (True, False)
+    """
+    if event.kind == "process_started" and event.detail.get("restart"):
+        return False  # told by the process_restarted that follows it
+    return event.kind not in QUIET
+
+
 def _process(event: Event, companion: Event | None) -> Said | None:
     name, detail = who(event), event.detail
     match event.kind:
@@ -100,20 +115,23 @@ def _process(event: Event, companion: Event | None) -> Said | None:
             return Said("●", "good", f"{name} started{_as(event.pid)}.")
         case "process_exited":
             return _exited(event, companion)
-        case "restart_scheduled":
-            return Said("↻", "warn", f"{name} {_again(event)}.")
+        case "restart_scheduled" if event.name or event.pid:
+            return Said("↻", "warn", f"{name} ended{why(event)}; {_again(event)}.")
         case "process_restarted":
             return Said("↻", "good", f"{name} runs again{_as(event.pid)}{_which(detail)}.")
-        case "start_failed":
+        case "start_failed" if event.name or event.pid:
             return Said("✕", "bad", f"{name} could not start{why(event)}.")
         case "supervisor_gave_up":
-            budget = _budget(detail)
-            over = f": more than {budget}" if budget else ""
-            return Said("✕", "bad", f"{name} gave up and ended{over}{why(event)}.")
+            child = detail.get("child")
+            last = f", last that of {child}" if child else ""
+            over = f" more than {_budget(detail)}" if _budget(detail) else ""
+            return Said("✕", "bad", f"{name} gave up: too many restarts,{over}{last}{why(event)}.")
         case "name_registered":
             return Said("·", "quiet", f"{event.name!r} is now the name of {event.pid}.")
         case "name_freed":
             return Said("·", "quiet", f"{event.name!r} is free again; it was the name of {event.pid}.")
+        case "process_orphaned":
+            return Said("▲", "warn", f"{name} did not let itself be ended; it was left behind.")
         case _:
             return None
 
@@ -121,10 +139,20 @@ def _process(event: Event, companion: Event | None) -> Said | None:
 def _exited(event: Event, companion: Event | None) -> Said:
     name = who(event)
     if companion is not None:
-        return Said("✕", "bad", f"{name} died{why(event)}; it {_again(companion)}.")
+        return Said("✕", "bad", f"{name} died{_ended(event)}; {_again(companion)}.")
     if is_normal(_plain(event.reason)):
-        return Said("■", "quiet", f"{name} ended{why(event)}.")
-    return Said("✕", "bad", f"{name} died{why(event)}.")
+        return Said("■", "quiet", f"{name} ended{_ended(event)}.")
+    return Said("✕", "bad", f"{name} died{_ended(event)}.")
+
+
+def _ended(event: Event) -> str:
+    """Return the reason of an exit in brackets, and who asked for it."""
+    by = event.detail.get("who")
+    if event.reason is None or not by:
+        return why(event)
+    # Serial 0 is nobody's process: the request came through a handle, not from another process.
+    whom = "from outside" if str(by).endswith(".0>") else f"by {by}"
+    return f" ({reason(event.reason)}, {whom})"
 
 
 def _plain(value: Any) -> Any:
@@ -133,22 +161,28 @@ def _plain(value: Any) -> Any:
 
 
 def _again(event: Event) -> str:
-    """Say that, by whom and within which budget something is started again."""
+    """Say by whom, with whom, when, and within which budget something is started again."""
     supervisor = event.detail.get("supervisor")
     by = f"its supervisor {supervisor}" if supervisor else "its supervisor"
+    others = [str(child) for child in event.detail.get("starts") or () if child != event.detail.get("child")]
+    them = f"it again, with {', '.join(others)}" if others else "it again"
+    return f"{by} starts {them}{_in(event)}{_which(event.detail)}"
+
+
+def _in(event: Event) -> str:
     delay = event.detail.get("delay")
-    wait = f" in {fmt.seconds(delay)}" if isinstance(delay, int | float) and delay > 0 else ""
-    return f"is started again by {by}{wait}{_which(event.detail)}"
+    return f" in {fmt.seconds(delay)}" if isinstance(delay, int | float) and delay > 0 else ""
 
 
-def _which(detail: Any) -> str:
-    restart, budget = detail.get("restart"), _budget(detail)
-    if not isinstance(restart, int):
-        return ""
-    return f" ({restart} of {budget})" if budget else f" (restart {restart})"
+def _which(detail: Mapping[str, Any]) -> str:
+    """Say how much of the budget is spent; the budget is the supervisor's, for all its children together."""
+    restart, left, budget = detail.get("restart"), detail.get("budget_left"), _budget(detail)
+    if budget and isinstance(left, int):
+        return f" ({detail['max_restarts'] - left} of {budget})"
+    return f" (restart {restart})" if isinstance(restart, int) else ""
 
 
-def _budget(detail: Any) -> str:
+def _budget(detail: Mapping[str, Any]) -> str:
     most, window = detail.get("max_restarts"), detail.get("max_seconds")
     if not isinstance(most, int) or not isinstance(window, int | float):
         return ""
@@ -160,8 +194,119 @@ def _as(pid: str | None) -> str:
 
 
 def _sandbox(event: Event) -> Said | None:
-    return None
+    if event.sandbox is None:
+        return None
+    id, detail, on = event.sandbox, event.detail, f" on {event.node}" if event.node else ""
+    epoch = f" (epoch {event.epoch})" if event.epoch is not None else ""
+    match event.kind:
+        case "sandbox_created":
+            return Said("◔", "busy", f"{id} is created{on}{epoch}.")
+        case "sandbox_started":
+            return Said("●", "good", f"{id} runs{on}{epoch}.")
+        case "sandbox_exited":
+            more = " It ended there too often." if detail.get("gave_up") else ""
+            return Said("✕", "bad", f"The OS process of {id} ended{on}{why(event)}.{more}")
+        case "restart_scheduled":
+            left = (
+                f"; {fmt.count(detail['left'], 'restart')} left"
+                if isinstance(detail.get("left"), int)
+                else ""
+            )
+            return Said("↻", "warn", f"{id} is started again{_in(event)}{why(event)}{left}.")
+        case "sandbox_restarting":
+            return Said("↻", "warn", f"{id} starts again{on}{epoch}{why(event)}.")
+        case "sandbox_restarted":
+            return Said("↻", "good", f"{id} runs again{on}{epoch}{_restored(detail)}{why(event)}.")
+        case "sandbox_moving":
+            return Said(
+                "⇄", "busy", f"{id} comes to rest, to move from {event.node} to {detail.get('target')}."
+            )
+        case "sandbox_moved":
+            pause = fmt.seconds(detail.get("pause"))
+            what = f"{fmt.size(detail.get('bytes'))} of state, callers waited {pause}"
+            where = f"from {detail.get('source')} to {detail.get('target')}"
+            return Said("⇄", "good", f"{id} has moved {where}{epoch}: {what}.")
+        case "move_rolled_back":
+            return Said(
+                "▲",
+                "warn",
+                f"The move of {id} to {detail.get('target')} was given up{why(event)}; it serves on.",
+            )
+        case "sandbox_lost":
+            return Said("?", "bad", f"{id} is lost for now{why(event)}; it starts when a node can take it.")
+        case "sandbox_failed":
+            return Said("✕", "bad", f"{id} has failed and stays down{why(event)}.")
+        case "sandbox_stopped":
+            return Said("■", "quiet", f"{id} has ended and stays down{why(event)}.")
+        case "sandbox_destroyed":
+            return Said("■", "quiet", f"{id} was destroyed; nothing of it is left.")
+        case _:
+            return _odd(event, on, epoch)
+
+
+def _odd(event: Event, on: str, epoch: str) -> Said | None:
+    """Tell what seldom happens to a sandbox."""
+    id, detail = event.sandbox, event.detail
+    match event.kind:
+        case "start_failed":
+            return Said("✕", "bad", f"{id} could not start{on}{why(event)}.")
+        case "placement_refused":
+            return Said("✕", "bad", f"No node can take {id}{why(event)}.")
+        case "stale_instance":
+            return Said("▲", "warn", f"An old instance of {id}{on}{epoch} was heard of, and is stopped.")
+        case "stale_checkpoint":
+            return Said("▲", "warn", f"A checkpoint of {id} from an epoch that is over{on} was refused.")
+        case "checkpoint_stored":
+            copies = fmt.count(len(detail.get("nodes") or ()), "node")
+            return Said(
+                "·", "quiet", f"A checkpoint of {id} is stored on {copies} ({fmt.size(detail.get('size'))})."
+            )
+        case "checkpoint_failed" | "checkpoint_refused" | "checkpoint_incomplete":
+            how = event.kind.removeprefix("checkpoint_")
+            verb = {"failed": "has", "refused": "was", "incomplete": "is"}[how]
+            return Said("▲", "warn", f"A checkpoint of {id} {verb} {how}{why(event)}.")
+        case "sandbox_unresponsive":
+            return Said("▲", "warn", f"{id} does not answer{on}.")
+        case "sandbox_responsive":
+            return Said("●", "good", f"{id} answers again{on}.")
+        case "fault_injected":
+            return Said("▲", "warn", f"A fault on purpose: {_fault(detail)} to {id}{on}.")
+        case _:
+            return None
+
+
+def _restored(detail: Mapping[str, Any]) -> str:
+    """Say from which checkpoint a sandbox has its state back."""
+    match detail.get("restored"):
+        case [int(epoch), int(seq)] | (int(epoch), int(seq)):
+            return f", with its state of checkpoint {epoch}.{seq}"
+        case _:
+            return ""
+
+
+def _fault(detail: Mapping[str, Any]) -> str:
+    return str(detail.get("signal") or detail.get("fault") or "something")
 
 
 def _node(event: Event) -> Said | None:
-    return None
+    if event.node is None or event.sandbox is not None:
+        return None
+    match event.kind:
+        case "node_joined":
+            return Said("●", "good", f"Node {event.node} has joined.")
+        case "node_lost":
+            carried = event.detail.get("sandboxes")
+            with_it = (
+                f"; it carried {fmt.count(carried, 'sandbox', 'sandboxes')}"
+                if isinstance(carried, int)
+                else ""
+            )
+            return Said("✕", "bad", f"Node {event.node} is lost{why(event)}{with_it}.")
+        case "node_failed":
+            return Said("✕", "bad", f"Node {event.node} cannot carry sandboxes{why(event)}.")
+        case "node_suspected":
+            return Said("?", "warn", f"Node {event.node} is silent{why(event)}.")
+        case "fault_injected":
+            return Said("▲", "warn", f"A fault on purpose: {_fault(event.detail)} to node {event.node}.")
+        case _:
+            return None

@@ -18,7 +18,7 @@ from datetime import tzinfo
 from superlearner.core.history import Event
 from superlearner.views.format import after, clock
 from superlearner.views.marks import origin
-from superlearner.views.sentences import joined, told
+from superlearner.views.sentences import joined, told, worth_telling
 
 
 def story(events: Sequence[Event], *, title: str, real: bool, tz: tzinfo | None = None) -> str:
@@ -38,7 +38,10 @@ def story(events: Sequence[Event], *, title: str, real: bool, tz: tzinfo | None 
     if not events:
         return f"The story of {title} ({origin(real)}): nothing has happened yet."
     start = events[0].at
-    stamps = [(after(start, event.at), told(event, companion)) for event, companion in joined(events)]
+    stamps = [
+        (after(start, event.at), told(event, companion))
+        for event, companion in joined(filter(worth_telling, events))
+    ]
     width = max(len(stamp) for stamp, _ in stamps)
     lines = [f"  {stamp.rjust(width)}  {said.symbol} {said.text}" for stamp, said in stamps]
     return "\n".join([f"The story of {title} ({origin(real)}), from {clock(start, tz)}", *lines])

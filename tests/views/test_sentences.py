@@ -1,0 +1,129 @@
+"""What a learner reads of each event: who, what and why."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+import pytest
+
+from superlearner.core.history import Event
+from superlearner.otp import Runtime
+from superlearner.views import feed, story
+from superlearner.views.samples import shop
+from superlearner.views.sentences import told, worth_telling
+
+BUDGET = {"supervisor": "root", "child": "counter", "budget_left": 2, "max_restarts": 3, "max_seconds": 5.0}
+DIED = Event("process_exited", 7, 43_384.12, "shop", "alpha", 1, "<alpha.shop.2>", "counter", "killed")
+AGAIN = Event(
+    "restart_scheduled", 8, 43_384.12, "shop", "alpha", 1, "<alpha.shop.2>", "counter", detail=BUDGET
+)
+
+
+def test_an_exit_and_the_restart_it_led_to_are_one_sentence():
+    view = feed([DIED, AGAIN], real=True, tz=UTC)
+    assert view.text().splitlines()[1:] == [
+        "12:03:04.120 ✕ shop/counter died (killed); its supervisor root starts it again (1 of 3 in 5 s)."
+    ]
+
+
+def test_what_happened_in_between_keeps_them_apart():
+    other = Event("process_started", 8, 43_384.12, "shop", name="printer", pid="<alpha.shop.3>")
+    sentences = [entry.sentence for entry in feed([DIED, other, AGAIN], real=True).entries]
+    assert sentences[0] == "shop/counter died (killed)."
+    assert len(sentences) == 3
+
+
+def test_children_that_are_started_again_together_are_named():
+    together = Event("restart_scheduled", name="counter", detail=BUDGET | {"starts": ["counter", "printer"]})
+    assert "its supervisor root starts it again, with printer (1 of 3 in 5 s)." in told(together).text
+
+
+CASES = {
+    "node_joined": (Event("node_joined", node="alpha"), "Node alpha has joined."),
+    "node_lost": (
+        Event("node_lost", node="beta", reason="connection closed", detail={"sandboxes": 1}),
+        "Node beta is lost (connection closed); it carried 1 sandbox.",
+    ),
+    "sandbox_started": (Event("sandbox_started", sandbox="shop", node="alpha", epoch=1), "shop runs on alpha (epoch 1)."),
+    "sandbox_restarted": (
+        Event("sandbox_restarted", sandbox="shop", node="beta", epoch=2, detail={"restored": [1, 14]}),
+        "shop runs again on beta (epoch 2), with its state of checkpoint 1.14.",
+    ),
+    "sandbox_exited": (
+        Event("sandbox_exited", sandbox="shop", node="alpha", reason="memory limit 64 MiB"),
+        "The OS process of shop ended on alpha (memory limit 64 MiB).",
+    ),
+    "restart_scheduled": (
+        Event("restart_scheduled", sandbox="shop", reason="killed (SIGKILL)", detail={"delay": 0.1, "left": 1}),
+        "shop is started again in 100 ms (killed (SIGKILL)); 1 restart left.",
+    ),
+    "sandbox_moved": (
+        Event(
+            "sandbox_moved",
+            sandbox="shop",
+            node="beta",
+            epoch=2,
+            detail={"source": "alpha", "target": "beta", "bytes": 812, "pause": 0.012},
+        ),
+        "shop has moved from alpha to beta (epoch 2): 812 B of state, callers waited 12 ms.",
+    ),
+    "supervisor_gave_up": (
+        Event("supervisor_gave_up", sandbox="shop", name="desk", detail=BUDGET | {"child": "printer"}),
+        "shop/desk gave up: too many restarts, more than 3 in 5 s, last that of printer.",
+    ),
+    "orderly end": (
+        Event("process_exited", sandbox="shop", name="counter", reason=["shutdown", "scaled down"]),
+        "shop/counter ended (shutdown: scaled down).",
+    ),
+    "killed from outside": (
+        Event("process_exited", sandbox="shop", name="counter", reason="killed", detail={"who": "<alpha.shop.0>"}),
+        "shop/counter died (killed, from outside).",
+    ),
+    "fault": (
+        Event("fault_injected", node="beta", detail={"signal": "SIGKILL"}),
+        "A fault on purpose: SIGKILL to node beta.",
+    ),
+    "unknown kind": (Event("moon_landed", sandbox="shop", reason="gravity"), "shop: moon landed (gravity)."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_kind_of_event_has_its_sentence(case):
+    event, sentence = CASES[case]
+    assert told(event).text == sentence
+
+
+def test_a_figure_that_is_missing_is_a_dash():
+    moved = Event("sandbox_moved", sandbox="shop", detail={"source": "alpha", "target": "beta"})
+    assert told(moved).text == "shop has moved from alpha to beta: – of state, callers waited –."
+
+
+def test_a_long_reason_is_cut_to_its_first_line():
+    event = Event("process_exited", name="counter", reason="ValueError: x\nTraceback" + "y" * 500)
+    assert told(event).text == "counter died (ValueError: x)."
+
+
+def test_the_rhythm_of_checkpoints_is_not_told():
+    assert not worth_telling(Event("checkpoint_stored", sandbox="shop"))
+    assert feed([Event("checkpoint_stored", sandbox="shop")], real=True).entries == ()
+
+
+def test_a_feed_keeps_the_newest_lines_and_their_keys():
+    events = [Event("node_joined", seq=n, at=float(n), node="alpha") for n in range(1, 11)]
+    assert [entry.key for entry in feed(events, real=True, limit=3).entries] == ["8", "9", "10"]
+
+
+def test_the_story_of_a_real_runtime_tells_why_and_by_whom_a_process_came_back():
+    with Runtime(shop()) as runtime:
+        assert runtime.call("counter", "increment") == 1
+        runtime.kill("counter")
+        assert runtime.call("counter", "value") == 0
+        lines = story(runtime.events(), title="shop", real=True).splitlines()
+    assert lines[0].startswith("The story of shop (real), from ")
+    died = next(line for line in lines if "died" in line)
+    assert "counter died (killed, from outside); its supervisor root starts it again (1 of 3 in 5 s)." in died
+    assert "counter runs again as <" in lines[lines.index(died) + 1]
+
+
+def test_a_story_without_events_says_so():
+    assert story([], title="shop", real=False) == "The story of shop (simulated): nothing has happened yet."
