@@ -76,9 +76,9 @@ class Observation:
         return [e for e in self.events if e.kind == kind and (name is None or e.name == name)]
 
     def after(self, event: Event) -> Observation:
-        """Return what was seen later than `event`."""
-        place = self.events.index(event) + 1
-        return Observation(self.events[place:], self.answers, self.crash)
+        """Return what was seen later than `event`; of equal events the last one counts."""
+        place = max(place for place, other in enumerate(self.events) if other == event)
+        return Observation(self.events[place + 1 :], self.answers, self.crash)
 
     @property
     def untouched(self) -> bool:
