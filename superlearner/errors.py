@@ -549,6 +549,29 @@ class CheckpointFailed(SuperlearnerError):
         return f"The checkpoint of sandbox {self.id!r} failed: {self.reason!s}."
 
 
+class ReloadFailed(SuperlearnerError):
+    """New code was refused; the old code, states and specs are back.
+
+    Parameters
+    ----------
+    id
+        The child that refused it.
+    reason
+        Why.
+    """
+
+    code = "reload_failed"
+    advice = "The application runs on as before."
+
+    def __init__(self, id: Any = None, reason: Any = None) -> None:
+        super().__init__(id, reason)
+        self.id = id
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"The reload failed at {str(self.id)!r} and was rolled back: {self.reason!s}."
+
+
 class NotSerializable(SuperlearnerError, TypeError):
     """A message, a reply or an application cannot leave its OS process.
 

@@ -158,9 +158,17 @@ class StopRequested:
 
 @dataclass(frozen=True, slots=True)
 class SpecChanged:
-    """A reload: new options and child specs; children that stay keep their place and pid."""
+    """A reload: new options and child specs; children that stay keep their pid, those that go wait for `Prune`."""
 
     spec: SupervisorSpec
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """The reload has worked everywhere: stop the children that the new spec does not have."""
+
     cause: str = ""
     at: float = 0.0
 
@@ -178,6 +186,7 @@ SupervisorEvent: TypeAlias = (
     | DeleteRequested
     | StopRequested
     | SpecChanged
+    | Prune
 )
 
 
@@ -261,8 +270,10 @@ class SupervisorState:
         self.intensity = Intensity(spec.max_restarts, spec.max_seconds)
         #: ``starting`` until every first child runs; then ``running``; ``ending`` for good.
         self.phase: Literal["starting", "running", "ending"] = "starting"
-        #: The child that a start_child or restart_child waits for.
-        self._requested: Hashable | None = None
+        #: The children whose start somebody waits for: a failure is told, not retried.
+        self._requested: set[Hashable] = set()
+        #: The children that go when a reload has worked.
+        self._going: set[Hashable] = set()
         self._serial = 1
         for key, child in initial_children(spec):
             self.children[key] = Child(key, child)
@@ -294,6 +305,8 @@ class SupervisorState:
                 return self._end(End(event.reason))
             case SpecChanged():
                 return self._change(event)
+            case Prune():
+                return self._prune()
         assert_never(event)
 
     # -- Starting ---------------------------------------------------------------------------------
@@ -311,8 +324,7 @@ class SupervisorState:
 
     def _started(self, event: ChildStarted) -> list[Instruction]:
         child = self._expect(event.key, event)
-        if self._requested == event.key:
-            self._requested = None
+        self._requested.discard(event.key)
         if event.pid is not None:
             self.children[event.key] = replace(child, status="running", pid=event.pid)
         elif child.spec.restart == "temporary" or self.spec.kind == "dynamic":
@@ -326,8 +338,8 @@ class SupervisorState:
     def _start_failed(self, event: ChildStartFailed) -> list[Instruction]:
         child = self._expect(event.key, event)
         record = Record("start_failed", event.key, event.reason, {"restart": child.restarts})
-        if self._requested == event.key:
-            self._requested = None
+        if event.key in self._requested:
+            self._requested.clear()
             if child.added and child.restarts == 0:
                 del self.children[event.key]
             else:
@@ -445,7 +457,7 @@ class SupervisorState:
 
     def _stopped(self, event: ChildStopped) -> list[Instruction]:
         child = self._expect(event.key, event)
-        if child.spec.restart == "temporary" or self.spec.kind == "dynamic":
+        if child.spec.restart == "temporary" or self.spec.kind == "dynamic" or event.key in self._going:
             del self.children[event.key]
         else:
             self.children[event.key] = replace(child, status="stopped", pid=None)
@@ -473,7 +485,7 @@ class SupervisorState:
             known = AlreadyStarted(child.pid) if child.pid is not None else AlreadyPresent(key)
             return [Refuse(known)]
         self.children[key] = Child(key, spec, added=True)
-        self._requested = key
+        self._requested = {key}
         return [self._start_instruction(key)]
 
     def _free_key(self, id: Hashable) -> Hashable:
@@ -499,7 +511,7 @@ class SupervisorState:
             return [Refuse(ChildNotFound(event.key))]
         if child.status != "stopped":
             return [Refuse(ChildRunning(event.key))]
-        self._requested = event.key
+        self._requested = {event.key}
         self.children[event.key] = replace(child, restarts=child.restarts + 1)
         return [self._start_instruction(event.key)]
 
@@ -514,16 +526,22 @@ class SupervisorState:
 
     def _change(self, event: SpecChanged) -> list[Instruction]:
         spec, old = event.spec, self.children
+        wanted = dict(initial_children(spec))
         self.intensity = Intensity(spec.max_restarts, spec.max_seconds, self.intensity.restarts)
         self.spec = spec
-        wanted = dict(initial_children(spec))
-        kept = {key: replace(old.get(key, Child(key, child)), spec=child) for key, child in wanted.items()}
-        gone = [c for key, c in old.items() if key not in wanted and not c.added]
-        self.children = kept | {key: c for key, c in old.items() if c.added and key not in wanted}
-        self.children |= {c.key: c for c in gone}
-        stops = [self._stop_instruction(c.key) for c in reversed(gone) if c.status == "running"]
-        starts = [self._start_instruction(key) for key in wanted if key not in old]
-        return [*stops, *starts]
+        self._going = {key for key, child in old.items() if key not in wanted and not child.added}
+        new = {key: replace(old.get(key, Child(key, child)), spec=child) for key, child in wanted.items()}
+        self.children = new | {key: child for key, child in old.items() if key not in wanted}
+        missing = [key for key in wanted if key not in old]
+        self._requested = set(missing)
+        return [self._start_instruction(key) for key in missing]
+
+    def _prune(self) -> list[Instruction]:
+        going = [child for key, child in reversed(self.children.items()) if key in self._going]
+        for child in going:
+            if child.status != "running":
+                del self.children[child.key]
+        return [self._stop_instruction(child.key) for child in going if child.status == "running"]
 
     def _expect(self, key: Hashable, event: SupervisorEvent) -> Child:
         child = self.children.get(key)

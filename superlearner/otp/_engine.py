@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from superlearner.core.childspec import SupervisorSpec
-from superlearner.core.history import Event, EventLog
+from superlearner.core.history import EventLog
 from superlearner.core.snapshots import ProcessInfo
 from superlearner.errors import NoProcess, StartFailed, Unsupported
 from superlearner.otp import _snapshot
 from superlearner.otp._info import process_info
 from superlearner.otp._kernel import Kernel
-from superlearner.otp._process import INFO, SYSTEM, Process
+from superlearner.otp._process import Process
+from superlearner.otp._reload import reload
 from superlearner.otp._server import ServerProcess
 from superlearner.otp._supervision import SupervisorProcess, Verb
+from superlearner.otp.application import as_application
 from superlearner.otp.messages import find_error
+from superlearner.otp.tracing import TraceEvent, take_trace
 
 
 class Engine:
@@ -132,6 +134,12 @@ class Engine:
 
     async def process(self, target: Any) -> ProcessInfo:
         return process_info(self.kernel.find(target))
+
+    async def trace(self, duration: float, limit: int) -> list[TraceEvent]:
+        return await take_trace(self.kernel, duration, limit)
+
+    async def reload(self, app: Any, timeout: float | None) -> None:
+        await reload(self.root, as_application(app), timeout)
 
     async def verb(self, name: str, supervisor: Any, *args: Any, timeout: float | None = None) -> Any:
         return await self.kernel.call(supervisor, Verb(name, args), timeout, self.kernel.outside)

@@ -229,8 +229,11 @@ class Kernel:
 
     def reply(self, sender: Sender, value: Any) -> None:
         """Answer a call that was not answered by the handler that took it."""
-        if sender._callee is not None:  # noqa: SLF001 (the sender is this runtime's own)
-            sender._callee.unanswered.pop(sender, None)  # noqa: SLF001
+        callee = sender.callee
+        if callee is not None:
+            callee.unanswered.pop(sender, None)
+            if self.tracer is not None:
+                self.tracer.note_reply(callee.pid, sender, value)
         sender.answer(copy.deepcopy(value) if self.copy_messages else value)
 
     async def system(self, target: Any, work: Callable[[Any], Any], timeout: float | None) -> Any:

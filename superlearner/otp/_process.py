@@ -36,7 +36,7 @@ _UNWIND_TURNS = 10
 class Sender:
     """Who called, for a later ``reply(sender, value)``; also the call's entry in the mailbox."""
 
-    __slots__ = ("_callee", "_future", "_request", "pid")
+    __slots__ = ("callee", "future", "pid", "request")
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class Sender:
     ) -> None:
         #: The caller.
         self.pid = pid
-        self._future = future
-        self._callee = callee
-        self._request = request
+        self.future = future
+        self.callee = callee
+        self.request = request
 
     def __repr__(self) -> str:
         return f"Sender({self.pid})"
@@ -60,20 +60,20 @@ class Sender:
 
     def answer(self, value: Any) -> None:
         """Give the caller its answer, unless it has one or has given up."""
-        future = self._future
+        future = self.future
         if future is not None and not future.done():
             future.set_result(value)
 
     def fail(self, error: BaseException) -> None:
         """Raise in the caller, unless it has its answer or has given up."""
-        future = self._future
+        future = self.future
         if future is not None and not future.done():
             future.set_exception(error)
 
     @property
     def answered(self) -> bool:
         """Whether nobody waits for an answer any more."""
-        return self._future is None or self._future.done()
+        return self.future is None or self.future.done()
 
 
 class Process:
@@ -170,6 +170,14 @@ class Process:
     def _as_message(self, entry: Entry) -> Any:
         kind, payload = entry[1].entry if entry[0] == TRACED else entry
         return payload if kind == INFO else _NOT_A_MESSAGE
+
+    def drop_down(self, ref: Ref) -> None:
+        """Remove the `Down` of a monitor from the mailbox."""
+        for position, entry in enumerate(self.mailbox):
+            message = self._as_message(entry)
+            if isinstance(message, Down) and message.ref == ref:
+                del self.mailbox[position]
+                return
 
     async def _wait_for_mail(self, expires: float | None) -> bool:
         if expires is not None and self.loop.time() >= expires:

@@ -175,7 +175,7 @@ class ServerProcess(Process):
     def _serve_call(self, sender: Sender) -> bool:
         self.current = "handle_call"
         self.unanswered[sender] = None
-        request, sender._request = sender._request, None
+        request, sender.request = sender.request, None
         try:
             result = self._on_call(request, sender, self.state)
         except BaseException as error:

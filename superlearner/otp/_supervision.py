@@ -22,11 +22,13 @@ from superlearner.core.strategy import (
     End,
     GiveUp,
     Instruction,
+    Prune,
     Record,
     Refuse,
     RestartRequested,
     Retry,
     RetryDue,
+    SpecChanged,
     StartChild,
     StartRequested,
     StopChild,
@@ -260,7 +262,7 @@ class SupervisorProcess(Process):
 
     async def _serve(self, sender: Sender) -> None:
         self.unanswered[sender] = None
-        request = sender._request  # noqa: SLF001 (the mailbox entry is the sender)
+        request = sender.request
         try:
             answer = await self._verb(request)
         except Exit:
@@ -280,10 +282,16 @@ class SupervisorProcess(Process):
                 await self._carry_out(machine.handle(TerminateRequested(self.key_of(target))))
             case Verb("restart_child", (target,)):
                 key = self.key_of(target)
-                return await self._started(machine.handle(RestartRequested(key)), key)
+                return await self._carry_out_start(machine.handle(RestartRequested(key)), key)
             case Verb("delete_child", (target,)):
                 await self._carry_out(machine.handle(DeleteRequested(self.key_of(target))))
                 self._forget_gone(self.key_of(target))
+            case Verb("change", (spec,)):
+                await self._carry_out(machine.handle(SpecChanged(spec, at=self.loop.time())))
+            case Verb("prune", ()):
+                await self._carry_out(machine.handle(Prune(at=self.loop.time())))
+                for key in [key for key in self.running if key not in machine.children]:
+                    del self.running[key]
             case Verb("which_children", ()):
                 return [self.child_info(key) for key in machine.children]
             case Verb("count_children", ()):
@@ -295,9 +303,9 @@ class SupervisorProcess(Process):
     async def _start_child(self, spec: AnySpec) -> Pid | None:
         instructions = self._machine.handle(StartRequested(spec, at=self.loop.time()))
         keys = [i.key for i in instructions if isinstance(i, StartChild)]
-        return await self._started(instructions, keys[0] if keys else None)
+        return await self._carry_out_start(instructions, keys[0] if keys else None)
 
-    async def _started(self, instructions: list[Instruction], key: Hashable) -> Pid | None:
+    async def _carry_out_start(self, instructions: list[Instruction], key: Hashable) -> Pid | None:
         self._cause = None
         try:
             await self._carry_out(instructions)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
+from superlearner.errors import Unsupported
 from superlearner.otp._kernel import Kernel
 from superlearner.otp._pid import Pid
 from superlearner.otp._process import (
+    _NOT_A_MESSAGE,
     CALL,
     CAST,
     INFO,
     SYSTEM,
     TRACED,
-    Process,
-    _NOT_A_MESSAGE,
     Entry,
+    Process,
     is_async,
 )
 from superlearner.otp.messages import exit_reason
-from superlearner.errors import Unsupported
 
 
 class Task:
@@ -88,6 +88,6 @@ class FunctionProcess(Process):
             case _ if kind == CAST:
                 return ("$gen_cast", payload)
             case _ if kind == CALL:
-                return ("$gen_call", payload, payload._request)  # noqa: SLF001 (the entry is the sender)
+                return ("$gen_call", payload, payload.request)
             case _:
                 return _NOT_A_MESSAGE

@@ -16,7 +16,7 @@ from superlearner.errors import NoProcess, NotInProcess
 from superlearner.otp._pid import DONE, Done, Pid, Ref, SecondsLeft, Timer
 from superlearner.otp._process import Process, Sender, this_process
 from superlearner.otp._supervision import Verb
-from superlearner.otp.messages import Exit, ExitSignal
+from superlearner.otp.messages import Exit
 from superlearner.otp.task import FunctionProcess
 
 # -- Messages ---------------------------------------------------------------------------------------
