@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from superlearner.otp.tracing import Tracer
 
 
+#: The events that carry the traceback of their reason; it is long, and those around them need not repeat it.
+_WITH_TRACEBACK = {"process_exited", "start_failed"}
+
+
 class Kernel:
     """The tables that the processes of one runtime share. Used on its loop only."""
 
@@ -52,7 +56,7 @@ class Kernel:
         self.saved_children: dict[tuple[Any, ...], bytes] = {}
         #: Tasks of dead processes that still unwind.
         self.leftovers: dict[asyncio.Task[None], tuple[Process, Coroutine[Any, Any, Any]]] = {}
-        self._timers: dict[Timer, tuple[asyncio.TimerHandle, Process | None]] = {}
+        self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._signals: deque[Callable[[], None]] = deque()
         self._pumping = False
         self._refs = 0
@@ -83,7 +87,7 @@ class Kernel:
     ) -> Event:
         """Put an event into the log and hand it to whoever listens."""
         details = {key: plain(value) for key, value in (detail or {}).items()}
-        if (traceback := find_traceback(reason)) is not None:
+        if kind in _WITH_TRACEBACK and (traceback := find_traceback(reason)) is not None:
             details["traceback"] = traceback
         if process is not None and process.path is not None:
             details.setdefault("path", plain(process.path))
@@ -154,10 +158,8 @@ class Kernel:
                 reason=process.reason,
                 detail={**who, "restart": process.restarts},
             )
-        for timer, (handle, target) in list(self._timers.items()):
-            if target is process:
-                handle.cancel()
-                del self._timers[timer]
+        for timer in process.timers:
+            self.cancel_timer(timer)
 
     def find(self, target: Any) -> Process:
         """Return the living process at a pid, a name or a ``(partition supervisor, key)``."""
@@ -183,8 +185,9 @@ class Kernel:
 
     def post_call(self, target: Any, request: Any, caller: Pid) -> asyncio.Future[Any]:
         """Send a call and return the future of its answer."""
-        process = self.addresses.get(target) if type(target) is not tuple else None
-        if process is None:
+        try:
+            process = self.addresses[target]
+        except (KeyError, TypeError):
             process = self.find(target)
         if process.pid == caller:
             raise CallsItself("calling_self", target)
@@ -217,8 +220,9 @@ class Kernel:
         self._post(target, INFO, message)
 
     def _post(self, target: Any, kind: int, message: Any) -> None:
-        process = self.addresses.get(target) if type(target) is not tuple else None
-        if process is None:
+        try:
+            process = self.addresses[target]
+        except (KeyError, TypeError):
             try:
                 process = self.find(target)
             except NoProcess:
@@ -260,20 +264,20 @@ class Kernel:
     def send_after(self, target: Any, message: Any, seconds: float) -> Timer:
         """Send later; a name is looked up when the time has come."""
         timer = Timer(f"#Timer<{self._ref()}>")
-        owner = self.addresses.get(target) if isinstance(target, Pid) else None
-        self._timers[timer] = (
-            self.loop.call_later(max(0.0, seconds), self._fire, timer, target, message),
-            owner,
-        )
+        self._timers[timer] = self.loop.call_later(max(0.0, seconds), self._fire, timer, target, message)
+        if isinstance(target, Pid) and (owner := self.processes.get(target)) is not None:
+            owner.timers.add(timer)
         return timer
 
     def _fire(self, timer: Timer, target: Any, message: Any) -> None:
         del self._timers[timer]
+        if isinstance(target, Pid) and (owner := self.processes.get(target)) is not None:
+            owner.timers.discard(timer)
         self.send(target, message)
 
     def cancel_timer(self, timer: Timer) -> SecondsLeft | None:
         """Return the seconds it had left, or None when it has fired or was cancelled."""
-        handle, _ = self._timers.pop(timer, (None, None))
+        handle = self._timers.pop(timer, None)
         if handle is None:
             return None
         handle.cancel()
@@ -301,7 +305,7 @@ class Kernel:
         while self.processes:
             for process in list(self.processes.values()):
                 process.die("killed")
-        for handle, _ in self._timers.values():
+        for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
         for task in list(self.leftovers):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from superlearner.core.history import Event
 from superlearner.errors import NotInProcess, ProcessDied
-from superlearner.otp._pid import Awaitable, Pid, Ref
-from superlearner.otp.messages import Down, ExitSignal, Timeout, find_error
+from superlearner.otp._pid import Awaitable, Pid, Ref, Timer
+from superlearner.otp.messages import Down, Exit, ExitSignal, Timeout, find_error
 
 if TYPE_CHECKING:
     from superlearner.otp._kernel import Kernel
@@ -122,6 +122,8 @@ class Process:
         self._started: asyncio.Future[tuple[str, Any]] | None = None
         self.task: asyncio.Task[None] | None = None
         self.receiver: asyncio.Future[None] | None = None
+        #: Timers that will send to its pid, and end with it.
+        self.timers: set[Timer] = set()
         self._waiters: list[asyncio.Future[Any]] = []
         self._coro: Coroutine[Any, Any, Any] | None = None
         self.context = copy_context()
@@ -385,4 +387,6 @@ def this_process(verb: str) -> Process:
     process = current.get(None)
     if process is None:
         raise NotInProcess(f"{verb}() works inside a process.")
+    if process.dead:
+        raise Exit(process.reason)  # its leftover code does nothing more
     return process

@@ -211,7 +211,8 @@ class ServerProcess(Process):
 
     def _resume(self, then: Callable[[Any], bool], result: Any) -> None:
         if then(result):
-            self.drain()
+            # Out of the handler's task: plain handlers run outside of any.
+            self.loop.call_soon(self.drain, context=self.context)
 
     def _rest(self) -> None:
         self.current = None

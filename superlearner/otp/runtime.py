@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Self
 
 from superlearner.core.history import Event, EventLog
@@ -65,6 +66,8 @@ class Runtime:
         #: Guards `_open`: nothing is given to a loop that is about to close.
         self._lock = threading.Lock()
         self._open = False
+        #: What other threads wait for.
+        self._asked: set[asyncio.Task[Any]] = set()
 
     # -- Start and end ----------------------------------------------------------------------------
 
@@ -165,20 +168,16 @@ class Runtime:
             await engine.ended.wait()
         with self._lock:
             self._open = False
-        # What was asked before the end still gets its answer, which is that nobody is there.
+        # Tasks that handlers made end here; what was asked before the end still gets its answer.
         others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others - self._asked:
+            task.cancel()
         if others:
-            _, late = await asyncio.wait(others, timeout=1.0)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=1.0)
+            await asyncio.wait(others, timeout=1.0)
 
     def _stop_thread(self, reason: Any, timeout: float | None) -> None:
-        try:
+        with suppress(NoProcess):  # it has ended by itself: there is nothing to stop
             self._submit(lambda: self._stop_here(reason, timeout), "stop")
-        except NoProcess:
-            pass  # it has ended by itself: there is nothing to stop
         if self._thread is not None:
             self._thread.join()
 
@@ -219,12 +218,21 @@ class Runtime:
         with self._lock:
             if not self._open or self._loop is None:
                 raise NoProcess("root")
-            future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._answering(work()), self._loop)
         try:
             return future.result()
         except KeyboardInterrupt:
             future.cancel()
             raise
+
+    async def _answering(self, work: Coroutine[Any, Any, Any]) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        self._asked.add(task)
+        try:
+            return await work
+        finally:
+            self._asked.discard(task)
 
     # -- Messages -----------------------------------------------------------------------------------
 
@@ -284,7 +292,7 @@ class Runtime:
 
     def processes(self) -> Any:
         """List the living processes, as `ProcessInfo`."""
-        return self._do(lambda engine: engine.processes(), "processes")
+        return self._do(Engine.processes, "processes")
 
     def process(self, target: Any) -> Any:
         """Return one process, as `ProcessInfo`; raises `NoProcess`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from superlearner.core.childspec import refuse_unknown
@@ -42,7 +43,7 @@ def call(target: Any, request: Any, timeout: float | None = 5.0) -> Coroutine[An
         In a plain handler, which cannot wait: write ``async def``.
     """
     process = this_process("call")
-    if process.task is None:
+    if process.task is None and (asyncio.current_task() is None or process.current in {"init", "terminate"}):
         raise NotInProcess(
             f"{process.behaviour}.{process.current} is a plain function and cannot wait for a call."
         )
@@ -169,10 +170,8 @@ def _signal_self(process: Process, source: Pid, reason: Any, target: Any = None)
 def unlink(target: Any) -> Done:
     """Untie from a process; no exit signal of it comes any more."""
     process = this_process("unlink")
-    try:
+    with suppress(NoProcess):  # a dead process is linked to nobody
         process.unlink(process.kernel.find(target))
-    except NoProcess:
-        pass  # a dead process is linked to nobody
     return DONE
 
 
