@@ -179,6 +179,8 @@ class Link:
             if status == 2 and answer[0] == StaleEpoch.code:
                 stale = place
                 continue
+            if status == 2 and answer[0] == ProcessDied.code and idempotent:
+                continue  # its OS process died under the request; the node lets the next one wait for the new one
             return _unpack(status, answer, _named(sandbox, target))
 
     async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
