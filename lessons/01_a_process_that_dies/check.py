@@ -170,7 +170,8 @@ def program_came_back(seen: Observation) -> tuple[str, Sequence[Event]] | None:
     restarted = run.of("sandbox_restarted")
     if not restarted:
         return None
-    story = [*run.of("checkpoint_stored")[-1:], restarted[-1]]
+    stored = [e for e in run.of("checkpoint_stored") if restarted[-1] in run.after(e).events]
+    story = [*stored[-1:], restarted[-1]]
     return {3: "checkpoint", 5: "kept", 0: "fresh"}.get(seen.answers.get("value"), "gone"), story
 
 
