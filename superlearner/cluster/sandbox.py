@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from superlearner import config
 from superlearner.cluster.session import Session
@@ -10,6 +10,9 @@ from superlearner.core.snapshots import ChildCounts, ChildInfo, Migration, Proce
 from superlearner.errors import CheckpointFailed, InvalidSpec
 from superlearner.otp import as_application
 from superlearner.sandbox import payload
+
+if TYPE_CHECKING:
+    from superlearner.cluster.cluster import Cluster
 
 #: Seconds that a look inside a sandbox may take before it counts as unresponsive.
 LOOK_TIMEOUT = 10.0
@@ -38,6 +41,13 @@ class Sandbox:
 
     def __hash__(self) -> int:
         return hash((id(self._session), self.id))
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that it lives in, over the same connection."""
+        from superlearner.cluster.cluster import Cluster
+
+        return Cluster.of(self._session)
 
     # -- Messages --------------------------------------------------------------------------------
 

@@ -27,8 +27,7 @@ class SandboxPanel(Board):
     """
 
     def __init__(self, sandbox: Any) -> None:
-        # A sandbox is a handle that holds nothing but its cluster and its id.
-        cluster = sandbox._cluster  # noqa: SLF001
+        cluster = sandbox.cluster
         refuse_async(cluster, "A panel")
         self._sandbox, self._cluster, self.real = sandbox, cluster, origin_of(sandbox)
         self._root: ProcessInfo | None = None
@@ -92,5 +91,5 @@ def watch(sandbox: Any) -> SandboxPanel:
     from IPython.display import display
 
     panel = SandboxPanel(sandbox)
-    display(panel)  # type: ignore[no-untyped-call]
+    display(panel)
     return panel
