@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import nbformat
@@ -33,7 +34,9 @@ def run(lesson, *, solution: bool) -> dict[str, str]:
     for cell in notebook.cells:
         cell.source = "".join(cell.source)
     resources = {"metadata": {"path": str(ROOT / "notebooks")}}
-    NotebookClient(notebook, timeout=CELL_TIMEOUT, kernel_name="python3", resources=resources).execute()
+    client = NotebookClient(notebook, timeout=CELL_TIMEOUT, kernel_name="python3", resources=resources)
+    # Not `execute()`: that keeps an event loop for the life of the interpreter.
+    asyncio.run(client.async_execute())
     return {
         cell.source: "".join(output.data["text/plain"] for output in cell.outputs if "data" in output)
         for cell in notebook.cells
