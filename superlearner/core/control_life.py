@@ -106,8 +106,7 @@ class Life(Registry):
         for late in early:
             self._react(late)
 
-    def _react(self, event: ControlEvent) -> None:
-        raise NotImplementedError
+    def _react(self, event: ControlEvent) -> None: ...  # the machine's table, at the top of these layers
 
     def _hold(self, work: Work, event: ControlEvent) -> None:
         """Keep a report that overtook the report of the start; doubles are dropped."""

@@ -163,7 +163,7 @@ class Reports(Moves):
         work = self._work.get(event.sandbox)
         if work is None:
             return
-        current = (work.record.epoch, work.move.epoch if work.move else 0)
+        current = {work.record.epoch} | ({work.move.epoch} if work.move and work.move.epoch else set())
         if event.epoch not in current:
             detail = {"epoch": event.epoch, "seq": event.seq}
             self._note("stale_checkpoint", event, work, reason="its epoch is over", detail=detail)

@@ -1,0 +1,111 @@
+"""Placement: the freest, the hashed, the named one; and why not the others."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from superlearner.core.placement import NodeLoad, peers_for, place
+from superlearner.core.spec import Resources, SandboxSpec
+
+names = st.lists(st.sampled_from([f"n{i}" for i in range(12)]), unique=True, min_size=1)
+shares = st.floats(0, 1)
+
+
+def spec(id="shop", **options):
+    return SandboxSpec(id, **options)
+
+
+def measured(name, memory, cpu=0.5, network=0.5, **more):
+    return NodeLoad(name, memory_total=1000, memory_used=int(memory * 1000), cpu=cpu, network=network, **more)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(shares, shares, shares), min_size=1, max_size=6))
+def test_least_loaded_picks_the_freest_by_its_weights(facts):
+    loads = [measured(f"n{i}", *fact) for i, fact in enumerate(facts)]
+    free = {
+        load.node: 0.5 * (1 - load.memory_used / 1000) + 0.3 * (1 - load.cpu) + 0.2 * (1 - load.network)
+        for load in loads
+    }
+    choice = place(spec(), loads)
+    assert free[choice.node] >= max(free.values()) - 1e-8
+    assert [row.total for row in choice.rows] == sorted((row.total for row in choice.rows), reverse=True)
+    assert [row.node for row in choice.rows if row.chosen] == [choice.node]
+    for row in choice.rows:
+        assert all(-1e-9 <= part <= 1 for part in (row.memory, row.cpu, row.network, row.total))
+
+
+@settings(max_examples=60, deadline=None)
+@given(nodes=names, data=st.data())
+def test_removing_a_node_moves_only_its_own_sandboxes(nodes, data):
+    gone = data.draw(st.sampled_from(nodes))
+    left = [name for name in nodes if name != gone]
+    for i in range(20):
+        asked = spec(f"s{i}", placement="uniform")
+        before = place(asked, map(NodeLoad, nodes)).node
+        after = place(asked, map(NodeLoad, left)).node
+        assert before in (after, gone)
+        peers = peers_for(asked.id, None, nodes, 2)
+        kept = [peer for peer in peers if peer != gone]
+        assert list(peers_for(asked.id, None, left, 2))[: len(kept)] == kept
+
+
+def test_uniform_spreads_many_sandboxes():
+    nodes = [NodeLoad(name) for name in ("alpha", "beta", "gamma")]
+    counts = Counter(place(spec(f"s{i}", placement="uniform"), nodes).node for i in range(600))
+    assert all(150 < counts[node.node] < 250 for node in nodes)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_hundred_created_at_once_spread_over_the_nodes(seen):
+    loads = {name: NodeLoad(name, cpus=2.0) for name in ("alpha", "beta", "gamma")}
+    if seen:
+        loads = {name: measured(name, 0.3 + 0.02 * i, cpus=2.0) for i, name in enumerate(loads)}
+    for i in range(100):
+        asked = spec(f"s{i}")
+        node = place(asked, loads.values()).node
+        loads[node] = loads[node].reserve(asked)
+    assert all(25 <= load.sandboxes <= 45 for load in loads.values()), loads
+
+
+def test_what_was_not_measured_counts_as_half_and_says_so():
+    choice = place(spec(), [NodeLoad("alpha")])
+    (row,) = choice.rows
+    assert (row.memory, row.cpu, row.network, row.total) == (0.5, 0.5, 0.5, 0.5)
+    assert row.reason == "the freest of 1; not measured, so counted as half: memory, cpu, network"
+
+
+def test_a_node_whose_memory_is_reserved_is_refused_with_the_figures():
+    asked = spec(resources=Resources(memory=600))
+    full = NodeLoad("alpha", memory_total=1000).reserve(asked)
+    choice = place(asked, [full, NodeLoad("beta")])
+    assert choice.node == "beta"
+    assert choice.refusals == (("alpha", "it needs 600 bytes of memory and 400 of 1,000 are not reserved"),)
+    assert place(asked, [full]).node is None
+
+
+def test_only_the_named_node_will_do_and_what_is_avoided_will_not():
+    loads = [NodeLoad("alpha"), NodeLoad("beta"), NodeLoad("gamma")]
+    named = place(spec(), loads, node="beta")
+    assert (named.node, named.rows[0].reason.split(";")[0]) == ("beta", "it was asked for")
+    assert named.refusals[0] == ("alpha", "node 'beta' was asked for")
+    avoided = place(spec(placement="uniform"), loads, avoid={"alpha": "ill", "beta": "ill"})
+    assert (avoided.node, avoided.rows[0].reason) == ("gamma", "highest hash of 1")
+    assert place(spec(), loads, node="beta", avoid={"beta": "it runs there now"}).node is None
+
+
+def test_a_reservation_is_given_back_whole():
+    asked = spec(resources=Resources(memory=10, cpu=0.1))
+    empty = NodeLoad("alpha", memory_total=1000)
+    assert empty.reserve(asked).reserve(asked).release(asked, fresh=True).release(asked, fresh=True) == empty
+    older = empty.reserve(asked).measured(20, None, 0.2, None).reserve(asked)
+    assert (older.memory_total, older.fresh_memory, older.reserved_memory) == (1000, 10, 20)
+    assert older.release(asked, fresh=False).fresh_memory == 10
+
+
+def test_peers_are_other_nodes_as_many_as_wished_or_there_are():
+    assert "alpha" not in peers_for("shop", "alpha", ["alpha", "beta", "gamma"], 2)
+    assert len(peers_for("shop", "alpha", ["alpha", "beta", "gamma"], 9)) == 2
+    assert peers_for("shop", "alpha", ["alpha", "beta"], 0) == ()
