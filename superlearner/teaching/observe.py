@@ -21,6 +21,8 @@ from superlearner.teaching.check import Observation, Raised, Step
 STEP_TIMEOUT = 5.0
 #: Seconds that are waited for events which a sandbox has sent and the cluster has not yet recorded.
 EVENTS_TIMEOUT = 3.0
+#: Reasons with which processes end when an observation is over.
+_ENDINGS = ("shutdown", "destroyed")
 
 
 class Target(Protocol):
@@ -116,7 +118,7 @@ def before_the_end(events: tuple[Event, ...]) -> tuple[Event, ...]:
     ['shutdown', 'killed']
     """
     last = len(events)
-    while last and (events[last - 1].reason == "shutdown" or events[last - 1].kind == "sandbox_destroyed"):
+    while last and (events[last - 1].reason in _ENDINGS or events[last - 1].kind == "sandbox_destroyed"):
         last -= 1
     return events[:last]
 
