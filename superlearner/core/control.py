@@ -12,6 +12,8 @@ throughout, and that ``validate`` checks:
   instance's start is kept until that comes.
 - **Every change is recorded** with its cause, and **every request is answered once**, when what was asked
   for is done or will not be done.
+
+The module is long because it lists every name of the machine twice, to import and to export it.
 """
 
 from __future__ import annotations
