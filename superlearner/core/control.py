@@ -176,12 +176,12 @@ class ControlState(Reports):
     def _node_joined(self, event: NodeJoined) -> None:
         known = self.nodes.get(event.node)
         if known is not None and known.address == event.address:
-            load = replace(known.load, memory_total=event.memory, cpus=event.cpus)
+            load = replace(known.load, memory_limit=event.memory, cpus=event.cpus)
             self.nodes[event.node] = replace(known, load=load, labels=event.labels)
             return
         if known is not None:
             self._lose_node(known, event, f"it came back as {event.address}")
-        load = NodeLoad(event.node, memory_total=event.memory, cpus=event.cpus)
+        load = NodeLoad(event.node, memory_limit=event.memory, cpus=event.cpus)
         self.nodes[event.node] = NodeRecord(event.node, event.address, load, event.labels, event.at)
         self._note("node_joined", event, node=event.node, detail={"address": event.address})
         self._take_up(event, len(self._lost))

@@ -21,9 +21,9 @@ class NodeLoad:
     """What placement knows of one node: its last measurement, and what it was given since."""
 
     node: str
-    #: Bytes that its sandboxes may use together. None: unknown, never a reason to refuse.
+    #: Bytes that its last measurement was taken against: its machine's. None: not measured.
     memory_total: int | None = None
-    #: Bytes in use, by its last measurement. None: not measured.
+    #: Bytes in use there. None: not measured.
     memory_used: int | None = None
     #: Cores.
     cpus: float = 1.0
@@ -39,6 +39,13 @@ class NodeLoad:
     fresh_cpu: float = 0.0
     #: How many sandboxes are placed on it.
     sandboxes: int = 0
+    #: Bytes that its sandboxes may reserve together. None: all that its machine has.
+    memory_limit: int | None = None
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that may be reserved on it; None: unknown, never a reason to refuse."""
+        return self.memory_limit or self.memory_total
 
     def reserve(self, spec: SandboxSpec) -> NodeLoad:
         """Return the load with one more sandbox."""
@@ -153,9 +160,9 @@ def _refusal(spec: SandboxSpec, load: NodeLoad, node: str | None, avoid: Mapping
         return f"node {node!r} was asked for"
     if load.node in avoid:
         return avoid[load.node]
-    if needed and load.memory_total is not None and load.reserved_memory + needed > load.memory_total:
-        left = max(0, load.memory_total - load.reserved_memory)
-        return f"it needs {needed:,} bytes of memory and {left:,} of {load.memory_total:,} are not reserved"
+    if needed and load.memory is not None and load.reserved_memory + needed > load.memory:
+        left = max(0, load.memory - load.reserved_memory)
+        return f"it needs {needed:,} bytes of memory and {left:,} of {load.memory:,} are not reserved"
     return None
 
 
@@ -186,11 +193,11 @@ def _free_shares(loads: list[float]) -> list[float]:
 
 
 def _memory_load(load: NodeLoad) -> float:
-    if not load.memory_total:
-        return UNMEASURED
-    if load.memory_used is None:
-        return UNMEASURED + load.reserved_memory / load.memory_total
-    return max(load.memory_used + load.fresh_memory, load.reserved_memory) / load.memory_total
+    room = load.memory or float("inf")
+    if load.memory_used is None or not load.memory_total:
+        return UNMEASURED + load.reserved_memory / room
+    measured = load.memory_used / load.memory_total + load.fresh_memory / room
+    return max(measured, load.reserved_memory / room)
 
 
 def _cpu_load(load: NodeLoad) -> float:

@@ -70,6 +70,7 @@ class Sim:
         self.values: dict[str, Any] = {}
         self.records: list[Any] = []
         self.epochs: dict[str, int] = {}
+        self.started: set[tuple[str, int]] = set()
 
     # -- The machine --
 
@@ -116,10 +117,10 @@ class Sim:
             case DropCheckpoints():
                 pass
             case StartInstance():
-                # Epochs of a sandbox are handed out once, ever.
-                sandbox = instruction.spec.id
-                assert instruction.epoch >= self.epochs.get(sandbox, 0)
-                self.epochs[sandbox] = max(self.epochs.get(sandbox, 0), 0)
+                key = (instruction.spec.id, instruction.epoch)
+                assert instruction.epoch >= self.epochs.get(instruction.spec.id, 0), "an epoch went down"
+                assert key not in self.started, "an epoch was handed out twice"
+                self.started.add(key)
                 self.orders.append(instruction)
             case StopInstance() | RestartInstance() | QuiesceInstance():
                 self.orders.append(instruction)

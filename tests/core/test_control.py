@@ -254,7 +254,7 @@ def test_a_node_that_joins_again_under_its_address_is_only_brought_up_to_date():
     sim = running("alpha")
     assert sim.tell(NodeJoined("alpha", sim.nodes["alpha"], 77, 3.0, {"a": "b"}, **WHY)) == []
     node = sim.state.nodes["alpha"]
-    assert (node.load.memory_total, node.load.cpus, node.labels) == (77, 3.0, {"a": "b"})
+    assert (node.load.memory_limit, node.load.cpus, node.labels) == (77, 3.0, {"a": "b"})
 
 
 def test_measurements_reach_placement_and_those_of_strangers_nobody():

@@ -86,6 +86,13 @@ def test_a_node_whose_memory_is_reserved_is_refused_with_the_figures():
     assert place(asked, [full]).node is None
 
 
+def test_a_limit_below_the_machines_memory_holds_after_a_measurement():
+    asked = spec(resources=Resources(memory=600))
+    load = NodeLoad("alpha", memory_limit=1000).measured(10, 50_000, None, None).reserve(asked)
+    assert place(asked, [load]).node is None
+    assert place(spec(), [load]).rows[0].memory == pytest.approx(0.4 - 10 / 50_000)
+
+
 def test_only_the_named_node_will_do_and_what_is_avoided_will_not():
     loads = [NodeLoad("alpha"), NodeLoad("beta"), NodeLoad("gamma")]
     named = place(spec(), loads, node="beta")
