@@ -140,9 +140,14 @@ def _exited(event: Event, companion: Event | None) -> Said:
     name = who(event)
     if companion is not None:
         return Said("✕", "bad", f"{name} died{_ended(event)}; {_again(companion)}.")
-    if is_normal(_plain(event.reason)):
+    if _wanted(_plain(event.reason)):
         return Said("■", "quiet", f"{name} ended{_ended(event)}.")
     return Said("✕", "bad", f"{name} died{_ended(event)}.")
+
+
+def _wanted(value: Any) -> bool:
+    """Tell whether an end was asked for: as OTP says it, or because its sandbox was to leave its place."""
+    return is_normal(value) or value == "destroyed" or str(value).startswith("moved to ")
 
 
 def _ended(event: Event) -> str:
@@ -280,6 +285,8 @@ def _restored(detail: Mapping[str, Any]) -> str:
     match detail.get("restored"):
         case [int(epoch), int(seq)] | (int(epoch), int(seq)):
             return f", with its state of checkpoint {epoch}.{seq}"
+        case None if "restored" in detail:
+            return ", with a fresh state: there was no checkpoint"
         case _:
             return ""
 

@@ -21,7 +21,7 @@ from superlearner.views.format import count, number, shorten
 from superlearner.views.marks import Tone, mark, origin
 
 #: The size of a node's box and the room between boxes, in pixels.
-BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 178, 46, 34, 12, 10
+BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 168, 46, 28, 12, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,4 +217,4 @@ def _line(node: TreeNode) -> str:
 
 def box_label(node: TreeNode) -> str:
     """Return the label cut to what fits into a box."""
-    return shorten(node.label, 20)
+    return shorten(node.label, 17)

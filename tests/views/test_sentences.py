@@ -44,7 +44,14 @@ CASES = {
         Event("node_lost", node="beta", reason="connection closed", detail={"sandboxes": 1}),
         "Node beta is lost (connection closed); it carried 1 sandbox.",
     ),
-    "sandbox_started": (Event("sandbox_started", sandbox="shop", node="alpha", epoch=1), "shop runs on alpha (epoch 1)."),
+    "sandbox_started": (
+        Event("sandbox_started", sandbox="shop", node="alpha", epoch=1),
+        "shop runs on alpha (epoch 1).",
+    ),
+    "sandbox_restarted without a checkpoint": (
+        Event("sandbox_restarted", sandbox="shop", node="beta", epoch=2, detail={"restored": None}),
+        "shop runs again on beta (epoch 2), with a fresh state: there was no checkpoint.",
+    ),
     "sandbox_restarted": (
         Event("sandbox_restarted", sandbox="shop", node="beta", epoch=2, detail={"restored": [1, 14]}),
         "shop runs again on beta (epoch 2), with its state of checkpoint 1.14.",

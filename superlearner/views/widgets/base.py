@@ -15,7 +15,7 @@ def asset(*names: str) -> str:
     return "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
-class Picture(anywidget.AnyWidget):
+class Picture(anywidget.AnyWidget):  # type: ignore[misc]
     """A widget that shows one frozen view.
 
     It keeps no state of the cluster: `view` is what one of the pure functions of `superlearner.views`

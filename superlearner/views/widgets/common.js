@@ -43,9 +43,10 @@ function frame(el, name, title) {
   const note = make("span", { class: "sl-note" });
   const origin = make("span", { class: "sl-origin" });
   const body = make("div", { class: "sl-body" });
-  // Lab's own shortcuts (arrows move between cells) must not run while a widget has the focus.
-  const root = make("div", { class: `sl sl-${name}`, "data-lm-suppress-shortcuts": "true" },
-    make("div", { class: "sl-head" }, heading, note, origin), body);
+  const root = make("div", { class: `sl sl-${name}` }, make("div", { class: "sl-head" }, heading, note, origin), body);
+  // Plain keys belong to the widget that has the focus: Lab's own (arrows change the cell, x cuts it) must not run.
+  // What comes with Control or Command, such as save, goes through.
+  root.addEventListener("keydown", (event) => { if (!(event.ctrlKey || event.metaKey || event.altKey)) event.stopPropagation(); });
   el.append(root);
   return {
     root, body,

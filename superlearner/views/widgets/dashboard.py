@@ -131,7 +131,7 @@ class Dashboard(Board):
         if selection.sandbox in ids or (not ids and not selection.sandbox):
             return selection
         first = ids[0] if ids else ""
-        self._to_select["sandbox"] = first
+        self._to_select |= {"sandbox": first, "process": ""}
         return replace(selection, sandbox=first, process="")
 
     # -- Drawing: on the writer's thread -------------------------------------------------------------------
@@ -175,6 +175,9 @@ class Dashboard(Board):
                 if getattr(self._selection, kind) == change["new"]:
                     return
                 self._selection = replace(self._selection, **{kind: change["new"]})
+                if kind == "sandbox":  # a process of another sandbox is another process, whatever its name
+                    self._selection = replace(self._selection, process="")
+                    self._to_select["process"] = ""
             self._live.draw()
             if kind == "sandbox":
                 self._live.look()
@@ -235,7 +238,7 @@ class Dashboard(Board):
         self._cluster.create_sandbox(id, samples.shop())
         with self._lock:
             self._selection = replace(self._selection, sandbox=id, process="")
-            self._to_select["sandbox"] = id
+            self._to_select |= {"sandbox": id, "process": ""}
         return f" It is called {id}."
 
 

@@ -1,5 +1,5 @@
 // The supervision tree: places come from Python; here they only become boxes that keep their identity.
-const BOX = { width: 178, height: 46 };
+const BOX = { width: 168, height: 46 };
 
 function render({ model, el }) {
   const ui = frame(el, "tree", "Supervision tree");
@@ -41,7 +41,7 @@ function render({ model, el }) {
     attr(node, "data-pid", item.pid);
     const put = (selector, value) => text(node.querySelector(selector), value);
     put("title", item.description);
-    const room = item.mailbox && item.restarts ? 12 : item.mailbox || item.restarts ? 15 : 19;
+    const room = item.mailbox && item.restarts ? 11 : item.mailbox || item.restarts ? 14 : 18;
     put(".sl-name", item.label.length > room ? `${item.label.slice(0, room - 1)}…` : item.label);
     put(".sl-state", `${item.symbol} ${item.word}`);
     put(".sl-pid", item.pid ? `<…${item.pid.slice(item.pid.lastIndexOf(".") + 1)}` : "no pid");
@@ -79,7 +79,10 @@ function render({ model, el }) {
     if (!places.has(cursor)) cursor = places.has(model.get("selected")) ? model.get("selected") : nodes[0]?.key ?? "";
     svg.style.display = nodes.length ? "block" : "none";
     empty.style.display = nodes.length ? "none" : "block";
-    attr(svg, "width", view.width || 200); attr(svg, "height", view.height || 66);
+    // A tree that is a little too wide shrinks; one that is much too wide scrolls, so that it stays readable.
+    attr(svg, "viewBox", `0 0 ${view.width || 200} ${view.height || 66}`);
+    svg.style.width = `min(100%, ${view.width}px)`;
+    svg.style.minWidth = `${0.7 * view.width}px`;
     attr(svg, "aria-label", `Supervision tree of ${view.title || "nothing"}, ${view.real ? "real" : "simulated"}. Arrow keys move, Enter selects.`);
     keyed(edges, nodes.filter((node) => node.parent), keptEdges, {
       create: () => make("path", { svg: true, class: "sl-edge" }), leave,
