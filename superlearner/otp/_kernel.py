@@ -7,7 +7,7 @@ import copy
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from superlearner.core.childspec import validate_name
@@ -55,7 +55,7 @@ class Kernel:
         self.saved_states: dict[tuple[Any, ...], bytes] = {}
         self.saved_children: dict[tuple[Any, ...], bytes] = {}
         #: Tasks of dead processes that still unwind.
-        self.leftovers: dict[asyncio.Task[None], tuple[Process, Coroutine[Any, Any, Any]]] = {}
+        self.leftovers: dict[asyncio.Task[None], Process] = {}
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._signals: deque[Callable[[], None]] = deque()
         self._pumping = False
@@ -308,10 +308,8 @@ class Kernel:
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
-        for task in list(self.leftovers):
-            await asyncio.wait([task], timeout=1.0)
-        for task, (process, coro) in list(self.leftovers.items()):
-            process.close_leftover(task, coro)
+        if self.leftovers:
+            await asyncio.wait(list(self.leftovers), timeout=1.0)
 
 
 def _expire(future: asyncio.Future[Any], target: Any, timeout: float) -> None:

@@ -216,8 +216,8 @@ class Process:
 
     def run_async(self, coro: Coroutine[Any, Any, Any], then: Callable[[Any], None]) -> None:
         """Await `coro` as this process, then go on with ``then(result)``."""
-        self._coro = coro
-        self.task = self.loop.create_task(self._guard(coro, then), context=self.context)
+        self._coro = coro if coro.__class__ is CoroutineType else _awaiting(coro)
+        self.task = self.loop.create_task(self._guard(self._coro, then), context=self.context)
 
     async def _guard(self, coro: Coroutine[Any, Any, Any], then: Callable[[Any], None]) -> None:
         # SystemExit and KeyboardInterrupt too end their own process alone, and must not reach the loop.
@@ -328,33 +328,35 @@ class Process:
         if task is None or coro is None or task is asyncio.current_task(self.loop):
             return
         task.cancel()
-        self.kernel.leftovers[task] = (self, coro)
+        self.kernel.leftovers[task] = self
+        task.add_done_callback(self.kernel.leftovers.pop)
+        # Closing a coroutine that was never begun keeps Python from warning; one that has ended does not mind.
+        task.add_done_callback(lambda _: coro.close())
         self.loop.call_soon(self._unwind, task, coro, _UNWIND_TURNS)
 
     def _unwind(self, task: asyncio.Task[None], coro: Coroutine[Any, Any, Any], turns: int) -> None:
         if task.done():
-            self.kernel.leftovers.pop(task, None)
-        elif turns:
+            return
+        if turns:
             self.loop.call_soon(self._unwind, task, coro, turns - 1)
-        else:
-            self.close_leftover(task, coro)
-
-    def close_leftover(self, task: asyncio.Task[None], coro: Coroutine[Any, Any, Any]) -> None:
-        """Close the coroutine of a dead process that swallowed its cancellation."""
+            return
+        swallowed, error = "CancelledError", None
         try:
             coro.close()
-        except BaseException as error:
-            self.kernel.record("process_orphaned", self, reason=error, detail={"swallowed": "GeneratorExit"})
-        else:
-            self.kernel.record("process_orphaned", self, detail={"swallowed": "CancelledError"})
+        except BaseException as escaped:
+            swallowed, error = "GeneratorExit", escaped
+        self.kernel.record("process_orphaned", self, reason=error, detail={"swallowed": swallowed})
         task.cancel()
-        self.kernel.leftovers.pop(task, None)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.pid} {self.id!r} {self.status}>"
 
 
 _NOT_A_MESSAGE = object()
+
+
+async def _awaiting(awaitable: Any) -> Any:
+    return await awaitable
 
 
 def is_async(result: Any) -> bool:

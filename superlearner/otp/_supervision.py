@@ -171,8 +171,8 @@ class SupervisorProcess(Process):
                 case StopTogether(children):
                     await asyncio.gather(*map(self._stop, children))
                 case Retry(key):
-                    # To the end of the own mailbox, as OTP does: others have their turn before.
-                    self.deliver((CAST, RetryDue(key)))
+                    # To the end of the own mailbox, a turn of the loop later: others go first, as in OTP.
+                    self.loop.call_soon(self.deliver, (CAST, RetryDue(key)))
                 case Refuse(error):
                     raise error
                 case Record() as record:
