@@ -17,6 +17,9 @@ from superlearner.views.tree import TreeNode
 
 ActionName = Literal["create", "kill_process", "restart", "move", "kill_sandbox", "destroy", "kill_node"]
 
+#: In these states a sandbox's tree is what it is now, and not only the last one known.
+SHOWS_ITSELF: frozenset[str] = frozenset({"running", "suspended", "migrating"})
+
 #: Those that ask for a second click: what they end does not come back as it was.
 DANGEROUS: frozenset[str] = frozenset({"destroy", "kill_node"})
 
@@ -90,6 +93,8 @@ def _process_actions(chosen: Chosen) -> tuple[Action, ...]:
         why = "Select a sandbox first."
     elif process is None:
         why = "Select a process in the tree first."
+    elif sandbox.status not in SHOWS_ITSELF:
+        why = f"{sandbox.id} is {sandbox.status}."
     elif process.pid is None:
         why = f"{process.label} does not run: it is {process.word}."
     else:

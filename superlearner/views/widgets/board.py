@@ -86,9 +86,7 @@ class Board:
     def close(self) -> None:
         """End the threads, the subscription and the widgets. Safe to call twice."""
         self._end()
-        for picture in self._pictures:
-            picture.close()
-        self._box.close()
+        _close(self._box)
 
     @property
     def closed(self) -> bool:
@@ -137,6 +135,15 @@ class Board:
 
     def __repr__(self) -> str:
         return self.text()
+
+
+def _close(widget: ipywidgets.Widget) -> None:
+    """Close a widget with all that it holds: its children, and the layouts that ipywidgets makes for each."""
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    if getattr(widget, "layout", None) is not None:
+        widget.layout.close()
+    widget.close()
 
 
 def explain(error: BaseException) -> str:

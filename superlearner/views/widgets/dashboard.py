@@ -16,7 +16,7 @@ from superlearner.views.feed import feed
 from superlearner.views.format import seconds, size
 from superlearner.views.nodes import nodes
 from superlearner.views.sandboxes import sandboxes
-from superlearner.views.tree import tree
+from superlearner.views.tree import TreeView, tree
 from superlearner.views.widgets.board import Board, explain, origin_of, refuse_async
 from superlearner.views.widgets.panel import look_inside
 from superlearner.views.widgets.pictures import (
@@ -84,8 +84,8 @@ class Dashboard(Board):
 
     def arrange(self) -> ipywidgets.Widget:
         """Put the nodes and the buttons on top, the sandboxes, then the tree and the feed side by side."""
-        half = ipywidgets.Layout(flex="1 1 420px", min_width="0", width="auto")
-        self.tree.layout, self.feed.layout = half, half
+        for half in (self.tree, self.feed):
+            half.layout.flex, half.layout.min_width, half.layout.width = "1 1 420px", "0", "auto"
         below = ipywidgets.HBox(
             [self.tree, self.feed], layout=ipywidgets.Layout(flex_flow="row wrap", grid_gap="8px")
         )
@@ -145,27 +145,29 @@ class Dashboard(Board):
         if seen.unreachable:
             note = f"This is the last known state: {note}"
         offered = self._offered(seen, selection)
-        ours = seen.root_of == selection.sandbox
-        shown = tree(
-            seen.root if ours else None,
-            real=self.real,
-            title=selection.sandbox,
-            note=seen.root_note if ours else "",
-        )
         self.nodes.show(nodes(seen.nodes, real=self.real, now=seen.at, status=seen.status, note=note))
         self.sandboxes.show(sandboxes(seen.sandboxes, real=self.real, now=seen.at))
-        self.tree.show(shown)
+        self.tree.show(self._tree(seen, selection))
         self.feed.show(feed(self.events, real=self.real))
         self.actions.show(act.as_dict(desk, offered, _targets(seen, selection), real=self.real))
         for kind, key in to_select.items():
             {"sandbox": self.sandboxes, "process": self.tree, "node": self.nodes}[kind].selected = key
 
+    def _tree(self, seen: Seen, selection: Selection) -> TreeView:
+        if seen.root_of != selection.sandbox:
+            return tree(None, real=self.real, title=selection.sandbox)
+        sandbox = _find(seen, selection)
+        note = seen.root_note
+        if not note and seen.root and sandbox and sandbox.status not in act.SHOWS_ITSELF:
+            note = f"This is the last known tree: {sandbox.id} is {sandbox.status}."
+        return tree(seen.root, real=self.real, title=selection.sandbox, note=note)
+
     def _offered(self, seen: Seen, selection: Selection) -> tuple[act.Action, ...]:
-        sandbox = next((info for info in seen.sandboxes if info.id == selection.sandbox), None)
         node = next((info for info in seen.nodes if info.name == selection.node), None)
-        root = seen.root if seen.root_of == selection.sandbox else None
-        process = tree(root, real=self.real).find(selection.process)
-        return act.actions(act.Chosen(process, sandbox, node), seen.nodes, unreachable=seen.unreachable)
+        process = self._tree(seen, selection).find(selection.process)
+        return act.actions(
+            act.Chosen(process, _find(seen, selection), node), seen.nodes, unreachable=seen.unreachable
+        )
 
     # -- Clicks: on whichever thread the kernel likes; nothing here may wait --------------------------------
 
@@ -242,8 +244,13 @@ class Dashboard(Board):
         return f" It is called {id}."
 
 
+def _find(seen: Seen, selection: Selection) -> SandboxInfo | None:
+    return next((info for info in seen.sandboxes if info.id == selection.sandbox), None)
+
+
 def _targets(seen: Seen, selection: Selection) -> list[str]:
-    here = next((info.node for info in seen.sandboxes if info.id == selection.sandbox), None)
+    sandbox = _find(seen, selection)
+    here = sandbox.node if sandbox else None
     return [
         info.name
         for info in sorted(seen.nodes, key=lambda n: n.name)

@@ -1,0 +1,141 @@
+"""The panel and the dashboard on a real cluster, without a browser: what they show, what they do, what they leave."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("anywidget")
+
+import ipywidgets
+
+import superlearner as sl
+from superlearner.views import Dashboard, sandbox_panel
+from superlearner.views.actions import Press
+from superlearner.views.samples import shop
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with sl.Cluster(nodes=["alpha", "beta"]) as cluster:
+        cluster.create_sandbox("shop", shop())
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_a_board_is_left():
+    widgets = set(ipywidgets.widgets.widget._instances)
+    yield
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("superlearner-w")]
+    left = [w for key, w in ipywidgets.widgets.widget._instances.items() if key not in widgets]
+    assert not left
+
+
+def wait_for(widget, condition, timeout=10.0):
+    """Wait until `condition(widget.view)` holds, told by the widget's own changes."""
+    reached = threading.Event()
+
+    def look(_change=None):
+        if condition(widget.view):
+            reached.set()
+
+    widget.observe(look, "view")
+    look()
+    assert reached.wait(timeout), widget.view["text"]
+    widget.unobserve(look, "view")
+
+
+def press(dashboard, name, **more):
+    """Click a button as the browser does: when it can be clicked, on the turn that it sees."""
+
+    def button(view):
+        return next(button for button in view["buttons"] if button["name"] == name)
+
+    wait_for(dashboard.actions, lambda view: not view["busy"] and not button(view)["reason"])
+    view = dashboard.actions.view
+    dashboard._pressed(Press(name, button(view)["target"], view["turn"], **more))
+
+
+def counter(view):
+    return next(node for node in view["nodes"] if node["label"] == "counter")
+
+
+def test_a_panel_follows_a_kill(cluster):
+    with sandbox_panel(cluster.sandbox("shop")) as panel:
+        before = counter(panel.tree.view)
+        cluster.sandbox("shop").kill("counter")
+        wait_for(panel.tree, lambda view: counter(view)["pid"] not in (None, before["pid"]))
+        assert counter(panel.tree.view)["key"] == before["key"]
+        wait_for(panel.feed, lambda view: "counter died (killed, from outside)" in view["text"])
+        assert "shop (real)" in panel.text()
+
+
+def test_a_panel_of_a_sandbox_that_is_not_there_says_so(cluster):
+    with sandbox_panel(cluster.sandbox("nowhere")) as panel:
+        assert "There is no sandbox 'nowhere'." in panel.text()
+
+
+def test_a_board_that_is_opened_again_takes_over_and_leaves_the_older_picture_standing(cluster):
+    older = sandbox_panel(cluster.sandbox("shop"))
+    with sandbox_panel(cluster.sandbox("shop")) as newer:
+        assert older.closed
+        assert not newer.closed
+        assert "stands still" in older.tree.view["note"]
+    older.close()
+
+
+def test_closing_twice_is_safe_and_ends_the_subscription(cluster):
+    handlers = len(cluster._session.link._handlers)
+    dashboard = Dashboard(cluster)
+    assert len(cluster._session.link._handlers) == handlers + 1
+    dashboard.close()
+    dashboard.close()
+    assert len(cluster._session.link._handlers) == handlers
+
+
+def test_a_dashboard_shows_the_cluster_in_pictures_and_in_words(cluster):
+    with Dashboard(cluster) as dashboard:
+        assert dashboard.real
+        assert [card["name"] for card in dashboard.nodes.view["cards"]] == ["alpha", "beta"]
+        assert "2 of 2 nodes healthy, quorum" in dashboard.text()
+        bundle = dashboard._repr_mimebundle_()
+        assert bundle["text/plain"] == dashboard.text()
+        assert bundle["image/svg+xml"].startswith("<svg ")
+        assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_create_move_and_destroy_really_do_it(cluster):
+    with Dashboard(cluster) as dashboard:
+        press(dashboard, "create")
+        wait_for(dashboard.sandboxes, lambda view: [row["id"] for row in view["rows"]] == ["shop", "shop-2"])
+        wait_for(dashboard.actions, lambda view: "It is called shop-2." in view["status"]["text"])
+        home = cluster.sandbox("shop-2").info().node
+        press(dashboard, "move")
+        wait_for(dashboard.actions, lambda view: "callers waited" in view["status"]["text"])
+        assert cluster.sandbox("shop-2").info().node != home
+        press(dashboard, "destroy")
+        wait_for(dashboard.actions, lambda view: view["armed"] is not None)
+        assert len(cluster.sandboxes()) == 2  # the first click only asks
+        press(dashboard, "destroy", answer="yes")
+        wait_for(dashboard.sandboxes, lambda view: [row["id"] for row in view["rows"]] == ["shop"])
+        assert [info.id for info in cluster.sandboxes()] == ["shop"]
+
+
+def test_an_action_that_fails_says_why_and_whether_it_took_effect(cluster):
+    with Dashboard(cluster) as dashboard:
+        press(dashboard, "move", to="nowhere")
+        wait_for(dashboard.actions, lambda view: view["status"]["tone"] == "bad")
+        said = dashboard.actions.view["status"]["text"]
+        assert "Moving shop failed: There is no node 'nowhere'." in said
+        assert "Nothing was changed." in said
+
+
+def test_a_click_waits_for_nothing_on_the_thread_that_brings_it(cluster):
+    with Dashboard(cluster) as dashboard:
+        began = time.perf_counter()
+        press(dashboard, "restart")
+        assert time.perf_counter() - began < 1.0
+        assert dashboard._desk.busy is not None
+        wait_for(dashboard.actions, lambda view: "Restarting shop … done in" in view["status"]["text"])
