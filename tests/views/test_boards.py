@@ -139,3 +139,16 @@ def test_a_click_waits_for_nothing_on_the_thread_that_brings_it(cluster):
         assert time.perf_counter() - began < 1.0
         assert dashboard._desk.busy is not None
         wait_for(dashboard.actions, lambda view: "Restarting shop … done in" in view["status"]["text"])
+
+
+def test_the_chart_shows_each_nodes_own_samples_and_sends_its_data_one_way(cluster):
+    pytest.importorskip("bokeh")
+    from superlearner.views.panels import series_panel
+
+    with series_panel(cluster) as panel:
+        wait_for(panel.chart, lambda view: len(view["columns"]["at"]) == 2 and all(view["columns"]["at"]))
+        columns = panel.chart.view["columns"]
+        assert columns["name"] == ["alpha", "beta"]
+        assert all(len(at) == len(cpu) for at, cpu in zip(columns["at"], columns["cpu"], strict=True))
+        assert "(real)" in panel.text()
+        assert panel.chart.chart["doc"]["roots"]
