@@ -1,7 +1,8 @@
 """One event, one sentence that a learner understands: who, what, and why.
 
 The table `told` has a line per kind of event. A kind that it does not know is still told, in its own
-words, so that nothing that happened is ever left out.
+words, so that nothing that happened is ever left out. The module is a little over the usual length because
+the table is long: it has a line for each kind of event that any part of superlearner records.
 """
 
 from __future__ import annotations
