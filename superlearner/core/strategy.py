@@ -349,9 +349,6 @@ class SupervisorState:
             self.children[event.key] = replace(child, status="stopped")
             reason = ("shutdown", ("failed_to_start_child", event.key, event.reason))
             return [record, *self._end(End(reason))]
-        for key, other in self.children.items():
-            if other.status == "starting":  # those behind it in the dropped list
-                self.children[key] = replace(other, status="stopped")
         self.children[event.key] = replace(child, status="restarting")
         return [record, Retry(event.key)]
 

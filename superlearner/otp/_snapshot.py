@@ -7,6 +7,7 @@ from typing import Any
 
 import cloudpickle
 
+from superlearner.errors import StartFailed
 from superlearner.otp._kernel import Kernel
 from superlearner.otp._server import ServerProcess
 from superlearner.otp._supervision import SupervisorProcess
@@ -59,8 +60,8 @@ def prepare(kernel: Kernel, snapshot: dict[str, Any] | None) -> None:
     if snapshot is None:
         return
     if snapshot.get("version") != _VERSION:
-        raise ValueError(
-            f"a snapshot of version {snapshot.get('version')!r} cannot be read; this is {_VERSION}"
+        raise StartFailed(
+            f"the snapshot has version {snapshot.get('version')!r}, and only {_VERSION} can be read"
         )
     kernel.saved_states = dict(snapshot["states"])
     kernel.saved_children = dict(snapshot["children"])

@@ -158,8 +158,8 @@ class Runtime:
             loop.close()
 
     async def _main(self, tell: Callable[[BaseException | None], None]) -> None:
-        self._engine = engine = self._new_engine()
         try:
+            self._engine = engine = self._new_engine()
             await engine.start()
         except BaseException as error:
             tell(error)

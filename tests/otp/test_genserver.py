@@ -552,7 +552,6 @@ class TestKill:
             await rt.kill("it")
             await until(rt, "process_restarted")
             assert unwound == [True]
-            assert not rt.kernel.leftovers
 
     @asynchronous
     async def test_a_handler_that_swallows_its_cancellation_is_dead_for_everybody(self):

@@ -432,7 +432,7 @@ class TestModuleBased:
             assert [c.id for c in await rt.which_children("pool")] == ["a", "b"]
             (info,) = (await rt.tree()).children
             assert (info.behaviour, info.strategy, info.type) == ("Pool", "one_for_all", "supervisor")
-        async with running(self.Pool) if False else running(child(self.Pool, "a", log)) as rt:
+        async with running(child(self.Pool, "a", log)) as rt:
             assert await rt.call("a", "anything") == "a"
 
     def test_it_may_ignore_or_fail(self):
