@@ -144,7 +144,7 @@ class NotInProcess(SuperlearnerError):
     """
 
     code = "not_in_process"
-    advice = "Inside a process write `async def` handlers to wait; outside use the runtime's own methods, such as rt.call()."
+    advice = "Inside a process write `async def` handlers to wait; outside use the runtime's methods, e.g. rt.call()."
 
 
 class BadReturn(SuperlearnerError, TypeError):

@@ -187,6 +187,10 @@ class SupervisorSpec:
         _whole(self.partitions, "partitions", least=1)
 
 
+#: Whatever may be a child.
+AnySpec: TypeAlias = ChildSpec | SupervisorSpec
+
+
 def _children(children: Any) -> tuple[ChildSpec | SupervisorSpec, ...]:
     if not isinstance(children, list | tuple):
         raise InvalidSpec(f"children={children!r} must be a list: write supervisor([child(Counter)]).")

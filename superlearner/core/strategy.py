@@ -4,6 +4,7 @@ The same machine serves processes in a sandbox and sandboxes in the cluster. It 
 `SupervisorState.handle`; whoever runs it carries out the instructions in order, reports each outcome as
 an event, and drops the rest of a list when a `StartChild` in it fails.
 
+>>> from superlearner.core.childspec import ChildSpec
 >>> sup = SupervisorState(SupervisorSpec((ChildSpec("a", int), ChildSpec("b", int)), strategy="rest_for_one"))
 >>> [i.key for i in sup.handle(Begin())]
 ['a', 'b']
@@ -15,12 +16,39 @@ an event, and drops the rest of a list when a `StartChild` in it fails.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, assert_never
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, assert_never
 
-from superlearner.core.childspec import ChildSpec, SupervisorSpec, validate_significant
+from superlearner.core.childspec import AnySpec, SupervisorSpec, validate_significant
 from superlearner.core.restart import Intensity, should_restart
+from superlearner.core.strategy_events import (
+    Begin,
+    ChildExited,
+    ChildStarted,
+    ChildStartFailed,
+    ChildStopped,
+    DeleteRequested,
+    Prune,
+    RestartRequested,
+    RetryDue,
+    SpecChanged,
+    StartRequested,
+    StopRequested,
+    SupervisorEvent,
+    TerminateRequested,
+)
+from superlearner.core.strategy_instructions import (
+    End,
+    GiveUp,
+    Instruction,
+    Record,
+    Refuse,
+    Retry,
+    StartChild,
+    StopChild,
+    StopTogether,
+)
 from superlearner.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -29,10 +57,8 @@ from superlearner.errors import (
     InvalidTransition,
     MaxChildren,
     StartFailed,
-    SuperlearnerError,
 )
 
-AnySpec: TypeAlias = ChildSpec | SupervisorSpec
 #: ``stopped``: kept, not running (terminated, ignored or ended normally).
 ChildStatus = Literal["stopped", "starting", "running", "restarting", "stopping"]
 
@@ -49,214 +75,6 @@ class Child:
     restarts: int = 0
     #: Added at run time by start_child.
     added: bool = False
-
-
-# -- Events: what happened --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """The supervisor starts: start its children."""
-
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ChildStarted:
-    """A `StartChild` succeeded; a `pid` of None says that the child chose not to run (OTP's ignore)."""
-
-    key: Hashable
-    pid: Any
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ChildStartFailed:
-    """A `StartChild` failed; the instructions after it were dropped."""
-
-    key: Hashable
-    reason: Any
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ChildExited:
-    """A child ended by itself."""
-
-    key: Hashable
-    reason: Any
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ChildStopped:
-    """A `StopChild` is done."""
-
-    key: Hashable
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class RetryDue:
-    """The time for another try, asked for by `Retry`, has come."""
-
-    key: Hashable
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class StartRequested:
-    """start_child: add this child and start it. `key` is given when a restored child keeps its own."""
-
-    spec: AnySpec
-    key: Hashable | None = None
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class TerminateRequested:
-    """terminate_child."""
-
-    key: Hashable
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class RestartRequested:
-    """restart_child: start a child that was terminated."""
-
-    key: Hashable
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteRequested:
-    """delete_child: forget a child that is not running."""
-
-    key: Hashable
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class StopRequested:
-    """The supervisor itself is told to stop."""
-
-    reason: Any = "shutdown"
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class SpecChanged:
-    """A reload: new options and child specs; children that stay keep their pid, those that go wait for `Prune`."""
-
-    spec: SupervisorSpec
-    cause: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Prune:
-    """The reload has worked everywhere: stop the children that the new spec does not have."""
-
-    cause: str = ""
-    at: float = 0.0
-
-
-SupervisorEvent: TypeAlias = (
-    Begin
-    | ChildStarted
-    | ChildStartFailed
-    | ChildExited
-    | ChildStopped
-    | RetryDue
-    | StartRequested
-    | TerminateRequested
-    | RestartRequested
-    | DeleteRequested
-    | StopRequested
-    | SpecChanged
-    | Prune
-)
-
-
-# -- Instructions: what to do -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StartChild:
-    """Start it and report `ChildStarted` or `ChildStartFailed` before going on."""
-
-    key: Hashable
-    spec: AnySpec
-    #: Which start this is: 0 for the first.
-    restart: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StopChild:
-    """Stop it as its spec's ``shutdown`` says, and report `ChildStopped` before going on."""
-
-    key: Hashable
-    spec: AnySpec
-
-
-@dataclass(frozen=True, slots=True)
-class StopTogether:
-    """Stop these at the same time (a dynamic supervisor's end), and report `ChildStopped` for each."""
-
-    children: tuple[StopChild, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Report `RetryDue` soon, after other messages had their turn."""
-
-    key: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """The intensity is spent and all children are stopped: end with this reason."""
-
-    reason: Any = "shutdown"
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """All children are stopped: end with this reason, as was asked for."""
-
-    reason: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """The request cannot be met; nothing was changed."""
-
-    error: SuperlearnerError
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Put this into the event log."""
-
-    kind: str
-    key: Hashable
-    reason: Any = None
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
-Instruction: TypeAlias = StartChild | StopChild | StopTogether | Retry | GiveUp | End | Refuse | Record
 
 
 class SupervisorState:

@@ -1,4 +1,7 @@
-"""The kernel of one runtime: who lives under which address, what happened, which timers run."""
+"""The kernel of one runtime: who lives under which address, what happened, which timers run.
+
+Longer than most modules: the tables of one runtime belong together.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Everything here happens on one event loop. Exit signals take effect at once: a process that dies is dead
 for everybody before `Process.die` returns, even while its leftover coroutine still unwinds.
+
+Longer than most modules: the parts of a process share its fields.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from superlearner.core.childspec import SupervisorSpec
-from superlearner.core.strategy import AnySpec, initial_children
+from superlearner.core.childspec import AnySpec, SupervisorSpec
+from superlearner.core.strategy import initial_children
 from superlearner.errors import InvalidSpec, ReloadFailed
 from superlearner.otp._process import Process, is_async
 from superlearner.otp._server import ServerProcess

@@ -1,6 +1,8 @@
 """The process of a GenServer: takes its mailbox apart, one message after the other.
 
 Plain handlers run straight from the loop's queue, without a task; only an ``async`` handler gets one.
+
+Longer than most modules: the loop and what it may meet read as one.
 """
 
 from __future__ import annotations
@@ -270,10 +272,7 @@ class ServerProcess(Process):
         return True
 
     def _bad_return(self, handler: str, result: Any, allowed: str) -> None:
-        try:
-            raise BadReturn(f"{self.behaviour}.{handler}", _short(result), allowed)
-        except BadReturn as error:
-            self.crash(error)
+        self.crash(BadReturn(f"{self.behaviour}.{handler}", _short(result), allowed))
 
     # -- The end ----------------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""The process of a supervisor: carries out what `core.strategy` decides, one instruction after the other."""
+"""The process of a supervisor: carries out what `core.strategy` decides, one instruction after the other.
+
+Longer than most modules: carrying out and answering share one child table.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +12,34 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, assert_never
 
-from superlearner.core.childspec import ChildSpec, SupervisorSpec
+from superlearner.core.childspec import AnySpec, ChildSpec, SupervisorSpec
 from superlearner.core.snapshots import ChildCounts, ChildInfo
-from superlearner.core.strategy import (
-    AnySpec,
+from superlearner.core.strategy import SupervisorState
+from superlearner.core.strategy_events import (
     Begin,
     ChildExited,
     ChildStarted,
     ChildStartFailed,
     ChildStopped,
     DeleteRequested,
+    Prune,
+    RestartRequested,
+    RetryDue,
+    SpecChanged,
+    StartRequested,
+    StopRequested,
+    TerminateRequested,
+)
+from superlearner.core.strategy_instructions import (
     End,
     GiveUp,
     Instruction,
-    Prune,
     Record,
     Refuse,
-    RestartRequested,
     Retry,
-    RetryDue,
-    SpecChanged,
     StartChild,
-    StartRequested,
     StopChild,
-    StopRequested,
     StopTogether,
-    SupervisorState,
-    TerminateRequested,
 )
 from superlearner.errors import AlreadyStarted, InvalidSpec, NameTaken, StartFailed, Unsupported
 from superlearner.otp._kernel import Kernel, label

@@ -9,9 +9,13 @@ from __future__ import annotations
 import pickle
 import traceback as tracebacks
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 from superlearner.otp._pid import Pid, Ref
+
+_HERE = str(Path(__file__).parent)
 
 
 class _Absent:
@@ -156,7 +160,17 @@ def exit_reason(error: BaseException) -> Any:
     """
     if isinstance(error, Exit) and error.traceback is None:
         return error.reason
-    return Exit(error, "".join(tracebacks.format_exception(error)))
+    return Exit(error, "".join(tracebacks.format_exception(type(error), error, _of_the_user(error))))
+
+
+def _of_the_user(error: BaseException) -> TracebackType | None:
+    """Leave out the runtime's own frames, through which every handler is reached."""
+    step = error.__traceback__
+    while (
+        step is not None and step.tb_next is not None and step.tb_frame.f_code.co_filename.startswith(_HERE)
+    ):
+        step = step.tb_next
+    return step
 
 
 def find_error(reason: Any) -> BaseException | None:

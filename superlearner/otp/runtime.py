@@ -1,4 +1,7 @@
-"""Runtime: runs one application in this OS process, in a thread of its own or in the running loop."""
+"""Runtime: runs one application in this OS process, in a thread of its own or in the running loop.
+
+Longer than most modules: one method per verb, each with its docstring.
+"""
 
 from __future__ import annotations
 
@@ -135,12 +138,21 @@ class Runtime:
         try:
             ready.wait()
         except KeyboardInterrupt:
-            self._stop_thread("killed", 0)
+            # A plain init that blocks cannot be stopped; the prompt comes back all the same.
+            with self._lock:
+                loop, self._open = self._loop, False
+            if loop is not None and not loop.is_closed():
+                loop.call_soon_threadsafe(self._give_up)
+            self._thread.join(1.0)
             raise
         if started[0] is not None:
             self._thread.join()
             raise started[0]
         return self
+
+    def _give_up(self) -> None:
+        if self._engine is not None:
+            self._engine.root.die("killed")
 
     def _run_thread(self, tell: Callable[[BaseException | None], None]) -> None:
         loop = asyncio.new_event_loop()
@@ -303,7 +315,7 @@ class Runtime:
         if self.asynchronous:
             return self._started.tree()
         try:
-            return self._submit(lambda: self._started.tree(), "tree")
+            return self._submit(self._started.tree, "tree")
         except NoProcess:
             return process_info(self._started.root)
 

@@ -70,9 +70,11 @@ class FunctionProcess(Process):
         self.die("normal")
 
     def crash(self, error: BaseException) -> None:
+        """End with what left the function."""
         self.die(exit_reason(error))
 
     def deliver(self, entry: Entry) -> None:
+        """Put an entry into the mailbox; nobody serves system requests here, so they are refused."""
         if entry[0] == SYSTEM:
             what = "A function keeps no state to look at"
             entry[1][1].set_exception(Unsupported(f"{what}: {self.behaviour!r} is not a GenServer."))

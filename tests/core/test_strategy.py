@@ -9,29 +9,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from superlearner.core.childspec import ChildSpec, SupervisorSpec
-from superlearner.core.strategy import (
+from superlearner.core.strategy import SupervisorState
+from superlearner.core.strategy_events import (
     Begin,
     ChildExited,
     ChildStarted,
     ChildStartFailed,
     ChildStopped,
     DeleteRequested,
-    End,
-    GiveUp,
     Prune,
-    Record,
-    Refuse,
     RestartRequested,
-    Retry,
     RetryDue,
     SpecChanged,
-    StartChild,
     StartRequested,
-    StopChild,
     StopRequested,
-    StopTogether,
-    SupervisorState,
     TerminateRequested,
+)
+from superlearner.core.strategy_instructions import (
+    End,
+    GiveUp,
+    Record,
+    Refuse,
+    Retry,
+    StartChild,
+    StopChild,
+    StopTogether,
 )
 from superlearner.errors import (
     AlreadyPresent,

@@ -246,7 +246,7 @@ class TestMonitors:
             monitor(target)
             raise Exit("gone")
 
-        watcher, ref = spawn(watch, monitor=True)
+        spawn(watch, monitor=True)
         await receive()
         exit_(target, "boom")
         assert await receive(timeout=0) == Timeout()
@@ -304,7 +304,7 @@ class TestExitSignals:
 class TestNames:
     @as_process
     async def test_a_name_is_an_address_until_its_owner_dies(self):
-        pid, ref = spawn(obey, monitor=True, name="worker")
+        pid, _ = spawn(obey, monitor=True, name="worker")
         assert whereis("worker") == pid
         send("worker", "bye")
         await receive()
@@ -394,7 +394,7 @@ class TestValues:
     @asynchronous
     async def test_a_sender_in_a_restored_state_answers_nobody(self):
         async def body():
-            pid, ref = spawn(asker, monitor=True)
+            pid, _ = spawn(asker, monitor=True)
             _, sender, _ = await receive()
             copy = pickle.loads(pickle.dumps(sender))
             reply(copy, "nobody hears")

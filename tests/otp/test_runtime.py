@@ -82,7 +82,7 @@ class TestThread:
                 rt.wait(0.001)
             rt.cast("counter", "x")
             assert rt.wait() == "shutdown"
-            for ask in (lambda: rt.call("counter", 1), lambda: rt.processes(), lambda: rt.snapshot()):
+            for ask in (lambda: rt.call("counter", 1), rt.processes, rt.snapshot):
                 with pytest.raises(NoProcess):
                     ask()
             assert rt.tree().status == "exited"

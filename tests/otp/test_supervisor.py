@@ -496,8 +496,8 @@ class TestTask:
             assert (await rt.process("ticker")).behaviour == "ticker"
             with pytest.raises(Unsupported):
                 await rt.get_state("ticker")
+            waiting = asyncio.ensure_future(rt.call("ticker", "anything"))
+            await asyncio.sleep(0)
+            await rt.kill("ticker")
             with pytest.raises(ProcessDied):
-                waiting = asyncio.ensure_future(rt.call("ticker", "anything"))
-                await asyncio.sleep(0)
-                await rt.kill("ticker")
                 await waiting
