@@ -23,7 +23,7 @@ from superlearner.cluster.channel import ServedChannel
 from superlearner.cluster.telemetry import NodeMeter
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.spec import Checkpoint
-from superlearner.errors import NoProcess, StaleEpoch, SuperlearnerError
+from superlearner.errors import StaleEpoch, SuperlearnerError
 from superlearner.sandbox import payload
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Instance, StartRequest
@@ -157,15 +157,12 @@ class NodeAgent(WorkerPlugin):
     def _drop(self, sandbox: str, epoch: int) -> None:
         self.checkpoints.drop(sandbox, epoch)
 
-    def _signal(self, number: int, sandbox: str | None = None) -> None:
+    async def _signal(self, number: int, sandbox: str | None = None) -> None:
         """Send a signal to this node's worker, or to the OS process of one of its sandboxes."""
-        pid = os.getpid()
-        if sandbox is not None:
-            instance = self.instances.get(sandbox)
-            if instance is None or instance.pid is None:
-                raise NoProcess(sandbox)
-            pid = instance.pid
-        os.kill(pid, signal.Signals(number))
+        if sandbox is None:
+            os.kill(os.getpid(), number)
+        elif (instance := self.instances.get(sandbox)) is not None:
+            await instance.signal(number)
 
     # -- Requests of clients --------------------------------------------------------------------------
 
@@ -225,6 +222,15 @@ class SandboxActor(Instance):
     def pid(self) -> int | None:
         """The sandbox's OS process, while there is one."""
         return self._link.pid if self._link else None
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to the host; after one that kills, wait until its end is noticed."""
+        link = self._link
+        if link is None or link.ended.done():
+            return
+        os.kill(link.pid, number)
+        if number == signal.SIGKILL:
+            await asyncio.wait([link.ended])
 
     async def start(self) -> dict[str, Any]:
         """Take the sandbox's place on this node, then start its host."""

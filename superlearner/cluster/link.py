@@ -23,6 +23,7 @@ from superlearner.errors import (
     ClusterClosed,
     ClusterNotFound,
     NoConnection,
+    NotSerializable,
     ProcessDied,
     StaleEpoch,
     SuperlearnerError,
@@ -237,9 +238,17 @@ def _unpack(status: int, body: Any, target: str | None = None) -> Any:
             return payload.loads(body, "the answer")
         case 1:
             raise payload.loads(body, "the error")
-    code, definite, message = body[0], body[1], body[2]
-    if code == ProcessDied.code:
-        raise ProcessDied(message, target)
-    error = SuperlearnerError(message)
-    error.definite = bool(definite)
-    raise error
+    match body:
+        case ("process_died", _, reason, *_):
+            raise ProcessDied(reason, target)
+        case ("call_timeout", _, _, _, timeout):
+            raise CallTimeout(target, timeout)
+        case ("not_serializable", _, what, reason, *_):
+            raise NotSerializable(what, reason)
+        case (_, definite, message, *_):
+            error = SuperlearnerError(message)
+            error.definite = bool(definite)
+            raise error
+    raise SuperlearnerError(
+        f"The node refused the request in words that this version does not know: {body!r}."
+    )

@@ -148,7 +148,9 @@ class ControlPlane(SchedulerPlugin):
                 )
             case "node_failed":
                 self.failed[fields["node"]] = fields["reason"]
-                self.record(Event("node_failed", at=now, node=fields["node"], reason=fields["reason"], cause=cause))
+                self.record(
+                    Event("node_failed", at=now, node=fields["node"], reason=fields["reason"], cause=cause)
+                )
                 self._tell_changed()
             case "node_sampled":
                 self._on_sample(fields, cause)

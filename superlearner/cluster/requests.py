@@ -7,17 +7,18 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from distributed.comm import Comm, CommClosedError
 
-import superlearner
 from superlearner.cluster.agent import SIGNAL_OP
 from superlearner.cluster.channel import ServedChannel
 from superlearner.core import control as c
 from superlearner.core.control_records import SandboxRecord
 from superlearner.core.health import cluster_health, node_health
 from superlearner.core.history import Event
+from superlearner.core.placement import place
 from superlearner.core.quorum import has_quorum
 from superlearner.core.snapshots import (
     ClusterStatus,
@@ -27,7 +28,14 @@ from superlearner.core.snapshots import (
     SandboxInfo,
 )
 from superlearner.core.spec import SandboxSpec, validate_id
-from superlearner.errors import InvalidSpec, NoSandbox, SandboxFailed, UnknownNode, Unsupported
+from superlearner.errors import (
+    InvalidSpec,
+    NoSandbox,
+    SandboxFailed,
+    SuperlearnerError,
+    UnknownNode,
+    Unsupported,
+)
 from superlearner.sandbox import payload
 
 if TYPE_CHECKING:
@@ -69,6 +77,8 @@ class Requests:
     async def _answer(self, channel: ServedChannel, id: int, work: Coroutine[Any, Any, Any]) -> None:
         try:
             answer = 0, payload.dumps(await work, "the answer")
+        except SuperlearnerError as error:
+            answer = 1, payload.dumps(error, "the error")  # the sentence says it all: no traceback
         except Exception as error:
             answer = 1, payload.dumps_error(error)
         channel.answer(id, *answer)
@@ -82,7 +92,7 @@ class Requests:
 
     async def hello(self) -> dict[str, Any]:
         """Say who answers."""
-        return {"version": superlearner.__version__, "address": self._plane.scheduler.address}
+        return {"version": version("superlearner"), "address": self._plane.scheduler.address}
 
     async def lookup(self, sandbox: str, stale: tuple[str, int] | None = None) -> Found:
         """Return where a sandbox can be called now, waiting while it is on its way.
@@ -167,7 +177,8 @@ class Requests:
 
     async def explain(self, spec: SandboxSpec) -> list[PlacementRow]:
         """Return the table by which a sandbox like this one would be placed now."""
-        return list(self._plane.state.explain(spec).rows)
+        loads = [node.load for node in self._plane.state.nodes.values()]
+        return list(place(spec, loads, node=None if spec.node == "auto" else spec.node).rows)
 
     async def events(
         self, since: int = 0, kind: str | None = None, sandbox: str | None = None
@@ -198,7 +209,7 @@ class Requests:
         del self._plane.known[node], self._plane.samples[node]
 
     async def signal_sandbox(self, sandbox: str, number: int) -> int | None:
-        """Send a signal to a sandbox's OS process; return the pid it had."""
+        """Send a signal to a sandbox's OS process; one that kills is answered when its instance has noticed."""
         record = self._plane.state.sandboxes.get(sandbox)
         if record is None or record.address is None:
             raise NoSandbox(sandbox)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from superlearner import config
 from superlearner.cluster.session import Session
+from superlearner.core.history import Event
 from superlearner.core.snapshots import ChildCounts, ChildInfo, Migration, ProcessInfo, SandboxInfo
 from superlearner.errors import CheckpointFailed, InvalidSpec
 from superlearner.otp import as_application
@@ -105,6 +106,10 @@ class Sandbox:
     def get_state(self, target: Any) -> Any:
         """Return a copy of a process's state."""
         return self._command("get_state", _plain(target))
+
+    def events(self, since: int = 0, kind: str | None = None) -> list[Event]:
+        """Return what happened to the sandbox after the sequence number `since`, of one kind where given."""
+        return self._session.ask("events", since=since, kind=kind, sandbox=self.id)
 
     def logs(self) -> str:
         """Return the last of what the sandbox has printed, to standard output and standard error."""

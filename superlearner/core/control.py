@@ -247,7 +247,7 @@ class ControlState(Reports):
         if placement.node is None:
             error: SuperlearnerError = NoPlacement(spec.id, placement.refusals)
             if wanted is not None and wanted not in self.nodes:
-                error = UnknownNode(wanted, tuple(self.nodes))
+                error = UnknownNode(wanted, tuple(sorted(self.nodes)))
             detail = explain(placement)
             self._note("placement_refused", event, sandbox=spec.id, reason=error.what(), detail=detail)
             self._say(Refuse(event.cause, error))

@@ -30,7 +30,7 @@ class Moves(Life):
         elif event.node == here:
             error = MoveFailed(work.id, f"it runs on {here!r} already")
         elif event.node != "auto" and event.node not in self.nodes:
-            error = UnknownNode(event.node, tuple(self.nodes))
+            error = UnknownNode(event.node, tuple(sorted(self.nodes)))
         else:
             wanted = None if event.node == "auto" else event.node
             avoid = {here: "it runs there now"}

@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 from apps import shop
-from conftest import run
+from conftest import awaiting, run
 
 import superlearner as sl
 from superlearner.cluster.local import connection_path, find_connection, stop_daemon
@@ -124,9 +124,11 @@ def test_a_dask_cluster_started_by_hand_carries_sandboxes(tmp_path):
             sandbox = cluster.create_sandbox("shop", shop(), node="left")
             assert [sandbox.call("counter", "increment") for _ in range(4)] == [1, 2, 3, 4]
             sandbox.checkpoint()
-            cluster.chaos.kill_node("left")
-            assert sandbox.call("counter", "value", timeout=15) == 4
-            assert sandbox.info().node in {"middle", "right"}
+            with awaiting(cluster, "node_joined", node="left") as joined:
+                cluster.chaos.kill_node("left")
+                assert sandbox.call("counter", "value", timeout=15) == 4
+                assert sandbox.info().node in {"middle", "right"}
+                joined()
             with pytest.raises(sl.SuperlearnerError, match="started by somebody else"):
                 cluster.add_node("fourth")
     finally:
