@@ -103,7 +103,7 @@ def ls(*, as_json: bool) -> None:
 
     found()
     with sl.connect() as cluster:
-        infos = [sandbox.info() for sandbox in cluster.sandboxes()]
+        infos = cluster.sandboxes()
     if as_json:
         print_json(infos)
         return

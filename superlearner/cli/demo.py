@@ -21,6 +21,7 @@ from superlearner.cli.cluster import event_table
 from superlearner.cli.output import json_option, print_json
 from superlearner.cli.signals import stops_cleanly
 from superlearner.core.history import Event
+from superlearner.views.story import story
 from superlearner.errors import SuperlearnerError
 from superlearner.views import format as fmt
 
@@ -124,7 +125,7 @@ def perform(tale: Tale, nodes: int) -> None:
             kill_node(tale, cluster, sandbox)
         finally:
             tale.events = list(cluster.events(sandbox=SANDBOX))
-            tale.story = str(cluster.story(SANDBOX))
+            tale.story = story(cluster.story(SANDBOX), title=SANDBOX, real=True)
         family = psutil.Process().children(recursive=True)
         closing = time.monotonic()
     left = [
@@ -281,7 +282,7 @@ def show_json(tale: Tale, failure: SuperlearnerError | None) -> None:
 
 def show(tale: Tale) -> None:
     """Print the story and the figures."""
-    click.echo(f"\nThe story, from the event log:\n{tale.story or event_table(tale.events)}")
+    click.echo(f"\n{tale.story or event_table(tale.events)}")
     click.echo("\nMeasured by the client, from the kill to the first correct answer:")
     for name in ("process_restart", "os_process_restart", "node_failover"):
         click.echo(f"  {name.replace('_', ' '):<20}{fmt.seconds(tale.figures.get(name))}")

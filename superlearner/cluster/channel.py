@@ -51,8 +51,12 @@ class Writer:
         except (CommClosedError, OSError):
             self.comm.abort()
 
+    def cancel(self) -> None:
+        """Stop sending at once; queued messages are dropped."""
+        self._task.cancel()
+
     async def close(self) -> None:
-        """Stop sending; queued messages are dropped."""
+        """Stop sending and wait until that is done."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -133,6 +137,7 @@ class Channel:
             pass  # the reader's end is how everybody learns of it: see the finally clause
         finally:
             self.comm.abort()
+            self._writer.cancel()  # nothing can be sent any more
             pending, self._pending = self._pending, {}
             for future in pending.values():
                 if not future.done():

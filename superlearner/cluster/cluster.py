@@ -172,7 +172,7 @@ class Cluster:
         return self._session.ask("events", since=since, kind=kind, sandbox=sandbox)
 
     def story(self, sandbox: str) -> Story:
-        """Return everything that happened to a sandbox, in order; print it to read it."""
+        """Return what happened to a sandbox, and what led to it elsewhere, by time; print it to read it."""
         return self._session.run(self._story(sandbox))
 
     def metrics(self) -> dict[str, list[dict[str, Any]]]:
@@ -272,7 +272,7 @@ class Cluster:
         return None if pid is None else Location(info.node, info.epoch, str(pid))
 
     async def _story(self, sandbox: str) -> Story:
-        return Story(await self._session.link.ask("events", sandbox=sandbox))
+        return Story(await self._session.link.ask("story", sandbox=sandbox))
 
 
 def _spec(id: str, application: bytes, options: dict[str, Any]) -> SandboxSpec:
@@ -317,7 +317,9 @@ def connect(
 
         async def find() -> Connection:
             running = find_connection()
-            return running or await asyncio.to_thread(start_daemon, names, detached=True)
+            if running is None:
+                running = await asyncio.to_thread(start_daemon, names, detached=True)
+            return running
 
         return Cluster.of(Session(find, asynchronous=asynchronous))
     if isinstance(target, Client):

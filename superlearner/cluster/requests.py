@@ -186,6 +186,14 @@ class Requests:
         """Return the kept events after `since`."""
         return self._plane.log.since(since, kind=kind, sandbox=sandbox)
 
+    async def story(self, sandbox: str) -> list[Event]:
+        """Return what happened to a sandbox, with what led to it elsewhere, such as the loss of its node."""
+        events = self._plane.log.since()
+        causes = {event.cause for event in events if event.sandbox == sandbox and event.cause}
+        told = [e for e in events if e.sandbox == sandbox or (e.sandbox is None and e.cause in causes)]
+        # A node's own reports may overtake each other on their way here; the sort keeps ties in order.
+        return sorted(told, key=lambda event: event.at)
+
     async def metrics(self) -> dict[str, list[dict[str, Any]]]:
         """Return the newest samples of each node, oldest first."""
         return {node: list(samples) for node, samples in self._plane.samples.items()}

@@ -66,6 +66,7 @@ class Life(Registry):
 
     def _start_or_lose(self, work: Work, event: ControlEvent) -> bool:
         """Start it on some node, or leave it lost until a node can take it; tell which."""
+        reason = work.record.reason
         placement = self._choose(work)
         if placement.node is None:
             if work.phase != "lost":
@@ -76,7 +77,7 @@ class Life(Registry):
             return False
         self._start(work, event, placement)
         detail = explain(placement, work.record.spec)
-        self._note("sandbox_restarting", event, work, detail=detail)
+        self._note("sandbox_restarting", event, work, reason=reason, detail=detail)
         return True
 
     def _take_up(self, event: ControlEvent, limit: int) -> None:

@@ -79,7 +79,7 @@ def test_requests_in_flight_fail_at_once_when_the_other_side_goes():
 
 def test_an_aborted_channel_fails_its_requests_with_no_word_from_the_other_side():
     async def work():
-        async with await serve(lambda channel, message: None) as server:
+        async with await serve(lambda *_: None) as server:
             channel = await Channel.open(server.address, "echo_channel", {}, timeout=5)
             request = asyncio.ensure_future(channel.request("silence", 1))
             await asyncio.sleep(0)

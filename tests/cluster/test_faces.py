@@ -71,8 +71,10 @@ def test_a_cluster_ends_with_its_owner_however_that_ends():
         [
             sys.executable,
             "-c",
-            "import superlearner as sl, time; c = sl.Cluster(nodes=1);"
-            "print(*[n.pid for n in c.nodes()], c._session.found.pid, flush=True); time.sleep(60)",
+            """import superlearner as sl, time
+cluster = sl.Cluster(nodes=1)
+print(*[node.pid for node in cluster.nodes()], cluster._session.found.pid, flush=True)
+time.sleep(60)""",
         ],
         stdout=subprocess.PIPE,
         text=True,
