@@ -34,7 +34,7 @@ from superlearner.errors import CallTimeout, NotSerializable, ProcessDied, Start
 from superlearner.otp import Runtime, as_application
 from superlearner.otp._kernel import Kernel
 from superlearner.sandbox.frames import FrameError, FrameStream, pack
-from superlearner.sandbox.limits import EXIT_MEMORY, EXIT_ORPHANED, usage
+from superlearner.sandbox.limits import EXIT_FENCED, EXIT_MEMORY, EXIT_ORPHANED, usage
 from superlearner.sandbox.payload import cut, dumps, dumps_error, keep_modules_here, loads
 
 #: The verbs of the runtime that a client may ask for; call, cast and send have frames of their own.
@@ -59,6 +59,7 @@ COMMANDS = frozenset(
 _FAREWELL = 5.0
 #: Seconds between two looks at the count of messages that no call from outside has caused.
 _COUNT_INTERVAL = 0.02
+_LEASE_GRACE = 0.05
 _SETTLE_INTERVAL = 0.002
 
 
@@ -119,6 +120,8 @@ class Host:
         #: The count of messages at which the next checkpoint is due.
         self._save_due = math.inf
         self._leaving = False
+        #: When the instance was last heard of.
+        self._heard = self._loop.time()
 
     async def run(self, sock: socket.socket) -> int:
         """Serve until the application has ended; return the exit code."""
@@ -158,6 +161,7 @@ class Host:
             case ["command", number, verb, payload, _]:
                 self._spawn(self._command(number, verb, payload))
             case ["ping"]:
+                self._heard = self._loop.time()
                 self._stream.write(["pong", self._rt.handled, self._waiting_mail()])
             case ["save", number, 0]:
                 self._save(number)
@@ -210,12 +214,9 @@ class Host:
 
     async def _command(self, number: int, verb: str, payload: bytes) -> None:
         try:
-            if verb not in COMMANDS:
-                raise Unsupported(
-                    f"A sandbox has no command {verb!r}. There are: {', '.join(sorted(COMMANDS))}."
-                )
+            method = self._method(verb)
             arguments, keywords = loads(payload, "the request")
-            value = getattr(self._rt, verb)(*arguments, **keywords)
+            value = method(*arguments, **keywords)
             if inspect.isawaitable(value):
                 value = await value
         except BaseException as error:
@@ -271,6 +272,9 @@ class Host:
         if config["messages"] is not None:
             self._save_due = self._rt.handled + config["messages"]
         self._watch_policy()
+        if config["lease"] is not None:
+            self._heard = self._loop.time()
+            self._watch_lease(config["lease"])
 
     async def _wait(self) -> None:
         reason = await self._rt.wait()
@@ -280,6 +284,17 @@ class Host:
 
     async def _stop(self, reason: str, timeout: float) -> None:
         await self._rt.stop(reason, timeout)
+
+    def _watch_lease(self, lease: float, *, overdue: bool = False) -> None:
+        """Leave when the instance has been silent for `lease` seconds: its node may have been replaced."""
+        silent = self._loop.time() - self._heard
+        if silent < lease:
+            self._loop.call_later(lease - silent, self._watch_lease, lease)
+        elif overdue:
+            os._exit(EXIT_FENCED)
+        else:
+            # After a long handler the pings lie unread: they are read before the second look.
+            self._loop.call_later(_LEASE_GRACE, functools.partial(self._watch_lease, lease, overdue=True))
 
     # -- Events
 

@@ -208,6 +208,7 @@ class Instance:
             "first_serial": max(self._serial, 0 if version is None else version.next_serial),
             "every": policy.every,
             "messages": policy.messages,
+            "lease": self._request.lease,
             # What is restored, or started past a bad checkpoint, is worth a checkpoint of its own at once.
             "dirty": not first,
         }

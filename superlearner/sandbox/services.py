@@ -34,6 +34,9 @@ class StartRequest:
         The nodes that hold checkpoints already, its own first.
     first_serial
         The first serial of the pids of this epoch.
+    lease
+        Seconds without a sign of life of its node after which the host ends by itself, since another instance
+        may have taken over: the fence against a frozen worker. None: never. The sign comes every second.
     """
 
     spec: SandboxSpec
@@ -42,6 +45,7 @@ class StartRequest:
     peers: tuple[Peer, ...] = ()
     sources: tuple[Peer, ...] = ()
     first_serial: int = 1
+    lease: float | None = None
 
 
 class NodeServices(Protocol):

@@ -107,14 +107,16 @@ class Node:
 
     # -- For the tests
 
-    async def start(self, app: Any = None, *, epoch: int = 1, peers: Any = (), **options: Any) -> Box:
-        box = self.box(app, epoch=epoch, peers=peers, **options)
+    async def start(self, app: Any = None, **options: Any) -> Box:
+        box = self.box(app, **options)
         await box.instance.start()
         return box
 
-    def box(self, app: Any = None, *, epoch: int = 1, peers: Any = (), **options: Any) -> Box:
+    def box(
+        self, app: Any = None, *, epoch: int = 1, peers: Any = (), lease: Any = None, **options: Any
+    ) -> Box:
         spec = SandboxSpec("shop", dumps(counter_app() if app is None else app), **options)
-        box = Box(Instance(StartRequest(spec, self.node, epoch, peers), self))
+        box = Box(Instance(StartRequest(spec, self.node, epoch, peers, lease=lease), self))
         self._boxes.append(box)
         return box
 

@@ -13,7 +13,7 @@ from superlearner.sandbox.frames import HIGH_WATER, FrameError, FrameStream, pac
 async def pair(limit=10 * 2**20):
     left, right = socket.socketpair()
     inbox, closed = asyncio.Queue(), asyncio.get_running_loop().create_future()
-    sender = await FrameStream.open(left, lambda frame: None, lambda error: None, limit)
+    sender = await FrameStream.open(left, print, print, limit)
     receiver = await FrameStream.open(right, inbox.put_nowait, closed.set_result, limit)
     return sender, receiver, inbox, closed
 
@@ -59,7 +59,7 @@ def test_rubbish_closes_the_stream_with_its_reason(rubbish):
     async def check():
         left, right = socket.socketpair()
         closed = asyncio.get_running_loop().create_future()
-        await FrameStream.open(right, lambda frame: None, closed.set_result)
+        await FrameStream.open(right, print, closed.set_result)
         with left:
             left.sendall(rubbish)
             assert await closed is not None
@@ -94,7 +94,7 @@ def test_a_closed_stream_drops_what_is_written_and_lets_go_of_who_waits():
         sender, receiver, _, closed = await pair()
         receiver.close()
         await closed
-        while not sender.closed:
+        while not sender.closed:  # noqa: ASYNC110 - the loop's own turns
             await asyncio.sleep(0)
         sender.write(["nobody reads this"])
         await sender.drained()

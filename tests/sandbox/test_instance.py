@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from sandbox_kit import Counter, Refused, counter_app, on_a_node
@@ -130,7 +133,7 @@ async def test_an_application_that_does_not_start_says_why(node):
 async def test_an_application_that_kills_its_host_at_the_start_says_how(node):
     class Mortal(Counter):
         def init(self, start=0):
-            print("farewell")
+            print("farewell")  # noqa: T201
             os._exit(5)
 
     with pytest.raises(StartFailed, match=r"exit code 5 \(farewell\)"):
@@ -311,11 +314,11 @@ async def test_commands_reach_the_runtime(node):
 @on_a_node
 async def test_output_is_captured_and_bounded(node):
     box = await node.start()
-    await box.do(lambda: print("x" * 200_000) or print("the last line"))
+    await box.do(lambda: sys.stdout.write("x" * 200_000 + "\nthe last line\n"))
     await box.instance.checkpoint()
     async with asyncio.timeout(5):
-        while not (await box.instance.logs()).endswith("the last line\n"):
-            await asyncio.sleep(0.01)  # the pipe is not in step with the frames
+        while not (await box.instance.logs()).endswith("the last line\n"):  # noqa: ASYNC110 - a pipe has no event
+            await asyncio.sleep(0.01)
     assert len(await box.instance.logs()) <= 64 * 1024
 
 
@@ -333,8 +336,11 @@ async def test_secrets_of_the_environment_are_not_visible(node):
 
 
 def _look_around():
-    with open("/proc/self/environ", "rb") as own, open(f"/proc/{os.getppid()}/environ", "rb") as parents:
-        return dict(os.environ), own.read(), parents.read()
+    return (
+        dict(os.environ),
+        Path("/proc/self/environ").read_bytes(),
+        Path(f"/proc/{os.getppid()}/environ").read_bytes(),
+    )
 
 
 @pytest.mark.slow
@@ -350,9 +356,26 @@ async def test_a_host_that_stops_answering_is_reported_and_recovers(node):
 
 
 @on_a_node
-async def test_a_host_that_will_not_stop_is_killed(node):
-    import time
+async def test_a_host_ends_by_itself_when_its_node_is_silent_past_the_lease(node):
+    box = await node.start(lease=0.2)
+    # Pings come each second, so this lease runs out before the first; with a longer one it does not.
+    told = await node.heard("instance_restarted")
+    assert told["reason"] == "its node was silent for longer than its lease"
+    await box.instance.stop()
+    patient = await node.start(lease=30.0, epoch=2)
+    assert await patient.call("increment") == 1
 
+
+@on_a_node
+async def test_a_long_handler_is_no_silence_of_the_node(node):
+    box = await node.start(lease=1.5)
+    assert await box.do(lambda: time.sleep(2.5), timeout=10.0) is None
+    assert await box.call("increment") == 1
+    assert not node.told("instance_restarted")
+
+
+@on_a_node
+async def test_a_host_that_will_not_stop_is_killed(node):
     box = await node.start(shutdown=0.2)
     busy = box.ask("call", "counter", ("do", lambda: time.sleep(60)))
     ended = await box.instance.stop()

@@ -7,6 +7,7 @@ import mmap
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from sandbox_kit import Counter, Refused, on_a_node
@@ -87,7 +88,7 @@ async def test_wall_clock_is_limited(node):
 @on_a_node
 async def test_open_files_are_limited(node):
     def hoard():
-        return [open(os.devnull) for _ in range(100)]
+        return [Path(os.devnull).open() for _ in range(100)]
 
     box = await node.start(resources=Resources(open_files=32))
     with pytest.raises(ProcessDied, match="Too many open files"):
