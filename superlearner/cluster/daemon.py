@@ -6,7 +6,6 @@ Started by `superlearner.cluster.local.start_daemon` as ``python -m superlearner
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import json
 import logging
@@ -115,9 +114,13 @@ async def run(settings: dict[str, Any]) -> None:
                 await nodes.close()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        if settings["path"]:
-            with contextlib.suppress(FileNotFoundError):
-                Path(settings["path"]).unlink()
+        _forget(settings["path"])
+
+
+def _forget(path: str | None) -> None:
+    """Remove the connection file, if there is one."""
+    if path:
+        Path(path).unlink(missing_ok=True)
 
 
 async def _serve(

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 from distributed import Security
@@ -206,18 +208,10 @@ def start_daemon(
         )
         os.close(ready_write)
         try:
-            answer = _read_line(ready_read, config.get("start-timeout") if timeout is None else timeout)
-            if not answer:
-                daemon.wait(10)
-                log.seek(0)
-                said = log.read()[-2000:].decode(errors="replace").strip()
-                raise DaemonFailed(
-                    f"The local cluster could not start. Its daemon said: {said or 'nothing'}."
-                )
-            connection = Connection.parse(answer)
+            seconds = config.get("start-timeout") if timeout is None else timeout
+            connection = Connection.parse(_await_ready(ready_read, seconds, daemon, log))
         except BaseException:
-            daemon.kill()
-            daemon.wait()
+            _end(daemon)
             raise
         finally:
             os.close(ready_read)
@@ -261,17 +255,30 @@ def _process(connection: Connection) -> psutil.Process | None:
     return process
 
 
-def _read_line(descriptor: int, timeout: float) -> str:
-    """Read until end of file, or raise when `timeout` seconds bring none."""
-    import select
-    import time
-
+def _await_ready(descriptor: int, timeout: float, daemon: subprocess.Popen[bytes], log: IO[bytes]) -> str:
+    """Return what a daemon says when it is ready; raise `DaemonFailed` when it ends or takes too long."""
     deadline, received = time.monotonic() + timeout, b""
-    while True:
-        readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-        if not readable:
-            raise DaemonFailed(f"The local cluster was not ready within {timeout:g} s.")
+    while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
         chunk = os.read(descriptor, 65536)
-        if not chunk:
+        if chunk:
+            received += chunk
+        elif received:
             return received.decode()
-        received += chunk
+        else:
+            daemon.wait(10)
+            log.seek(0)
+            said = log.read()[-2000:].decode(errors="replace").strip()
+            raise DaemonFailed(f"The local cluster could not start. Its daemon said: {said or 'nothing'}.")
+    raise DaemonFailed(f"The local cluster was not ready within {timeout:g} s.")
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    """End a daemon that is not wanted any more: politely, so that it takes its nodes along, else by force."""
+    daemon.terminate()
+    try:
+        daemon.wait(10)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
+    if daemon.stdin:
+        daemon.stdin.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import run
+from cluster_kit import run
 from distributed.core import Server
 
 from superlearner.cluster.channel import Channel, ChannelClosed, ServedChannel

@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 from apps import shop
-from conftest import awaiting, run
+from cluster_kit import awaiting, run
 
 import superlearner as sl
 from superlearner.cluster.local import connection_path, find_connection, stop_daemon

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 from apps import Counter, Refuses, shop
-from conftest import awaiting
+from cluster_kit import awaiting
 
 import superlearner as sl
 
