@@ -162,7 +162,9 @@ class BadReturn(SuperlearnerError, TypeError):
 
     code = "bad_return_value"
 
-    def __init__(self, handler: str = "a handler", value: str = "None", allowed: str = "the new state") -> None:
+    def __init__(
+        self, handler: str = "a handler", value: str = "None", allowed: str = "the new state"
+    ) -> None:
         super().__init__(handler, value, allowed)
         self.handler = handler
         self.value = value
@@ -470,7 +472,9 @@ class NoConnection(SuperlearnerError):
 
     code = "no_connection"
     definite = False
-    advice = "It may have taken effect. Ask for the state, or declare the call idempotent to have it sent again."
+    advice = (
+        "It may have taken effect. Ask for the state, or declare the call idempotent to have it sent again."
+    )
 
     def __init__(self, target: Any = None, reason: Any = None) -> None:
         super().__init__(target, reason)

@@ -21,9 +21,9 @@ from superlearner.cli.cluster import event_table
 from superlearner.cli.output import json_option, print_json
 from superlearner.cli.signals import stops_cleanly
 from superlearner.core.history import Event
-from superlearner.views.story import story
 from superlearner.errors import SuperlearnerError
 from superlearner.views import format as fmt
+from superlearner.views.story import story
 
 if TYPE_CHECKING:
     from superlearner import Cluster, Sandbox

@@ -87,6 +87,7 @@ async def run(settings: dict[str, Any]) -> None:
 
     security = Security.temporary()
     directory = tempfile.mkdtemp(prefix="superlearner-")
+    dask.config.set({"temporary-directory": directory})  # the scheduler's scratch space too
     served = settings["dashboard"] and importlib.util.find_spec("bokeh") is not None
     try:
         async with Scheduler(

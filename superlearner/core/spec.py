@@ -30,7 +30,9 @@ def validate_id(id: Any, what: str = "id") -> str:
     superlearner.errors.InvalidSpec: The sandbox id 'shop/counter' is not valid: use ...
     """
     if not isinstance(id, str) or not _ID.fullmatch(id):
-        raise InvalidSpec(f"The {what} {id!r} is not valid: use 1 to 63 letters, digits, '_' or '-', such as 'shop-1'.")
+        raise InvalidSpec(
+            f"The {what} {id!r} is not valid: use 1 to 63 letters, digits, '_' or '-', such as 'shop-1'."
+        )
     return id
 
 
@@ -45,7 +47,9 @@ def parse_bytes(text: int | str, option: str = "memory") -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text) if isinstance(text, str) else None
     unit = _UNITS.get(match.group(2).upper()) if match else None
     if match is None or unit is None or float(match.group(1)) <= 0:
-        raise InvalidSpec(f'{option}={text!r} is not an amount of memory: write a number of bytes or e.g. "64 MiB".')
+        raise InvalidSpec(
+            f'{option}={text!r} is not an amount of memory: write a number of bytes or e.g. "64 MiB".'
+        )
     return int(float(match.group(1)) * unit)
 
 
@@ -53,7 +57,9 @@ def _seconds(value: Any, option: str, *, none_means: str) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise InvalidSpec(f"{option}={value!r} must be a number of seconds above 0, or None for {none_means}.")
+        raise InvalidSpec(
+            f"{option}={value!r} must be a number of seconds above 0, or None for {none_means}."
+        )
 
 
 def _count(value: Any, option: str, *, least: int = 1, none_means: str | None = None) -> None:
@@ -95,7 +101,7 @@ class Resources:
     def __post_init__(self) -> None:
         if self.memory is not None:
             object.__setattr__(self, "memory", parse_bytes(self.memory))
-        if isinstance(self.cpu, bool) or not isinstance(self.cpu, int | float) or not 0 <= self.cpu:
+        if isinstance(self.cpu, bool) or not isinstance(self.cpu, int | float) or not self.cpu >= 0:
             raise InvalidSpec(f"cpu={self.cpu!r} must be a share of one core, such as 0.5.")
         _seconds(self.cpu_time, "cpu_time", none_means="no limit")
         _seconds(self.wall_clock, "wall_clock", none_means="no limit")
@@ -177,4 +183,6 @@ class SandboxSpec:
                 f'resources={self.resources!r} must be a Resources, such as Resources(memory="64 MiB").'
             )
         if not isinstance(self.checkpoint, Checkpoint):
-            raise InvalidSpec(f"checkpoint={self.checkpoint!r} must be a Checkpoint, such as Checkpoint(every=2.0).")
+            raise InvalidSpec(
+                f"checkpoint={self.checkpoint!r} must be a Checkpoint, such as Checkpoint(every=2.0)."
+            )
