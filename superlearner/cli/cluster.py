@@ -118,12 +118,12 @@ def ls(*, as_json: bool) -> None:
 @click.option("--since", default=0, show_default=True, help="Only events after this number.")
 @json_option
 def history(sandbox: str | None, kind: str | None, since: int, *, as_json: bool) -> None:
-    """Print the event log of the cluster, oldest first."""
-    import superlearner as sl
+    """Print the event log of the local cluster, oldest first; also when the cluster has ended."""
+    from superlearner.cluster.journal import read_journal
+    from superlearner.cluster.local import journal_path
 
-    found()
-    with sl.connect() as cluster:
-        events = cluster.events(since=since, kind=kind, sandbox=sandbox)
+    told = read_journal(journal_path(), sandbox=sandbox, since=since)
+    events = [event for event in told if kind is None or event.kind == kind]
     if as_json:
         print_json([event.as_dict() for event in events])
         return

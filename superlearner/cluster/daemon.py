@@ -112,6 +112,7 @@ async def run(settings: dict[str, Any]) -> None:
                 serving.cancel()
                 stopping.cancel()
                 await asyncio.gather(serving, stopping, return_exceptions=True)
+                plane.stop()
                 await nodes.close()
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -145,6 +145,11 @@ def connection_path() -> Path:
     return config.runtime_dir() / "cluster.json"
 
 
+def journal_path() -> Path:
+    """Return where the event log of the shared local cluster is kept, also when it has ended."""
+    return config.state_dir() / "journal.sqlite"
+
+
 def find_connection() -> Connection | None:
     """Return the shared local cluster that runs now; a file that a dead one left behind is removed."""
     path = connection_path()
@@ -192,7 +197,7 @@ def start_daemon(
         "nodes": list(nodes),
         "path": str(connection_path()) if detached else None,
         "dashboard": config.get("dashboard") if dashboard is None else dashboard,
-        "journal": str(config.state_dir() / "journal.sqlite") if detached else None,
+        "journal": str(journal_path()) if detached else None,
         "ready": ready_write,
     }
     log = tempfile.TemporaryFile()  # noqa: SIM115 - it is the daemon's stderr for as long as that lives

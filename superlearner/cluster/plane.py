@@ -86,6 +86,7 @@ class ControlPlane(SchedulerPlugin):
         #: Dask's futures of the actors, with the addresses of their workers: an actor lives while its future does.
         self._futures: dict[tuple[str, int], tuple[Any, str]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._stopping = False
         self._loop = asyncio.get_running_loop()
         scheduler.handlers[CONTROL_OP] = self._serve
         scheduler.stream_handlers[REPORT_OP] = self._on_report
@@ -93,10 +94,17 @@ class ControlPlane(SchedulerPlugin):
         self.client = await Client(
             scheduler.address, asynchronous=True, set_as_default=False, security=scheduler.security
         )
+        self.record(Event("cluster_started", at=time.time(), detail={"address": scheduler.address}))
         await self.client.register_plugin(NodeAgent(config.get("telemetry.interval")))
+
+    def stop(self) -> None:
+        """Take note that the whole cluster is being stopped: a node that ends from now on is not lost."""
+        self._stopping = True
 
     async def before_close(self) -> None:
         """End what the plane started, while the scheduler can still talk."""
+        self.stop()
+        self.record(Event("cluster_stopped", at=time.time(), detail={"address": self.scheduler.address}))
         for timer in self._timers.values():
             timer.cancel()
         for task in list(self._tasks):
@@ -110,6 +118,8 @@ class ControlPlane(SchedulerPlugin):
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
         """Learn that a worker is gone for certain: its connection is closed."""
+        if self._stopping:
+            return
         for node, facts in self.known.items():
             if facts["address"] == worker and facts["up"]:
                 facts["up"] = False

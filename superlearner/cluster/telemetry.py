@@ -8,6 +8,8 @@ from typing import Any
 
 import psutil
 
+from superlearner.sandbox.limits import own_memory
+
 
 @dataclass(slots=True)
 class ProcessMeter:
@@ -26,14 +28,13 @@ class ProcessMeter:
         return meter
 
     def read(self) -> tuple[int, float] | None:
-        """Return (private bytes, share of one core), or None when the process is gone.
+        """Return (proportional bytes, share of one core), or None when the process is gone.
 
-        Pages shared with the fork server are left out on Linux, as they exist once for all sandboxes.
+        What it shares, as with the fork server that it came from, counts by its share.
         """
         try:
-            memory = self.process.memory_info()
-            return memory.rss - getattr(memory, "shared", 0), self.process.cpu_percent() / 100
-        except psutil.Error:
+            return own_memory(self.process.pid), self.process.cpu_percent() / 100
+        except (OSError, psutil.Error):
             return None
 
 

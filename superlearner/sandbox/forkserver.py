@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -263,7 +264,21 @@ class ForkServer:
         if process is not None:
             await asyncio.to_thread(_reap, process)
         if root is not None:
+            await asyncio.to_thread(_sweep, root)
             await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+
+
+def _sweep(root: str) -> None:
+    """Kill the programs that hosts of a dead server started in sessions of their own.
+
+    Their parents are gone, and so is the server that would have adopted them; what still tells whose they
+    are is the temporary directory in their environment. Does nothing where there is no ``/proc``.
+    """
+    mark = b"TMPDIR=" + os.fsencode(root) + b"/"
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is somebody else's
+            if any(line.startswith(mark) for line in entry.read_bytes().split(b"\0")):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
 
 
 def _launch(command: list[str], descriptor: int) -> subprocess.Popen[bytes]:

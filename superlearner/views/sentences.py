@@ -297,9 +297,15 @@ def _fault(detail: Mapping[str, Any]) -> str:
 
 
 def _node(event: Event) -> Said | None:
-    if event.node is None or event.sandbox is not None:
+    if event.sandbox is not None:
         return None
     match event.kind:
+        case "cluster_started":
+            return Said("●", "good", "The cluster has started.")
+        case "cluster_stopped":
+            return Said("■", "quiet", "The cluster was stopped.")
+        case _ if event.node is None:
+            return None
         case "node_joined":
             return Said("●", "good", f"Node {event.node} has joined.")
         case "node_lost":

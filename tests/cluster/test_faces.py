@@ -12,7 +12,8 @@ from apps import shop
 from cluster_kit import awaiting, run
 
 import superlearner as sl
-from superlearner.cluster.local import connection_path, find_connection, stop_daemon
+from superlearner.cluster.journal import read_journal
+from superlearner.cluster.local import connection_path, find_connection, journal_path, stop_daemon
 
 
 def test_every_method_can_be_awaited():
@@ -54,6 +55,11 @@ print(sandbox.call(sandbox.tree().children[0].pid, "increment"))
     finally:
         stop_daemon(connection)
     assert find_connection() is None
+    kinds = [event.kind for event in read_journal(journal_path())]
+    this_run = kinds[len(kinds) - 1 - kinds[::-1].index("cluster_started") :]
+    assert this_run.count("sandbox_created") == 1
+    assert "node_lost" not in this_run
+    assert this_run[-1] == "cluster_stopped"
 
 
 def test_the_connection_file_of_a_dead_cluster_is_ignored():

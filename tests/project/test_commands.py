@@ -43,13 +43,20 @@ def test_an_unknown_command_is_a_usage_error(run):
     assert "No such command" in done.output
 
 
-@pytest.mark.parametrize("command", ["stop", "status", "ls", "history"])
+@pytest.mark.parametrize("command", ["stop", "status", "ls"])
 def test_without_a_cluster_a_command_says_so_in_one_sentence(command: str, run):
     done = run(command)
     assert done.exit_code == 1
     assert done.stdout == ""
     assert done.stderr.startswith("No local cluster is running.")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_history_of_a_cluster_that_never_ran_is_said_in_one_sentence(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("SUPERLEARNER_STATE_DIR", str(tmp_path))
+    done = run("history")
+    assert done.exit_code == 1
+    assert "no cluster has run" in done.stderr
 
 
 @pytest.fixture

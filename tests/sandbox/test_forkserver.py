@@ -88,11 +88,11 @@ async def test_the_fork_server_imports_only_what_every_host_needs(node):
 async def test_a_dead_fork_server_ends_its_hosts_and_is_started_again(node):
     box = await node.start()
     host = (await box.instance.info())["pid"]
-    child, *_ = await box.do(breed)
+    *children, _ = await box.do(breed)
     os.kill(node.fork_server.pid, signal.SIGKILL)
     told = await node.heard("instance_restarted")
     assert told["reason"] == "lost with the fork server"
-    assert gone(host, child)
+    assert gone(host, *children)
     assert await box.call("increment") == 1
 
 
