@@ -11,7 +11,7 @@ import os
 import re
 import signal
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import psutil
@@ -177,7 +177,7 @@ class NodeAgent(WorkerPlugin):
             instance = self.instances.get(sandbox)
             if instance is None:
                 channel.answer(id, 2, ["stale_epoch", True, str(StaleEpoch(sandbox, epoch))])
-            elif verb == "instance" and target in {"checkpoint", "info", "logs"}:
+            elif verb == "instance" and target in {"info", "logs"}:
                 channel.spawn(self._on_instance(channel, id, instance, epoch, target, body))
             else:
                 instance.request([verb, id, epoch, target, body, timeout], answer)
@@ -247,6 +247,22 @@ class SandboxActor(Instance):
             return await super().stop(reason)
         finally:
             self._leave()
+
+    async def reload(self, body: bytes, application: bytes, timeout: float) -> list[Any]:
+        """Run a new version of the application, now and in every later start; return status and payload.
+
+        `body` is the request for the host and `application` what a later host starts with: this process
+        reads neither.
+        """
+        answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self.request(["command", 0, self.epoch, "reload", body, timeout], answered.set_result)
+        _, status, answer = await answered
+        if status == 0:
+            self.spec = replace(self.spec, application=application)
+            self._agent.report(
+                "application_replaced", sandbox=self.spec.id, epoch=self.epoch, application=application
+            )
+        return [status, answer]
 
     def _leave(self) -> None:
         if self._agent.instances.get(self.spec.id) is self:

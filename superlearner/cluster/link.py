@@ -90,7 +90,7 @@ class Link:
             status, body = await self._control.request(verb, payload.dumps(kwargs))
         except ChannelClosed:
             raise NoConnection(f"the control plane at {self.address}", "it has ended") from None
-        return _unpack(status, body)
+        return unpack(status, body)
 
     def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:
         """Call `handler` with every event from now on; return what ends that."""
@@ -182,7 +182,7 @@ class Link:
                 continue
             if status == 2 and answer[0] == ProcessDied.code and idempotent:
                 continue  # its OS process died under the request; the node lets the next one wait for the new one
-            return _unpack(status, answer, _named(sandbox, target))
+            return unpack(status, answer, _named(sandbox, target))
 
     async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
         """Send a message that has no answer, to wherever the sandbox lives now."""
@@ -231,7 +231,7 @@ def _named(sandbox: str, target: Any) -> str:
     return sandbox if target is None else f"{sandbox}/{target}"
 
 
-def _unpack(status: int, body: Any, target: str | None = None) -> Any:
+def unpack(status: int, body: Any, target: str | None = None) -> Any:
     """Return an answer's value, or raise its error."""
     match status:
         case 0:

@@ -198,6 +198,12 @@ class ControlPlane(SchedulerPlugin):
                         at=fields["at"],
                     )
                 )
+            case "application_replaced":
+                self.handle(
+                    c.ApplicationReplaced(
+                        fields["sandbox"], fields["epoch"], fields["application"], cause=cause, at=now
+                    )
+                )
             case "events":
                 for plain in fields["events"]:
                     self.record(Event.from_dict(plain))
@@ -209,13 +215,13 @@ class ControlPlane(SchedulerPlugin):
         if node not in self.samples:
             return  # its node_ready has not arrived: this plane is newer than the node
         self.samples[node].append(sample)
-        network = sample["network"]
+        cpu, network = sample["cpu"], sample["network"]
         self.handle(
             c.NodeSampled(
                 node,
                 sample["memory_used"],
                 sample["memory_total"],
-                min(1.0, sample["cpu"] / 100),
+                None if cpu is None else min(1.0, cpu / 100),
                 None if network is None else min(1.0, network / FULL_NETWORK),
                 cause=cause,
                 at=sample["at"],
@@ -332,7 +338,7 @@ class ControlPlane(SchedulerPlugin):
             )
             self._futures[spec.id, i.epoch] = (future, i.address)
             await future
-            info = await self._actor(i.address, spec.id, i.epoch, "start")
+            info = await self.on_instance(i.address, spec.id, i.epoch, "start")
         except Exception as error:
             self._release(spec.id, i.epoch)
             reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
@@ -346,13 +352,13 @@ class ControlPlane(SchedulerPlugin):
 
     async def _stop(self, i: c.StopInstance) -> None:
         with suppress(OSError, KeyError, SuperlearnerError):  # one that is not there any more is stopped
-            await self._actor(i.address, i.sandbox, i.epoch, "stop", i.reason)
+            await self.on_instance(i.address, i.sandbox, i.epoch, "stop", i.reason)
         self._release(i.sandbox, i.epoch)
         self.handle(c.InstanceStopped(i.sandbox, i.epoch, cause=i.cause, at=time.time()))
 
     async def _restart(self, i: c.RestartInstance) -> None:
         try:
-            info = await self._actor(i.address, i.sandbox, i.epoch, "restart", i.reason)
+            info = await self.on_instance(i.address, i.sandbox, i.epoch, "restart", i.reason)
         except Exception as error:
             reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
             self.handle(
@@ -366,7 +372,7 @@ class ControlPlane(SchedulerPlugin):
     async def _quiesce(self, i: c.QuiesceInstance) -> None:
         try:
             async with asyncio.timeout(config.get("move-timeout")):
-                info = await self._actor(i.address, i.sandbox, i.epoch, "quiesce")
+                info = await self.on_instance(i.address, i.sandbox, i.epoch, "quiesce")
         except Exception as error:
             self.handle(
                 c.QuiesceFailed(
@@ -380,7 +386,7 @@ class ControlPlane(SchedulerPlugin):
         with suppress(
             OSError, KeyError, SuperlearnerError
         ):  # gone meanwhile: its loss is an event of its own
-            await self._actor(i.address, i.sandbox, i.epoch, method, *args)
+            await self.on_instance(i.address, i.sandbox, i.epoch, method, *args)
 
     async def _drop(self, i: c.DropCheckpoints) -> None:
         async def drop(address: str) -> None:
@@ -416,7 +422,7 @@ class ControlPlane(SchedulerPlugin):
             self._timers[token].cancel()
         self._timers[token] = self._loop.call_later(delay, fire)
 
-    async def _actor(self, address: str, sandbox: str, epoch: int, method: str, *args: Any) -> Any:
+    async def on_instance(self, address: str, sandbox: str, epoch: int, method: str, *args: Any) -> Any:
         """Run a method of an instance on its worker, and return its result or raise its error."""
         # The client's connections, as the scheduler's own do not deserialise what they carry.
         answer = await self.client.rpc(address).actor_execute(

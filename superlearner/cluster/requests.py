@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from superlearner.core.snapshots import (
 from superlearner.core.spec import SandboxSpec, validate_id
 from superlearner.errors import (
     InvalidSpec,
+    NoConnection,
     NoSandbox,
     SandboxFailed,
     SuperlearnerError,
@@ -139,6 +140,29 @@ class Requests:
         moved: Migration = await self._ask("move", c.MoveRequested, sandbox, node)
         return moved
 
+    async def checkpoint(self, sandbox: str) -> dict[str, Any]:
+        """Take a checkpoint; answered when it is stored and the registry knows it."""
+        _, address, epoch, *_ = await self.lookup(sandbox)
+        stored: dict[str, Any] = await self._on_instance(address, sandbox, epoch, "checkpoint")
+        version = (stored["epoch"], stored["seq"])
+
+        def known(record: SandboxRecord) -> bool:
+            newest = record.checkpoint
+            return newest is not None and (newest.epoch, newest.seq) >= version
+
+        await self._until(sandbox, epoch, known)
+        return stored
+
+    async def reload(self, sandbox: str, body: bytes, application: bytes, timeout: float) -> list[Any]:
+        """Give a sandbox a new version of its application; return the status and payload that its host gave."""
+        _, address, epoch, *_ = await self.lookup(sandbox)
+        answer: list[Any] = await self._on_instance(
+            address, sandbox, epoch, "reload", body, application, timeout
+        )
+        if answer[0] == 0:
+            await self._until(sandbox, epoch, lambda record: record.spec.application == application)
+        return answer
+
     async def sandboxes(self, node: str | None = None, status: str | None = None) -> list[SandboxInfo]:
         """List the sandboxes, by id."""
         return [
@@ -245,6 +269,23 @@ class Requests:
     async def _ask(self, what: str, event: type[c.ControlEvent], *fields: Any) -> Any:
         """Give a request to the machine under a fresh cause and wait for its outcome."""
         return await self._plane.ask(event(*fields, cause=self._plane.new_cause(what), at=time.time()))
+
+    async def _on_instance(self, address: str, sandbox: str, epoch: int, method: str, *args: Any) -> Any:
+        """Run a method of an instance; its node may be lost meanwhile."""
+        try:
+            return await self._plane.on_instance(address, sandbox, epoch, method, *args)
+        except (OSError, KeyError) as error:
+            raise NoConnection(sandbox, "its instance is gone") from error
+
+    async def _until(self, sandbox: str, epoch: int, arrived: Callable[[SandboxRecord], bool]) -> None:
+        """Wait until what an instance has reported is in the registry, or the instance is not the owner any more.
+
+        Its reports come over another connection than its answers.
+        """
+        while (record := self._plane.state.sandboxes.get(sandbox)) and record.epoch == epoch:
+            if arrived(record):
+                return
+            await self._plane.changed()
 
     def _note_fault(
         self, number: int, *, node: str | None, pid: int | None, sandbox: str | None = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from superlearner import config
+from superlearner.cluster.link import unpack
 from superlearner.cluster.session import Session
 from superlearner.core.history import Event
 from superlearner.core.snapshots import ChildCounts, ChildInfo, Migration, ProcessInfo, SandboxInfo
-from superlearner.errors import CheckpointFailed, InvalidSpec
+from superlearner.errors import InvalidSpec
 from superlearner.otp import as_application
 from superlearner.sandbox import payload
 
@@ -138,9 +139,12 @@ class Sandbox:
         return self._command("resume", _plain(target))
 
     def reload(self, new_app: Any) -> Any:
-        """Run a new version of the application with the states of the old one; a failure rolls back."""
-        app = new_app if isinstance(new_app, str) else as_application(new_app)
-        return self._command("reload", app, timeout=60.0)
+        """Run a new version of the application with the states of the old one; a failure rolls back.
+
+        Each process whose class has another ``version`` gets its state through ``code_change``. Later
+        restarts, here or on another node, start with the new version.
+        """
+        return self._session.run(self._reload(new_app))
 
     def start_child(self, supervisor: Any, spec: Any) -> Any:
         """Start a child under a supervisor and return its pid, or None when it chose not to start."""
@@ -169,8 +173,14 @@ class Sandbox:
     # -- Its life ----------------------------------------------------------------------------------------
 
     def checkpoint(self) -> Any:
-        """Take a checkpoint now; return its epoch, seq, size in bytes, and the nodes that have a copy."""
-        return self._session.run(self._on_instance("checkpoint"))
+        """Take a checkpoint now; return its epoch, seq, size in bytes, and the nodes that have a copy.
+
+        Raises
+        ------
+        CheckpointFailed
+            It could not be taken, as when the sandbox does not answer; the one before it still counts.
+        """
+        return self._session.ask("checkpoint", sandbox=self.id)
 
     def restart(self) -> SandboxInfo:
         """Start the sandbox's OS process again from its newest checkpoint, taken first if it still answers."""
@@ -200,15 +210,22 @@ class Sandbox:
     def _command(self, verb: str, *args: Any, timeout: float = LOOK_TIMEOUT, **kwargs: Any) -> Any:
         return self._session.run(self._request("command", verb, (args, kwargs), timeout))
 
+    async def _reload(self, new_app: Any, timeout: float = 60.0) -> Any:
+        app = new_app if isinstance(new_app, str) else as_application(new_app)
+        status, answer = await self._session.link.ask(
+            "reload",
+            sandbox=self.id,
+            body=payload.dumps(((app,), {}), "the application"),
+            application=payload.dumps(app, "the application"),
+            timeout=timeout,
+        )
+        return unpack(status, answer, self.id)
+
     async def _on_instance(self, method: str) -> Any:
-        link = self._session.link
         body = payload.dumps(((), {}))
-        try:
-            return await link.request("instance", self.id, method, body, timeout=30.0, idempotent=True)
-        except TimeoutError as error:
-            if method == "checkpoint":
-                raise CheckpointFailed(self.id, "the sandbox did not answer within 30 s") from error
-            raise
+        return await self._session.link.request(
+            "instance", self.id, method, body, timeout=LOOK_TIMEOUT, idempotent=True
+        )
 
 
 def _plain(target: Any) -> Any:

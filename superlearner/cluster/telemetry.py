@@ -10,30 +10,40 @@ import psutil
 
 from superlearner.sandbox.limits import own_memory
 
+#: The shortest span, in seconds, over which processor use is measured: twenty ticks of 10 ms.
+SHORTEST = 0.2
+
 
 @dataclass(slots=True)
 class ProcessMeter:
     """Memory and processor use of one OS process since the last reading."""
 
     process: psutil.Process
+    since: float
 
     @classmethod
     def of(cls, pid: int) -> ProcessMeter | None:
         """Return a meter for `pid`, or None when it is gone."""
         try:
-            meter = cls(psutil.Process(pid))
+            meter = cls(psutil.Process(pid), time.monotonic())
             meter.process.cpu_percent()  # the first reading only sets the starting point
         except psutil.Error:
             return None
         return meter
 
-    def read(self) -> tuple[int, float] | None:
+    def read(self) -> tuple[int, float | None] | None:
         """Return (proportional bytes, share of one core), or None when the process is gone.
+
+        The share is None over a span too short to measure it: the clock of processor time ticks slowly.
 
         What it shares, as with the fork server that it came from, counts by its share.
         """
         try:
-            return own_memory(self.process.pid), self.process.cpu_percent() / 100
+            memory = own_memory(self.process.pid)
+            if time.monotonic() - self.since < SHORTEST:
+                return memory, None
+            self.since = time.monotonic()
+            return memory, self.process.cpu_percent() / 100
         except (OSError, psutil.Error):
             return None
 
@@ -54,11 +64,11 @@ class NodeMeter:
         Returns bytes, percent of the machine's processors, bytes per second and seconds; what is not
         known yet is None.
         """
-        memory, cpu = 0, 0.0
+        memory, shares = 0, []
         for meter in self._own:
             if reading := meter.read():
                 memory += reading[0]
-                cpu += reading[1]
+                shares.append(reading[1])
         sandboxes = {}
         self._hosts = {id: known for id, known in self._hosts.items() if hosts.get(id) == known[0]}
         for id, pid in hosts.items():
@@ -68,15 +78,16 @@ class NodeMeter:
                 self._hosts[id] = (pid, fresh)
             if reading := self._hosts[id][1].read():
                 memory += reading[0]
-                cpu += reading[1]
+                shares.append(reading[1])
                 sandboxes[id] = {"memory": reading[0], "cpu": reading[1]}
+        measured = [share for share in shares if share is not None]
         machine = psutil.virtual_memory()
         return {
             "at": time.time(),
             "memory": memory,
             "memory_used": machine.total - machine.available,
             "memory_total": machine.total,
-            "cpu": 100 * cpu / self._cores,
+            "cpu": 100 * sum(measured) / self._cores if measured else None,
             "network": self._network_rate(),
             "uptime": time.monotonic() - self._started,
             "processes": len(self._own) + len(sandboxes),

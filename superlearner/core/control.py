@@ -23,6 +23,7 @@ from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 from superlearner.core.control_events import (
+    ApplicationReplaced,
     CheckpointStored,
     ControlEvent,
     CreateRequested,
@@ -75,6 +76,7 @@ from superlearner.errors import (
 __all__ = [
     "Addresses",
     "Answer",
+    "ApplicationReplaced",
     "CheckpointStored",
     "ControlEvent",
     "ControlPolicy",
@@ -324,6 +326,7 @@ class ControlState(Reports):
         Quiesced: Reports.quiesced,
         QuiesceFailed: Reports.quiesce_failed,
         CheckpointStored: Reports.checkpoint_stored,
+        ApplicationReplaced: Reports.application_replaced,
         TimerFired: Reports.timer_fired,
     }
 

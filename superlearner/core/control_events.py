@@ -179,6 +179,16 @@ class CheckpointStored(ControlEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ApplicationReplaced(ControlEvent):
+    """An instance runs a new version of its application: later instances are to start with that one."""
+
+    sandbox: str
+    epoch: int
+    #: Opaque, as in `SandboxSpec`.
+    application: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired(ControlEvent):
     """The time of a `SetTimer` is over."""
 

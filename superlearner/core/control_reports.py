@@ -5,9 +5,11 @@ A report counts when its epoch is the owner's, or that of a start that is awaite
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from superlearner.core.control_events import (
+    ApplicationReplaced,
     CheckpointStored,
     ControlEvent,
     InstanceExited,
@@ -181,6 +183,14 @@ class Reports(Moves):
             self._set(work, checkpoint=newest)
             stored = {"seq": event.seq, "size": event.size, "nodes": list(event.nodes)}
             self._note("checkpoint_stored", event, work, epoch=event.epoch, detail=stored)
+
+    def application_replaced(self, event: ApplicationReplaced) -> None:
+        """Start later instances with the new application."""
+        work = self._work.get(event.sandbox)
+        if work is None or event.epoch != work.record.epoch:
+            return
+        self._set(work, None, spec=replace(work.record.spec, application=event.application))
+        self._note("sandbox_reloaded", event, work)
 
     def timer_fired(self, event: TimerFired) -> None:
         """Start a sandbox whose back-off is over; a timer that is not awaited any more means nothing."""

@@ -32,12 +32,28 @@ class Counter(GenServer):
         return message
 
 
+class Doubler(Counter):
+    """The next version of the counter: it counts in steps of two, and begins with twice the state."""
+
+    version = 2
+
+    def code_change(self, old_version, state):
+        return 2 * state
+
+    def handle_call(self, request, sender, state):
+        return (
+            Reply(state + 2, state + 2)
+            if request == "increment"
+            else super().handle_call(request, sender, state)
+        )
+
+
 class Refuses(GenServer):
     def init(self):
         raise RuntimeError("no init today")
 
 
-def shop():
+def shop(behaviour=Counter):
     return supervisor(
-        [child(Counter, 0, id="counter", name="counter"), child(Counter, 100, id="other", name="other")]
+        [child(behaviour, 0, id="counter", name="counter"), child(Counter, 100, id="other", name="other")]
     )

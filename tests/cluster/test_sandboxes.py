@@ -8,7 +8,7 @@ import time
 
 import psutil
 import pytest
-from apps import Counter, Refuses, shop
+from apps import Counter, Doubler, Refuses, shop
 from cluster_kit import awaiting
 
 import superlearner as sl
@@ -217,6 +217,28 @@ def test_a_move_keeps_the_state_and_raises_the_epoch(cluster, fresh):
     assert moved.bytes > 0
     assert sandbox.call("counter", "value") == 3
     assert sandbox.info().node == "gamma"
+
+
+def test_a_new_version_takes_the_state_over_and_survives_the_loss_of_its_node(cluster, fresh):
+    sandbox = cluster.create_sandbox(fresh, shop(), node="gamma")
+    for _ in range(3):
+        sandbox.call("counter", "increment")
+    sandbox.reload(shop(Doubler))
+    assert sandbox.call("counter", "increment") == 8
+    sandbox.checkpoint()
+    with awaiting(cluster, "node_joined", node="gamma") as joined:
+        cluster.chaos.kill_node("gamma")
+        assert sandbox.call("counter", "increment", timeout=10) == 10
+        joined()
+
+
+def test_the_registry_knows_a_checkpoint_as_soon_as_it_is_taken(cluster, fresh):
+    sandbox = cluster.create_sandbox(fresh, shop())
+    for _ in range(20):
+        sandbox.call("counter", "increment")
+        stored = sandbox.checkpoint()
+        newest = sandbox.info().checkpoint
+        assert (newest.epoch, newest.seq) >= (stored["epoch"], stored["seq"])
 
 
 def test_a_restart_keeps_the_state(cluster, fresh):

@@ -7,6 +7,7 @@ from core_sim import Sim
 
 from superlearner.core.control import (
     Answer,
+    ApplicationReplaced,
     CheckpointStored,
     ControlEvent,
     ControlPolicy,
@@ -773,3 +774,20 @@ def test_each_broken_invariant_is_found_with_its_story(spoil, says):
     spoil(sim.state)
     with pytest.raises(InvalidTransition, match=says):
         sim.state.validate()
+
+
+def test_a_new_version_of_an_application_is_what_later_instances_start_with():
+    sim = running("alpha", "beta")
+    epoch = sim.state.sandboxes["shop"].epoch
+    sim.state.handle(ApplicationReplaced("shop", epoch, b"new", **WHY))
+    sim.lose("alpha")
+    assert sim.state.sandboxes["shop"].spec.application == b"new"
+    drain(sim)
+    assert sim.state.sandboxes["shop"].epoch > epoch
+
+
+@pytest.mark.parametrize(("sandbox", "epoch"), [("shop", 99), ("nowhere", 1)])
+def test_a_late_word_of_a_new_application_changes_nothing(sandbox, epoch):
+    sim = running("alpha")
+    assert sim.state.handle(ApplicationReplaced(sandbox, epoch, b"new", **WHY)) == []
+    assert sim.state.sandboxes["shop"].spec.application == b""
