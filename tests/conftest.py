@@ -17,11 +17,23 @@ import pytest
 
 # Set at import, before any test module is loaded: sockets and connection files of the tests must never meet
 # those of a cluster that the developer is running. The path is short because Unix sockets allow 107 bytes.
-RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="sl-test-"))
-os.environ["SUPERLEARNER_RUNTIME_DIR"] = str(RUNTIME_DIR)
+SESSION_DIR = Path(tempfile.mkdtemp(prefix="sl-"))
+RUNTIME_DIR = SESSION_DIR / "run"
 # Journals outlive their cluster by design, so they are set apart and not counted as left behind.
-STATE_DIR = Path(tempfile.mkdtemp(prefix="sl-state-"))
-os.environ["SUPERLEARNER_STATE_DIR"] = str(STATE_DIR)
+STATE_DIR = SESSION_DIR / "state"
+# A sandbox's environment is scrubbed, but for its temporary folder: that tells whose child it is.
+TEMPORARY_DIR = SESSION_DIR / "tmp"
+os.environ.setdefault(
+    "PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir()
+)  # pytest keeps its own beyond this session
+for _name, _path in {
+    "SUPERLEARNER_RUNTIME_DIR": RUNTIME_DIR,
+    "SUPERLEARNER_STATE_DIR": STATE_DIR,
+    "TMPDIR": TEMPORARY_DIR,
+}.items():
+    _path.mkdir(mode=0o700)
+    os.environ[_name] = str(_path)
+tempfile.tempdir = str(TEMPORARY_DIR)
 _OWNER = os.getpid()
 
 #: Seconds that what a module has just ended may take to be gone.
@@ -34,8 +46,7 @@ LASTING_THREADS = ("Dask-Offload", "Dask-Callback")
 @atexit.register
 def _remove_directories() -> None:
     if os.getpid() == _OWNER:  # not in a forked child
-        shutil.rmtree(RUNTIME_DIR, ignore_errors=True)
-        shutil.rmtree(STATE_DIR, ignore_errors=True)
+        shutil.rmtree(SESSION_DIR, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +57,13 @@ def runtime_dir() -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Fail the module that leaves a process, a thread, a socket or a runtime file behind."""
-    threads, sockets, files = set(threading.enumerate()), open_sockets(), runtime_files()
+    """Fail the module that leaves a process, a thread, a socket, a runtime file or a temporary folder behind."""
+    threads, sockets, files, folders = (
+        set(threading.enumerate()),
+        open_sockets(),
+        runtime_files(),
+        our_folders(),
+    )
     processes = {process.pid for process in our_processes()}
     yield
     gc.collect()
@@ -56,23 +72,24 @@ def nothing_left_behind() -> Iterator[None]:
     left += [f"thread {t.name}" for t in wait_for_threads(threads)]
     left += [f"socket {s}" for s in wait_for_sockets(sockets)]
     left += [f"runtime file {f}" for f in sorted(runtime_files() - files)]
+    left += [f"temporary folder {f}" for f in sorted(our_folders() - folders)]
     assert not left, "The tests of this module left behind: " + "; ".join(left)
 
 
 def our_processes() -> list[psutil.Process]:
     """Return the living children of the tests, at any depth, and what has been detached from them.
 
-    A detached daemon is nobody's child any more; the runtime directory in its environment tells whose it is.
+    A detached daemon is nobody's child any more; the session's directory in its environment tells whose it is.
     """
     mine = psutil.Process()
     below = {p.pid: p for p in mine.children(recursive=True)}
-    marker = f"SUPERLEARNER_RUNTIME_DIR={RUNTIME_DIR}".encode()
+    marker = os.fsencode(SESSION_DIR)
     for entry in Path("/proc").glob("[0-9]*/environ"):
         pid = int(entry.parent.name)
         if pid in below or pid == mine.pid:
             continue
         try:
-            if marker in entry.read_bytes().split(b"\0"):
+            if marker in entry.read_bytes():
                 below[pid] = psutil.Process(pid)
         except (OSError, psutil.NoSuchProcess):
             continue  # somebody else's, or gone since
@@ -138,3 +155,8 @@ def wait_for_sockets(before: set[str]) -> set[str]:
 
 def runtime_files() -> set[Path]:
     return {path for path in RUNTIME_DIR.rglob("*") if not path.is_dir()}
+
+
+def our_folders() -> set[Path]:
+    """Return superlearner's temporary folders: those of clusters, nodes and sandboxes."""
+    return set(TEMPORARY_DIR.glob("superlearner-*"))

@@ -145,6 +145,7 @@ def _tell_ready(settings: dict[str, Any], scheduler: Scheduler, *, served: bool)
         tls=tls_of(scheduler.security),
         dashboard=f"http://127.0.0.1:{scheduler.http_server.port}/status" if served else None,
         path=settings["path"],
+        directory=dask.config.get("temporary-directory"),
     )
     if settings["path"]:
         connection.save(Path(settings["path"]))

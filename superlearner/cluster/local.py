@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -105,6 +106,8 @@ class Connection:
     dashboard: str | None = None
     #: Where it is kept; None for a cluster that belongs to one process.
     path: str | None = None
+    #: Where its processes keep their temporary files.
+    directory: str | None = None
 
     @property
     def security(self) -> Security:
@@ -122,6 +125,13 @@ class Connection:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(asdict(self), file)
         Path(temporary).replace(path)
+
+    def forget(self) -> None:
+        """Remove the files of a cluster that has ended: a daemon that was killed could not do so itself."""
+        if self.path:
+            Path(self.path).unlink(missing_ok=True)
+        if self.directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     @classmethod
     def parse(cls, text: str) -> Connection:
@@ -151,7 +161,7 @@ def journal_path() -> Path:
 
 
 def find_connection() -> Connection | None:
-    """Return the shared local cluster that runs now; a file that a dead one left behind is removed."""
+    """Return the shared local cluster that runs now; what a dead one left behind is removed."""
     path = connection_path()
     try:
         connection = Connection.parse(path.read_text(encoding="utf-8"))
@@ -161,8 +171,8 @@ def find_connection() -> Connection | None:
         raise ClusterNotFound(f"The connection file {path} cannot be read ({error}); remove it.") from error
     if connection.alive:
         return connection
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+    path.unlink(missing_ok=True)
+    connection.forget()
     return None
 
 
@@ -244,9 +254,7 @@ def stop_daemon(connection: Connection, timeout: float = 20.0) -> None:
         if daemon.stdin:
             daemon.stdin.close()
         daemon.wait()
-    if connection.path:
-        with contextlib.suppress(FileNotFoundError):
-            Path(connection.path).unlink()
+    connection.forget()
 
 
 def _process(connection: Connection) -> psutil.Process | None:

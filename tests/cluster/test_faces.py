@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -62,14 +63,16 @@ print(sandbox.call(sandbox.tree().children[0].pid, "increment"))
     assert this_run[-1] == "cluster_stopped"
 
 
-def test_the_connection_file_of_a_dead_cluster_is_ignored():
+def test_the_files_of_a_dead_cluster_are_ignored_and_removed():
     connection = sl.connect(nodes=1)
     found = find_connection()
     connection.close()
     psutil.Process(found.pid).kill()
     psutil.Process(found.pid).wait()
+    assert Path(found.directory).is_dir()
     assert find_connection() is None
     assert not connection_path().exists()
+    assert not Path(found.directory).exists()
 
 
 def test_a_cluster_ends_with_its_owner_however_that_ends():

@@ -25,6 +25,13 @@ LEAKS = {
             code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
             subprocess.run([sys.executable, "-c", code], start_new_session=True, check=True)
     """,
+    "process  ": """
+        import os, subprocess, sys
+        def test_leak_of_a_detached_process_with_a_scrubbed_environment():
+            code = "import subprocess; subprocess.Popen(['sleep', '60'])"
+            env = {"TMPDIR": os.environ["TMPDIR"], "PATH": os.environ["PATH"]}
+            subprocess.run([sys.executable, "-c", code], start_new_session=True, check=True, env=env)
+    """,
     "thread": """
         import threading, time
         def test_leak():
@@ -40,6 +47,11 @@ LEAKS = {
         import os, pathlib
         def test_leak():
             pathlib.Path(os.environ["SUPERLEARNER_RUNTIME_DIR"], "left.json").write_text("{}")
+    """,
+    "temporary folder": """
+        import tempfile
+        def test_leak():
+            tempfile.mkdtemp(prefix="superlearner-")
     """,
 }
 
