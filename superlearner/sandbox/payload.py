@@ -13,6 +13,8 @@ defined in a notebook cell or in a module beside it, which the other side could 
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import pickle
 import re
 import sys
@@ -221,7 +223,23 @@ def _here() -> tuple[Path, ...]:
     # The folder may have been removed under the process: then nothing lies below it.
     with contextlib.suppress(FileNotFoundError):
         folders = (Path.cwd(),)
-    return (*folders, Path(main).resolve().parent) if isinstance(main, str) else folders
+    if isinstance(main, str):
+        folders = (*folders, Path(main).resolve().parent)
+    # What this process has put on its path by itself, a node has not.
+    installed = (*_INSTALLED, *_PREFIXES)
+    entries = (Path(entry) for entry in sys.path if entry)
+    added = (e for e in entries if e not in _configured() and not _below(e / "module", installed))
+    return (*folders, *added)
+
+
+@functools.cache
+def _configured() -> frozenset[Path]:
+    """Return the folders that every Python of this environment has on its path, editable installations too."""
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for file in Path(folder).glob("*.pth"):
+            named += file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return frozenset(Path(line) for line in named if line and Path(line).is_absolute())
 
 
 def _below(path: Path, roots: tuple[Path, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import subprocess
 import sys
@@ -89,3 +90,14 @@ def test_every_error_can_travel(error):
 
 def test_our_own_errors_travel_as_they_are():
     assert str(loads(dumps_error(NoProcess("shop/counter")))) == str(NoProcess("shop/counter"))
+
+
+def test_a_module_of_a_folder_that_was_put_on_the_path_travels_by_value(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere_module.py").write_text("def triple(x):\n    return 3 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    triple = importlib.import_module("elsewhere_module").triple
+    program = "import sys, pickle; print(pickle.load(sys.stdin.buffer)(14))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=dumps(triple), capture_output=True, check=True
+    )
+    assert done.stdout == b"42\n"
