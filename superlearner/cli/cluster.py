@@ -49,7 +49,8 @@ def start(nodes: int, *, as_json: bool) -> None:
 
     One that runs already is left as it is.
     """
-    from superlearner.cluster.local import find_connection, node_names, start_daemon
+    from superlearner.cluster.local import find_connection, start_daemon
+    from superlearner.cluster.names import node_names
 
     running = find_connection()
     connection = running or start_daemon(node_names(nodes), detached=True)

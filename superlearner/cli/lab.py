@@ -63,7 +63,8 @@ def lab(folder: Path | None, port: int, nodes: int, *, no_browser: bool) -> None
 @contextmanager
 def local_cluster(nodes: int) -> Iterator[None]:
     """Make sure that the shared local cluster runs; the one that was started here is stopped at the end."""
-    from superlearner.cluster.local import find_connection, node_names, start_daemon, stop_daemon
+    from superlearner.cluster.local import find_connection, start_daemon, stop_daemon
+    from superlearner.cluster.names import node_names
 
     running = find_connection()
     if running is not None:

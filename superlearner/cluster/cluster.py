@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import fields
@@ -11,8 +10,10 @@ from typing import Any, Self
 from distributed import Client, Security
 
 from superlearner import config
+from superlearner.cluster import starting
 from superlearner.cluster.chaos import Chaos
-from superlearner.cluster.local import Connection, find_connection, node_names, start_daemon, stop_daemon
+from superlearner.cluster.local import Connection, find_connection, stop_daemon
+from superlearner.cluster.names import node_names
 from superlearner.cluster.plane import ControlPlane
 from superlearner.cluster.sandbox import Sandbox, split
 from superlearner.cluster.session import Found, Session
@@ -68,7 +69,7 @@ class Cluster:
         names = node_names(config.get("nodes") if nodes is None else nodes)
 
         async def start() -> Connection:
-            return await asyncio.to_thread(start_daemon, names, detached=False, dashboard=dashboard)
+            return await starting.start(names, detached=False, dashboard=dashboard)
 
         self._begin(Session(start, asynchronous=asynchronous, stop=stop_daemon))
 
@@ -318,7 +319,7 @@ def connect(
         async def find() -> Connection:
             running = find_connection()
             if running is None:
-                running = await asyncio.to_thread(start_daemon, names, detached=True)
+                running = await starting.start(names, detached=True)
             return running
 
         return Cluster.of(Session(find, asynchronous=asynchronous))

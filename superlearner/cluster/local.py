@@ -25,36 +25,8 @@ import psutil
 from distributed import Security
 
 from superlearner import config
-from superlearner.core.spec import validate_id
-from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
+from superlearner.errors import ClusterNotFound, SuperlearnerError
 
-#: The names that nodes get when only their number is given.
-GREEK = [
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "epsilon",
-    "zeta",
-    "eta",
-    "theta",
-    "iota",
-    "kappa",
-    "lambda",
-    "mu",
-    "nu",
-    "xi",
-    "omicron",
-    "pi",
-    "rho",
-    "sigma",
-    "tau",
-    "upsilon",
-    "phi",
-    "chi",
-    "psi",
-    "omega",
-]
 _TLS_FIELDS = (
     "tls_ca_file",
     "tls_client_key",
@@ -71,24 +43,6 @@ class DaemonFailed(SuperlearnerError):
 
     code = "daemon_failed"
     advice = "`superlearner doctor` tells what this machine lacks."
-
-
-def node_names(nodes: int | Sequence[str]) -> list[str]:
-    """Return the names of `nodes`, given as a number or as names.
-
-    >>> node_names(2), node_names(["left", "right"])
-    (['alpha', 'beta'], ['left', 'right'])
-    """
-    if isinstance(nodes, int) and not isinstance(nodes, bool):
-        if not 1 <= nodes <= len(GREEK):
-            raise InvalidSpec(f"nodes={nodes} must be 1 to {len(GREEK)}, or a list of names.")
-        return GREEK[:nodes]
-    if isinstance(nodes, str) or not isinstance(nodes, Sequence) or not nodes:
-        raise InvalidSpec(f'nodes={nodes!r} must be a number or a list of names, such as ["alpha", "beta"].')
-    names = [validate_id(name, "node name") for name in nodes]
-    if len(set(names)) < len(names):
-        raise InvalidSpec(f"nodes={list(nodes)!r} names a node twice.")
-    return names
 
 
 @dataclass(frozen=True)
@@ -177,7 +131,12 @@ def find_connection() -> Connection | None:
 
 
 def start_daemon(
-    nodes: Sequence[str], *, detached: bool, dashboard: bool | None = None, timeout: float | None = None
+    nodes: Sequence[str],
+    *,
+    detached: bool,
+    dashboard: bool | None = None,
+    timeout: float | None = None,
+    abort: int | None = None,
 ) -> Connection:
     """Start a local cluster with `nodes` and wait until each of them is ready.
 
@@ -192,6 +151,8 @@ def start_daemon(
         Whether to serve Dask's dashboard; by default the setting ``superlearner.dashboard``.
     timeout
         Seconds until it must be ready; by default the setting ``superlearner.start-timeout``.
+    abort
+        A descriptor that becomes readable when the start is called off, for a start in another thread.
 
     Raises
     ------
@@ -224,7 +185,7 @@ def start_daemon(
         os.close(ready_write)
         try:
             seconds = config.get("start-timeout") if timeout is None else timeout
-            connection = Connection.parse(_await_ready(ready_read, seconds, daemon, log))
+            connection = Connection.parse(_await_ready(ready_read, seconds, daemon, log, abort))
         except BaseException:
             _end(daemon)
             raise
@@ -268,10 +229,15 @@ def _process(connection: Connection) -> psutil.Process | None:
     return process
 
 
-def _await_ready(descriptor: int, timeout: float, daemon: subprocess.Popen[bytes], log: IO[bytes]) -> str:
+def _await_ready(
+    descriptor: int, timeout: float, daemon: subprocess.Popen[bytes], log: IO[bytes], abort: int | None
+) -> str:
     """Return what a daemon says when it is ready; raise `DaemonFailed` when it ends or takes too long."""
     deadline, received = time.monotonic() + timeout, b""
-    while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    watched = [descriptor] if abort is None else [descriptor, abort]
+    while ready := select.select(watched, [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if abort in ready:
+            raise DaemonFailed("The start of the local cluster was called off.")
         chunk = os.read(descriptor, 65536)
         if chunk:
             received += chunk

@@ -96,6 +96,27 @@ time.sleep(60)""",
     assert not alive
 
 
+INTERRUPTED = """
+import signal, sys, threading, psutil
+import superlearner as sl
+sl.Cluster
+interrupt = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+threading.Timer(float(sys.argv[1]), interrupt).start()
+try:
+    sl.{start}
+except KeyboardInterrupt:
+    from superlearner.cluster.local import find_connection
+    print(len(psutil.Process().children(recursive=True)), find_connection())
+"""
+
+
+@pytest.mark.parametrize("start", ["Cluster(nodes=1)", "connect(nodes=1)"])
+@pytest.mark.parametrize("seconds", ["0.1", "0.7"])
+def test_an_interrupted_start_leaves_nothing_behind(start, seconds):
+    command = [sys.executable, "-c", INTERRUPTED.format(start=start), seconds]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "0 None\n"
+
+
 def test_nobody_at_an_address_is_said_in_a_sentence(unused_port):
     with pytest.raises(sl.ClusterNotFound, match="No Dask scheduler answers"):
         sl.connect(f"tcp://127.0.0.1:{unused_port}")

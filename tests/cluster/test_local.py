@@ -13,7 +13,8 @@ import yaml
 
 from superlearner import config
 from superlearner.cluster.journal import Journal, read_journal
-from superlearner.cluster.local import Connection, connection_path, find_connection, node_names
+from superlearner.cluster.local import Connection, connection_path, find_connection
+from superlearner.cluster.names import node_names
 from superlearner.core.history import Event
 from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
 

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from superlearner.cluster.local import node_names, start_daemon, stop_daemon
+from superlearner.cluster.local import start_daemon, stop_daemon
+from superlearner.cluster.names import node_names
 from superlearner.teaching import build
 from superlearner.teaching.check import Exercise
 from superlearner.teaching.lesson import find_lessons

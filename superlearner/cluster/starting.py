@@ -1,0 +1,36 @@
+"""Start a local cluster from a loop, so that an interrupted start leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from functools import partial
+
+from superlearner.cluster.local import Connection, start_daemon, stop_daemon
+
+
+async def start(nodes: Sequence[str], *, detached: bool, dashboard: bool | None = None) -> Connection:
+    """Do as `start_daemon`; when cancelled, call the start off and wait until its processes are gone.
+
+    A thread cannot be cancelled: left alone, it would go on and bring up a cluster that nobody holds.
+    """
+    readable, abort = os.pipe()
+    work = partial(start_daemon, nodes, detached=detached, dashboard=dashboard, abort=readable)
+    starting = asyncio.get_running_loop().run_in_executor(None, work)
+    cancelled = False
+    try:
+        while not starting.done():
+            try:
+                await asyncio.wait([starting])
+            except asyncio.CancelledError:  # also again and again: the clean-up is not to be broken off
+                cancelled = True
+                os.write(abort, b"!")
+    finally:
+        os.close(readable)
+        os.close(abort)
+    if not cancelled:
+        return starting.result()
+    if starting.exception() is None:  # it was ready in the same moment
+        stop_daemon(starting.result())
+    raise asyncio.CancelledError
