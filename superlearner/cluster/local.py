@@ -204,13 +204,7 @@ def stop_daemon(connection: Connection, timeout: float = 20.0) -> None:
     daemon = _daemons.pop(connection.pid, None)
     process = _process(connection)
     if process is not None:
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=timeout)
-        for left in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                left.kill()
-        psutil.wait_procs(alive, timeout=5)
+        _end_family(process, timeout)
     if daemon is not None:
         if daemon.stdin:
             daemon.stdin.close()
@@ -252,12 +246,20 @@ def _await_ready(
 
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:
-    """End a daemon that is not wanted any more: politely, so that it takes its nodes along, else by force."""
-    daemon.terminate()
-    try:
-        daemon.wait(10)
-    except subprocess.TimeoutExpired:
-        daemon.kill()
-        daemon.wait()
+    """End a daemon that is not wanted any more."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        _end_family(psutil.Process(daemon.pid), timeout=10)
+    daemon.wait()
     if daemon.stdin:
         daemon.stdin.close()
+
+
+def _end_family(process: psutil.Process, timeout: float) -> None:
+    """End a process with all below it: politely, so that it takes its nodes along, else by force."""
+    family = [process, *process.children(recursive=True)]
+    process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=timeout)
+    for left in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+    psutil.wait_procs(alive, timeout=5)
