@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -171,6 +171,7 @@ class ControlPlane(SchedulerPlugin):
                         fields["epoch"],
                         fields["pid"],
                         fields["reason"],
+                        _version(fields["restored"]),
                         cause=cause,
                         at=now,
                     )
@@ -345,7 +346,7 @@ class ControlPlane(SchedulerPlugin):
             failed = c.InstanceStartFailed(spec.id, i.node, i.epoch, reason, cause=i.cause, at=time.time())
             self.handle(failed)
             return
-        restored = info["restored"] and tuple(info["restored"])
+        restored = _version(info["restored"])
         self.handle(
             c.InstanceStarted(spec.id, i.node, i.epoch, info["pid"], restored, cause=i.cause, at=time.time())
         )
@@ -365,8 +366,11 @@ class ControlPlane(SchedulerPlugin):
                 c.InstanceStartFailed(i.sandbox, i.node, i.epoch, reason, cause=i.cause, at=time.time())
             )
             return
+        restored = _version(info["restored"])
         self.handle(
-            c.InstanceRestarted(i.sandbox, i.epoch, info["pid"], i.reason, cause=i.cause, at=time.time())
+            c.InstanceRestarted(
+                i.sandbox, i.epoch, info["pid"], i.reason, restored, cause=i.cause, at=time.time()
+            )
         )
 
     async def _quiesce(self, i: c.QuiesceInstance) -> None:
@@ -437,3 +441,8 @@ class ControlPlane(SchedulerPlugin):
         future, _ = self._futures.pop((sandbox, epoch), (None, ""))
         if future is not None:
             future.release()
+
+
+def _version(restored: Sequence[int] | None) -> tuple[int, int] | None:
+    """Return the (epoch, seq) of a checkpoint; a wire turns tuples into lists."""
+    return None if restored is None else (restored[0], restored[1])

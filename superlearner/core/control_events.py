@@ -121,6 +121,8 @@ class InstanceRestarted(ControlEvent):
     epoch: int
     pid: int | None = None
     reason: Any = None
+    #: The (epoch, seq) of the checkpoint it began with. None: a fresh state.
+    restored: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ class Life(Registry):
             pid=event.pid,
             restarts=work.record.restarts + 1,
         )
-        self._note("sandbox_restarted", event, work, reason=event.reason)
+        self._note("sandbox_restarted", event, work, reason=event.reason, detail=_restored(event.restored))
         if work.phase == "running":
             self._answer(work, work.record)
 
