@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import secrets
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import click
 
 from superlearner.cli.cluster import nodes_option
+from superlearner.cli.server import LISTENS
 from superlearner.cli.signals import stops_cleanly
 from superlearner.errors import SuperlearnerError
 
@@ -22,8 +22,6 @@ from superlearner.errors import SuperlearnerError
 SHUTDOWN = 15.0
 
 _SETTINGS = Path(__file__).with_name("settings")
-#: How JupyterLab announces itself in its log: the host, the port and what follows up to the query.
-_ANNOUNCED = re.compile(r"(http://127\.0\.0\.1:\d+/[^\s?]*)")
 
 
 class LabFailed(SuperlearnerError):
@@ -133,29 +131,33 @@ def run(root: Path, *, port: int, browser: bool) -> None:
         start_new_session=True,
     )
     try:
-        announced = follow(server, token)
+        listened = follow(server, f"{first_page(root)}?token={token}")
         code = server.wait()
     finally:
         stop(server)
-    if code != 0 or not announced:
+    if code != 0 or not listened:
         raise LabFailed(f"JupyterLab ended with exit code {code}.")
 
 
-def follow(server: subprocess.Popen[str], token: str) -> bool:
-    """Read the log until JupyterLab ends; print its address once, and pass on what is an error.
+def follow(server: subprocess.Popen[str], page: str) -> bool:
+    """Read the log until JupyterLab ends; print where `page` is once it listens, and pass on errors after that.
 
-    Returns whether it got as far as having an address.
+    What it says before it listens is only of interest when it never does. Returns whether it did.
     """
-    announced = False
+    listens, said = False, list[str]()
     assert server.stderr is not None
     for line in server.stderr:
-        match = _ANNOUNCED.search(line)
-        if match and not announced:
-            announced = True
-            click.echo(f"JupyterLab: {match.group(1)}?token={token}\nPress Ctrl-C to stop.")
-        elif line.startswith(("[E", "[C")) or not (announced or line.startswith(("[I", "[D"))):
+        if line.startswith(LISTENS):
+            listens = True
+            address = line.removeprefix(LISTENS).strip().rstrip("/")
+            click.echo(f"JupyterLab: {address}{page}\nPress Ctrl-C to stop.")
+        elif not listens:
+            said.append(line)
+        elif line.startswith(("[E", "[C")):
             click.echo(line.rstrip(), err=True)
-    return announced
+    if not listens:
+        click.echo("".join(said[-20:]).rstrip(), err=True)
+    return listens
 
 
 def stop(server: subprocess.Popen[str]) -> None:
