@@ -51,7 +51,7 @@ class Link:
         self._args = connection_args
         self._control: Channel | None = None
         self._channels: dict[str, asyncio.Task[Channel]] = {}
-        self._places: dict[str, tuple[str, int]] = {}
+        self._places: dict[str, Place] = {}
         self._handlers: dict[object, tuple[Handler, str | None]] = {}
         self._subscribing: asyncio.Task[Any] | None = None
 

@@ -342,7 +342,7 @@ class ControlPlane(SchedulerPlugin):
             info = await self.on_instance(i.address, spec.id, i.epoch, "start")
         except Exception as error:
             self._release(spec.id, i.epoch)
-            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
+            reason = _why(error)
             failed = c.InstanceStartFailed(spec.id, i.node, i.epoch, reason, cause=i.cause, at=time.time())
             self.handle(failed)
             return
@@ -361,7 +361,7 @@ class ControlPlane(SchedulerPlugin):
         try:
             info = await self.on_instance(i.address, i.sandbox, i.epoch, "restart", i.reason)
         except Exception as error:
-            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
+            reason = _why(error)
             self.handle(
                 c.InstanceStartFailed(i.sandbox, i.node, i.epoch, reason, cause=i.cause, at=time.time())
             )
@@ -446,3 +446,8 @@ class ControlPlane(SchedulerPlugin):
 def _version(restored: Sequence[int] | None) -> tuple[int, int] | None:
     """Return the (epoch, seq) of a checkpoint; a wire turns tuples into lists."""
     return None if restored is None else (restored[0], restored[1])
+
+
+def _why(error: Exception) -> Any:
+    """Return the reason of a start that failed, in the sandbox's own words where it has given any."""
+    return error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
