@@ -72,6 +72,8 @@ class Channel:
         self._writer = Writer(comm)
         self._reader = asyncio.create_task(self._read(), name="superlearner-channel-reader")
         self._loop = asyncio.get_running_loop()
+        #: Whether it can carry no more requests.
+        self.closed = False
 
     @classmethod
     async def open(
@@ -95,22 +97,18 @@ class Channel:
             raise
         return cls(comm, on_push)
 
-    @property
-    def closed(self) -> bool:
-        """Whether the channel can carry no more requests."""
-        return bool(self._reader.done() or self.comm.closed())
-
     def post(self, verb: str, *fields: Any) -> None:
         """Send a message that has no answer."""
         if self.closed:
             raise ChannelClosed
         self._writer.send((verb, 0, *fields))
 
-    async def request(self, verb: str, *fields: Any) -> Answer:
+    async def request(self, verb: str, *fields: Any, deadline: float | None = None) -> Answer:
         """Send a request and wait for its ``(status, payload)``; raise `ChannelClosed` when it cannot come.
 
         It is sent before the first suspension, so requests made in order are sent in order. When the
-        waiting task is cancelled, a late answer is dropped.
+        waiting task is cancelled, or the loop's clock has passed `deadline` (`TimeoutError`), a late answer
+        is dropped.
         """
         if self.closed:
             raise ChannelClosed
@@ -119,10 +117,14 @@ class Channel:
         future: asyncio.Future[Answer] = self._loop.create_future()
         self._pending[id] = future
         self._writer.send((verb, id, *fields))
+        # Not asyncio.timeout(): that costs as much as all the rest of this method.
+        timer = None if deadline is None else self._loop.call_at(deadline, _expire, future)
         try:
             return await future
         finally:
             self._pending.pop(id, None)
+            if timer is not None:
+                timer.cancel()
 
     async def _read(self) -> None:
         try:
@@ -136,6 +138,7 @@ class Channel:
         except (CommClosedError, OSError):
             pass  # the reader's end is how everybody learns of it: see the finally clause
         finally:
+            self.closed = True
             self.comm.abort()
             self._writer.cancel()  # nothing can be sent any more
             pending, self._pending = self._pending, {}
@@ -149,14 +152,21 @@ class Channel:
 
     def abort(self) -> None:
         """Break the channel at once: requests in flight fail with `ChannelClosed`."""
+        self.closed = True
         self._reader.cancel()
         self.comm.abort()
 
     async def close(self) -> None:
         """Close the channel; requests in flight fail with `ChannelClosed`."""
+        self.closed = True
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         await self._writer.close()
+
+
+def _expire(future: asyncio.Future[Answer]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
 
 
 class ServedChannel:

@@ -8,7 +8,6 @@ answered is *not* sent again, unless the caller declared it idempotent: it may h
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from superlearner import config
 from superlearner.cluster.agent import CHANNEL_OP
 from superlearner.cluster.channel import Channel, ChannelClosed
 from superlearner.cluster.plane import CONTROL_OP
+from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
 from superlearner.errors import (
     CallTimeout,
@@ -50,7 +50,7 @@ class Link:
         self.address = address
         self._args = connection_args
         self._control: Channel | None = None
-        self._channels: dict[str, asyncio.Task[Channel]] = {}
+        self._nodes = ChannelPool(CHANNEL_OP, connection_args)
         self._places: dict[str, Place] = {}
         self._handlers: dict[object, tuple[Handler, str | None]] = {}
         self._subscribing: asyncio.Task[Any] | None = None
@@ -72,11 +72,7 @@ class Link:
 
     async def close(self) -> None:
         """Close every channel."""
-        for opening in self._channels.values():
-            opening.cancel()
-            with contextlib.suppress(Exception, asyncio.CancelledError):
-                await (await opening).close()
-        self._channels.clear()
+        await self._nodes.close()
         if self._control is not None:
             await self._control.close()
 
@@ -117,13 +113,8 @@ class Link:
                     logger.exception("superlearner: a handler given to subscribe() failed on %s", event.kind)
 
     def _abandon(self, address: Any) -> None:
-        """Break the channel to a lost node at once: no call to it waits for a timeout."""
-        opening = self._channels.pop(address, None)
-        if opening is None:
-            return
-        opening.cancel()
-        if opening.done() and not opening.cancelled() and opening.exception() is None:
-            opening.result().abort()
+        """Break with a lost node at once: no call to it waits for a timeout."""
+        self._nodes.abandon(address)
         for sandbox, place in list(self._places.items()):
             if place[0] == address:
                 del self._places[sandbox]
@@ -151,51 +142,58 @@ class Link:
         SuperlearnerError
             What the sandbox or the callee raised.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._request(verb, sandbox, target, body, timeout, idempotent=idempotent)
-        except TimeoutError as error:
-            if isinstance(error, SuperlearnerError):
-                raise
-            raise CallTimeout(_named(sandbox, target), timeout) from None
-
-    async def _request(
-        self, verb: str, sandbox: str, target: Any, body: bytes, timeout: float | None, *, idempotent: bool
-    ) -> Any:
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         stale: Place | None = None
         while True:
-            place = await self._locate(sandbox, stale)
+            # The way of nearly every request: both are known, and nothing is awaited but the answer.
+            place = None if stale is not None else self._places.get(sandbox)
+            channel = None if place is None else self._nodes.ready(place[0])
             try:
-                channel = await self._channel(place[0])
-            except OSError:
-                stale = place
-                continue
-            try:
-                status, answer = await channel.request(verb, sandbox, place[1], target, body, timeout)
+                if place is None or channel is None:
+                    async with asyncio.timeout_at(deadline):
+                        place, channel = await self._reach(sandbox, stale)
+                status, answer = await channel.request(
+                    verb, sandbox, place[1], target, body, timeout, deadline=deadline
+                )
             except ChannelClosed:
                 stale = place
                 if idempotent:
                     continue
                 raise NoConnection(_named(sandbox, target), "its node is gone") from None
+            except TimeoutError as error:
+                if isinstance(error, SuperlearnerError):
+                    raise
+                raise CallTimeout(_named(sandbox, target), timeout) from None
+            if status == 0:
+                return payload.loads(answer, "the answer")
             if status == 2 and answer[0] == StaleEpoch.code:
                 stale = place
-                continue
-            if status == 2 and answer[0] == ProcessDied.code and idempotent:
-                continue  # its OS process died under the request; the node lets the next one wait for the new one
-            return unpack(status, answer, _named(sandbox, target))
+            elif status == 2 and answer[0] == ProcessDied.code and idempotent:
+                # Its OS process died under the request; the node lets the next one wait for the new one.
+                stale = None
+            else:
+                return unpack(status, answer, _named(sandbox, target))
 
     async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
         """Send a message that has no answer, to wherever the sandbox lives now."""
         stale: Place | None = None
         while True:
-            place = await self._locate(sandbox, stale)
+            place, channel = await self._reach(sandbox, stale)
             try:
-                channel = await self._channel(place[0])
                 channel.post(verb, sandbox, place[1], target, body, None)
-            except OSError:
+            except ChannelClosed:
                 stale = place
             else:
                 return
+
+    async def _reach(self, sandbox: str, stale: Place | None) -> tuple[Place, Channel]:
+        """Return where the sandbox lives, other than at `stale`, with the open channel to its node."""
+        while True:
+            place = await self._locate(sandbox, stale)
+            try:
+                return place, await self._nodes.get(place[0])
+            except OSError:
+                stale = place
 
     async def _locate(self, sandbox: str, stale: Place | None) -> Place:
         if stale is not None:
@@ -206,25 +204,6 @@ class Link:
         _, address, epoch, _, _ = await self.ask("lookup", sandbox=sandbox, stale=stale)
         self._places[sandbox] = (address, epoch)
         return address, epoch
-
-    async def _channel(self, address: str) -> Channel:
-        """Return the open channel to a node; callers of one node share one attempt to connect."""
-        opening = self._channels.get(address)
-        if opening is None or (opening.done() and _is_useless(opening)):
-            work = Channel.open(address, CHANNEL_OP, self._args, timeout=config.get("connect-timeout"))
-            opening = self._channels[address] = asyncio.create_task(work)
-        if opening.done():
-            return opening.result()
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            if opening.cancelled():  # the node was lost meanwhile; it is not the caller who was cancelled
-                raise ConnectionError(f"the node at {address} is gone") from None
-            raise
-
-
-def _is_useless(opening: asyncio.Task[Channel]) -> bool:
-    return opening.cancelled() or opening.exception() is not None or opening.result().closed
 
 
 def _named(sandbox: str, target: Any) -> str:

@@ -1,0 +1,70 @@
+"""One open channel to each address that is talked to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from superlearner import config
+from superlearner.cluster.channel import Channel
+
+
+class ChannelPool:
+    """Opens channels when they are first asked for; callers of one address share one attempt to connect.
+
+    Parameters
+    ----------
+    op
+        The handler that serves the channels at the other end.
+    connection_args
+        What Dask needs to connect.
+    """
+
+    def __init__(self, op: str, connection_args: dict[str, Any]) -> None:
+        self._op = op
+        self._args = connection_args
+        self._opening: dict[str, asyncio.Task[Channel]] = {}
+        #: Those that were open when they were last asked for: a look that costs next to nothing.
+        self._open: dict[str, Channel] = {}
+
+    def ready(self, address: str) -> Channel | None:
+        """Return the channel to `address` if it is open now."""
+        channel = self._open.get(address)
+        return None if channel is None or channel.closed else channel
+
+    async def get(self, address: str) -> Channel:
+        """Return the open channel to `address`; raise OSError when there can be none."""
+        opening = self._opening.get(address)
+        if opening is None or (opening.done() and _is_useless(opening)):
+            work = Channel.open(address, self._op, self._args, timeout=config.get("connect-timeout"))
+            opening = self._opening[address] = asyncio.create_task(work)
+        try:
+            channel = self._open[address] = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if opening.cancelled():  # the node was lost meanwhile; it is not the caller who was cancelled
+                raise ConnectionError(f"the node at {address} is gone") from None
+            raise
+        return channel
+
+    def abandon(self, address: str) -> None:
+        """Break the channel to a lost node at once: no request to it waits for a timeout."""
+        self._open.pop(address, None)
+        opening = self._opening.pop(address, None)
+        if opening is None:
+            return
+        opening.cancel()
+        if opening.done() and not _is_useless(opening):
+            opening.result().abort()
+
+    async def close(self) -> None:
+        """Close every channel; requests in flight fail."""
+        opened, self._opening, self._open = self._opening, {}, {}
+        for opening in opened.values():
+            opening.cancel()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await (await opening).close()
+
+
+def _is_useless(opening: asyncio.Task[Channel]) -> bool:
+    return opening.cancelled() or opening.exception() is not None or opening.result().closed
