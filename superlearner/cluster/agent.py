@@ -20,10 +20,11 @@ from distributed.comm import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from superlearner.cluster.channel import ServedChannel
+from superlearner.cluster.commands import NODE_OP, Commands, Nodes
 from superlearner.cluster.telemetry import NodeMeter
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.spec import Checkpoint
-from superlearner.errors import StaleEpoch, SuperlearnerError
+from superlearner.errors import StaleEpoch, StartFailed
 from superlearner.sandbox import payload
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Instance, StartRequest
@@ -32,10 +33,6 @@ from superlearner.sandbox.instance import Instance, StartRequest
 PEER_TIMEOUT = 5.0
 PLUGIN_NAME = "superlearner-node"
 CHANNEL_OP = "superlearner_channel"
-STORE_OP = "superlearner_checkpoint_store"
-FETCH_OP = "superlearner_checkpoint_fetch"
-DROP_OP = "superlearner_checkpoint_drop"
-SIGNAL_OP = "superlearner_signal"
 REPORT_OP = "superlearner_report"
 
 
@@ -62,24 +59,20 @@ class NodeAgent(WorkerPlugin):
         """Start the fork server, take requests, and tell the control plane that the node is ready."""
         self.worker = worker
         self.node = node_name(worker.name)
-        self.instances: dict[str, SandboxActor] = {}
+        #: By sandbox and epoch: one that is being stopped may live beside the next one.
+        self.instances: dict[tuple[str, int], SandboxActor] = {}
+        self._starts: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
         self.checkpoints = CheckpointStore()
         self.fork_server = ForkServer()
+        self._peers = Nodes(worker.connection_args)
         try:
             await self.fork_server.start()
         except Exception as error:
             # Dask logs it and goes on without the plugin: the control plane must know.
             self.report("node_failed", node=self.node, reason=f"{type(error).__name__}: {error}")
             raise
-        worker.handlers.update(
-            {
-                CHANNEL_OP: self._serve,
-                STORE_OP: self._store,
-                FETCH_OP: self._fetch,
-                DROP_OP: self._drop,
-                SIGNAL_OP: self._signal,
-            }
-        )
+        worker.handlers.update({CHANNEL_OP: self._serve, NODE_OP: Commands(self).serve})
         memory = psutil.virtual_memory().total
         self.report(
             "node_ready",
@@ -95,10 +88,13 @@ class NodeAgent(WorkerPlugin):
     async def teardown(self, worker: Worker) -> None:
         """End every sandbox of this node and the fork server."""
         self._telemetry.cancel()
-        await asyncio.gather(self._telemetry, return_exceptions=True)
+        for start in self._starts:
+            start.cancel()
+        await asyncio.gather(self._telemetry, *self._starts, return_exceptions=True)
         for instance in list(self.instances.values()):
             await instance.stop("the node is closing")
         await self.fork_server.close()
+        await self._peers.close()
 
     # -- NodeServices ----------------------------------------------------------------------------
 
@@ -109,13 +105,13 @@ class NodeAgent(WorkerPlugin):
     async def replicate(self, version: CheckpointVersion, peers: Iterable[tuple[str, str]]) -> list[str]:
         """Store `version` on `peers`, all at once; return the names of those that have it."""
         plain = asdict(version)
-        instance = self.instances.get(version.sandbox)
+        instance = self.instances.get((version.sandbox, version.epoch))
         keep = instance.spec.checkpoint.keep if instance else Checkpoint().keep
 
         async def store(node: str, address: str) -> str | None:
             try:
                 async with asyncio.timeout(PEER_TIMEOUT):
-                    refused = await getattr(self.worker.rpc(address), STORE_OP)(version=plain, keep=keep)
+                    refused = await self._peers.ask(address, "store", plain, keep)
             except (OSError, TimeoutError):
                 return None
             return None if refused else node
@@ -125,44 +121,43 @@ class NodeAgent(WorkerPlugin):
 
     async def fetch(self, sandbox: str, sources: Iterable[tuple[str, str]]) -> list[CheckpointVersion]:
         """Return the versions that this node and `sources` hold, newest first, each once."""
+        found = {version.version: version for version in self.checkpoints.newest(sandbox)}
+        known = frozenset(found)
 
         async def ask(address: str) -> list[dict[str, Any]]:
             try:
                 async with asyncio.timeout(PEER_TIMEOUT):
-                    return list(await getattr(self.worker.rpc(address), FETCH_OP)(sandbox=sandbox))
+                    return list(await self._peers.ask(address, "fetch", sandbox, known))
             except (OSError, TimeoutError):
                 return []
 
         addresses = [address for _, address in sources if address != self.worker.address]
-        found = {(v.epoch, v.seq): v for v in self.checkpoints.newest(sandbox)}
         for answer in await asyncio.gather(*map(ask, addresses)):
             for plain in answer:
                 version = CheckpointVersion(**plain)
-                found.setdefault((version.epoch, version.seq), version)
+                found.setdefault(version.version, version)
         return [found[key] for key in sorted(found, reverse=True)]
 
-    # -- Handlers of other nodes and of the control plane -------------------------------------------
+    # -- Instances -----------------------------------------------------------------------------------
 
-    def _store(self, version: dict[str, Any], keep: int) -> str | None:
-        """Keep a peer's checkpoint; return why not, where it is refused."""
+    def begin(self, instance: SandboxActor, cause: str) -> None:
+        """Start an instance and report how that went; may be called from any thread."""
+        self._loop.call_soon_threadsafe(self._begin, instance, cause)
+
+    def _begin(self, instance: SandboxActor, cause: str) -> None:
+        task = self._loop.create_task(self._start(instance, cause))
+        self._starts.add(task)
+        task.add_done_callback(self._starts.discard)
+
+    async def _start(self, instance: SandboxActor, cause: str) -> None:
+        who = {"sandbox": instance.spec.id, "node": self.node, "epoch": instance.epoch, "cause": cause}
         try:
-            self.checkpoints.put(CheckpointVersion(**version), keep)
-        except SuperlearnerError as refusal:
-            return str(refusal)
-        return None
-
-    def _fetch(self, sandbox: str) -> list[dict[str, Any]]:
-        return [asdict(version) for version in self.checkpoints.newest(sandbox)]
-
-    def _drop(self, sandbox: str, epoch: int) -> None:
-        self.checkpoints.drop(sandbox, epoch)
-
-    async def _signal(self, number: int, sandbox: str | None = None) -> None:
-        """Send a signal to this node's worker, or to the OS process of one of its sandboxes."""
-        if sandbox is None:
-            os.kill(os.getpid(), number)
-        elif (instance := self.instances.get(sandbox)) is not None:
-            await instance.signal(number)
+            started = await instance.start()
+        except Exception as error:
+            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
+            self.report("instance_start_failed", **who, reason=reason)
+        else:
+            self.report("instance_started", **who, **started)
 
     # -- Requests of clients --------------------------------------------------------------------------
 
@@ -174,24 +169,20 @@ class NodeAgent(WorkerPlugin):
 
         def handle(message: tuple[Any, ...]) -> None:
             verb, id, sandbox, epoch, target, body, timeout = message
-            instance = self.instances.get(sandbox)
+            instance = self.instances.get((sandbox, epoch))
             if instance is None:
                 channel.answer(id, 2, ["stale_epoch", True, str(StaleEpoch(sandbox, epoch))])
             elif verb == "instance" and target in {"info", "logs"}:
-                channel.spawn(self._on_instance(channel, id, instance, epoch, target, body))
+                channel.spawn(self._on_instance(channel, id, instance, target, body))
             else:
                 instance.request([verb, id, epoch, target, body, timeout], answer)
 
         await channel.serve(handle)
 
     async def _on_instance(
-        self, channel: ServedChannel, id: int, instance: Instance, epoch: int, method: str, body: bytes
+        self, channel: ServedChannel, id: int, instance: Instance, method: str, body: bytes
     ) -> None:
         """Answer a request about the instance itself."""
-        if epoch != instance.epoch:
-            stale = StaleEpoch(instance.spec.id, epoch, instance.epoch)
-            channel.answer(id, 2, ["stale_epoch", True, str(stale)])
-            return
         try:
             args, kwargs = payload.loads(body)
             value = await getattr(instance, method)(*args, **kwargs)
@@ -205,18 +196,22 @@ class NodeAgent(WorkerPlugin):
         own = [os.getpid(), *([self.fork_server.pid] if self.fork_server.pid else [])]
         meter = NodeMeter(own)
         while True:
-            hosts = {id: instance.pid for id, instance in self.instances.items() if instance.pid}
+            hosts = {id: instance.pid for (id, _), instance in self.instances.items() if instance.pid}
             self.report("node_sampled", node=self.node, **meter.sample(hosts))
             await asyncio.sleep(self.interval)
 
 
 class SandboxActor(Instance):
-    """One incarnation of a sandbox, as a Dask actor: `Instance` with this worker's node agent."""
+    """One incarnation of a sandbox, as a Dask actor: `Instance` with this worker's node agent.
+
+    Making it begins its start; the node agent reports how that went.
+    """
 
     def __init__(self, request: StartRequest) -> None:
         agent: NodeAgent = get_worker().plugins[PLUGIN_NAME]
         super().__init__(request, agent)
         self._agent = agent
+        agent.begin(self, request.cause)
 
     @property
     def pid(self) -> int | None:
@@ -234,7 +229,7 @@ class SandboxActor(Instance):
 
     async def start(self) -> dict[str, Any]:
         """Take the sandbox's place on this node, then start its host."""
-        self._agent.instances[self.spec.id] = self
+        self._agent.instances[self.spec.id, self.epoch] = self
         try:
             return await super().start()
         except BaseException:
@@ -265,5 +260,4 @@ class SandboxActor(Instance):
         return [status, answer]
 
     def _leave(self) -> None:
-        if self._agent.instances.get(self.spec.id) is self:
-            del self._agent.instances[self.spec.id]
+        self._agent.instances.pop((self.spec.id, self.epoch), None)

@@ -6,6 +6,7 @@ Started by `superlearner.cluster.local.start_daemon` as ``python -m superlearner
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import logging
@@ -36,10 +37,32 @@ _DASK_SETTINGS = {
 }
 
 
+#: Seconds that a killed node's new worker waits, at the longest, for the sandboxes of the old one.
+_PATIENCE = 5.0
+
+
+class _PatientNanny(Nanny):
+    """Starts a killed worker again after its sandboxes have found other nodes.
+
+    A worker that boots takes most of a core for half a second: on a small machine that doubles the time in
+    which nobody answers.
+    """
+
+    plane: ControlPlane
+
+    async def _on_worker_exit(self, exitcode: Any) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self.plane.calm(self.name)
+        await super()._on_worker_exit(exitcode)
+
+
 class LocalNodes:
     """The nannies of this machine, by node name; the control plane adds and removes nodes through it."""
 
     def __init__(self, scheduler: Scheduler, security: Security, directory: str) -> None:
+        #: Set before the first node is added.
+        self.plane: ControlPlane
         self._scheduler = scheduler
         self._security = security
         self._directory = directory
@@ -47,7 +70,7 @@ class LocalNodes:
 
     async def add(self, name: str) -> None:
         """Start a node; its agent reports to the control plane when it is ready."""
-        self._nannies[name] = await Nanny(
+        self._nannies[name] = nanny = _PatientNanny(
             self._scheduler.address,
             name=name,
             nthreads=1,
@@ -59,6 +82,8 @@ class LocalNodes:
             silence_logs=logging.ERROR,
             dashboard=False,
         )
+        nanny.plane = self.plane
+        await nanny
 
     async def remove(self, name: str) -> None:
         """Stop a node for good."""
@@ -99,7 +124,7 @@ async def run(settings: dict[str, Any]) -> None:
             dashboard_address="127.0.0.1:0",  # ":0" would listen on every interface
         ) as scheduler:
             nodes = LocalNodes(scheduler, security, directory)
-            plane = ControlPlane(journal=settings["journal"], launcher=nodes)
+            plane = nodes.plane = ControlPlane(journal=settings["journal"], launcher=nodes)
             await plane.start(scheduler)
             scheduler.add_plugin(plane)
             serving = asyncio.create_task(_serve(settings, scheduler, plane, nodes, served=served))

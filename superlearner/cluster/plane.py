@@ -15,12 +15,14 @@ from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from distributed import Client, Scheduler
+from distributed import Client, Scheduler, wait
+from distributed.client import FuturesCancelledError
 from distributed.comm import Comm
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from superlearner import config
-from superlearner.cluster.agent import DROP_OP, REPORT_OP, NodeAgent, SandboxActor
+from superlearner.cluster.agent import REPORT_OP, NodeAgent, SandboxActor
+from superlearner.cluster.commands import InstanceGone, Nodes
 from superlearner.cluster.journal import Journal
 from superlearner.cluster.requests import Requests
 from superlearner.core import control as c
@@ -90,6 +92,8 @@ class ControlPlane(SchedulerPlugin):
         self._loop = asyncio.get_running_loop()
         scheduler.handlers[CONTROL_OP] = self._serve
         scheduler.stream_handlers[REPORT_OP] = self._on_report
+        #: Commands to the nodes.
+        self.nodes = Nodes(scheduler.connection_args)
         # Actors live as long as the client that made them: this one lives as long as the scheduler.
         self.client = await Client(
             scheduler.address, asynchronous=True, set_as_default=False, security=scheduler.security
@@ -110,6 +114,7 @@ class ControlPlane(SchedulerPlugin):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.nodes.close()
         await self.client.close()
         if self._journal:
             self._journal.close()
@@ -164,6 +169,22 @@ class ControlPlane(SchedulerPlugin):
                 self._tell_changed()
             case "node_sampled":
                 self._on_sample(fields, cause)
+            case "instance_started":
+                self.handle(
+                    c.InstanceStarted(
+                        fields["sandbox"],
+                        fields["node"],
+                        fields["epoch"],
+                        fields["pid"],
+                        _version(fields["restored"]),
+                        cause=fields["cause"],
+                        at=now,
+                    )
+                )
+            case "instance_start_failed":
+                self._start_failed(
+                    fields["sandbox"], fields["node"], fields["epoch"], fields["reason"], fields["cause"]
+                )
             case "instance_restarted":
                 self.handle(
                     c.InstanceRestarted(
@@ -251,6 +272,14 @@ class ControlPlane(SchedulerPlugin):
         """Wait until the next event has been handled."""
         await self._changed.wait()
 
+    async def calm(self, node: str) -> None:
+        """Wait until the end of a node's worker has been noticed and no sandbox is being started."""
+        while self._is_up(node) or self.state.starting:
+            await self.changed()
+
+    def _is_up(self, node: str) -> bool:
+        return node in self.known and bool(self.known[node]["up"])
+
     async def wait_for_nodes(self, names: Iterable[str]) -> None:
         """Wait until the nodes with these names have joined; raise `StartFailed` when one cannot."""
         wanted = set(names)
@@ -317,6 +346,7 @@ class ControlPlane(SchedulerPlugin):
 
     def _abandon(self, address: str) -> None:
         """Give up every effect on a lost node at once: Dask would let some of them wait for half a minute."""
+        self.nodes.abandon(address)
         for task, waits_for in list(self._tasks.items()):
             if waits_for == address:
                 task.cancel()
@@ -325,34 +355,31 @@ class ControlPlane(SchedulerPlugin):
                 self._release(*key)
 
     async def _start(self, i: c.StartInstance) -> None:
+        """Make the instance's actor, which starts by itself and reports how that went."""
         spec = i.spec
-        request = StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial)
-        try:
-            future = self.client.submit(
-                SandboxActor,
-                request,
-                actor=True,
-                key=f"superlearner-{spec.id}-{i.epoch}",
-                workers=[i.address],
-                allow_other_workers=False,
-                pure=False,
-            )
-            self._futures[spec.id, i.epoch] = (future, i.address)
-            await future
-            info = await self.on_instance(i.address, spec.id, i.epoch, "start")
-        except Exception as error:
-            self._release(spec.id, i.epoch)
-            reason = _why(error)
-            failed = c.InstanceStartFailed(spec.id, i.node, i.epoch, reason, cause=i.cause, at=time.time())
-            self.handle(failed)
-            return
-        restored = _version(info["restored"])
-        self.handle(
-            c.InstanceStarted(spec.id, i.node, i.epoch, info["pid"], restored, cause=i.cause, at=time.time())
+        request = StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, cause=i.cause)
+        future = self.client.submit(
+            SandboxActor,
+            request,
+            actor=True,
+            key=f"superlearner-{spec.id}-{i.epoch}",
+            workers=[i.address],
+            allow_other_workers=False,
+            pure=False,
         )
+        self._futures[spec.id, i.epoch] = (future, i.address)
+        # Not `await future`: that would fetch a proxy of the actor from the worker.
+        with suppress(FuturesCancelledError):  # released: the instance was stopped, or its node is gone
+            await wait(future)
+        if future.status == "error":
+            self._start_failed(spec.id, i.node, i.epoch, _why(await future.exception()), i.cause)
+
+    def _start_failed(self, sandbox: str, node: str, epoch: int, reason: Any, cause: str) -> None:
+        self._release(sandbox, epoch)
+        self.handle(c.InstanceStartFailed(sandbox, node, epoch, reason, cause=cause, at=time.time()))
 
     async def _stop(self, i: c.StopInstance) -> None:
-        with suppress(OSError, KeyError, SuperlearnerError):  # one that is not there any more is stopped
+        with suppress(OSError, InstanceGone, SuperlearnerError):  # one that is not there any more is stopped
             await self.on_instance(i.address, i.sandbox, i.epoch, "stop", i.reason)
         self._release(i.sandbox, i.epoch)
         self.handle(c.InstanceStopped(i.sandbox, i.epoch, cause=i.cause, at=time.time()))
@@ -388,14 +415,14 @@ class ControlPlane(SchedulerPlugin):
 
     async def _tell(self, i: c.ResumeInstance | c.SetPeers, method: str, *args: Any) -> None:
         with suppress(
-            OSError, KeyError, SuperlearnerError
+            OSError, InstanceGone, SuperlearnerError
         ):  # gone meanwhile: its loss is an event of its own
             await self.on_instance(i.address, i.sandbox, i.epoch, method, *args)
 
     async def _drop(self, i: c.DropCheckpoints) -> None:
         async def drop(address: str) -> None:
             with suppress(OSError):  # a node that is gone has taken its copies along
-                await getattr(self.scheduler.rpc(address), DROP_OP)(sandbox=i.sandbox, epoch=i.epoch)
+                await self.nodes.ask(address, "drop", i.sandbox, i.epoch)
 
         await asyncio.gather(*map(drop, i.addresses))
 
@@ -428,13 +455,7 @@ class ControlPlane(SchedulerPlugin):
 
     async def on_instance(self, address: str, sandbox: str, epoch: int, method: str, *args: Any) -> Any:
         """Run a method of an instance on its worker, and return its result or raise its error."""
-        # The client's connections, as the scheduler's own do not deserialise what they carry.
-        answer = await self.client.rpc(address).actor_execute(
-            actor=f"superlearner-{sandbox}-{epoch}", function=method, args=args
-        )
-        if answer["status"] == "error":
-            raise answer["exception"]
-        return answer["result"]
+        return await self.nodes.ask(address, "instance", sandbox, epoch, method, *args)
 
     def _release(self, sandbox: str, epoch: int) -> None:
         """Let Dask forget an actor."""

@@ -10,10 +10,10 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from distributed.comm import Comm, CommClosedError
+from distributed.comm import Comm
 
-from superlearner.cluster.agent import SIGNAL_OP
 from superlearner.cluster.channel import ServedChannel
+from superlearner.cluster.commands import InstanceGone
 from superlearner.core import control as c
 from superlearner.core.control_records import SandboxRecord
 from superlearner.core.health import cluster_health, node_health
@@ -246,7 +246,7 @@ class Requests:
         if record is None or record.address is None:
             raise NoSandbox(sandbox)
         self._note_fault(number, sandbox=sandbox, node=record.node, pid=record.pid)
-        await getattr(self._plane.scheduler.rpc(record.address), SIGNAL_OP)(number=number, sandbox=sandbox)
+        await self._plane.nodes.ask(record.address, "signal", number, sandbox, record.epoch)
         return record.pid
 
     async def signal_node(self, node: str, number: int) -> int:
@@ -254,8 +254,8 @@ class Requests:
         address = self._address(node)
         pid: int = self._plane.known[node]["pid"]
         self._note_fault(number, node=node, pid=pid)
-        with suppress(CommClosedError, OSError):  # it may die before it can answer
-            await getattr(self._plane.scheduler.rpc(address), SIGNAL_OP)(number=number)
+        with suppress(OSError):  # it may die before it can answer
+            await self._plane.nodes.ask(address, "signal", number)
         while (
             number == signal.SIGKILL
             and self._plane.known[node]["up"]
@@ -274,7 +274,7 @@ class Requests:
         """Run a method of an instance; its node may be lost meanwhile."""
         try:
             return await self._plane.on_instance(address, sandbox, epoch, method, *args)
-        except (OSError, KeyError) as error:
+        except (OSError, InstanceGone) as error:
             raise NoConnection(sandbox, "its instance is gone") from error
 
     async def _until(self, sandbox: str, epoch: int, arrived: Callable[[SandboxRecord], bool]) -> None:

@@ -86,6 +86,8 @@ class Registry:
         self._by_stop = Index()
         #: Owned sandboxes with fewer peers than they wish, in the order of their coming.
         self._short: dict[str, None] = {}
+        #: How many sandboxes wait for an instance to start.
+        self.starting = 0
         #: Sandboxes that no node can take, the longest waiting first.
         self._lost: dict[str, None] = {}
         #: Token -> sandbox.
@@ -159,6 +161,7 @@ class Registry:
                 work.timer = None
             if phase == "lost":
                 self._lost[work.id] = None
+            self.starting += (phase == "starting") - (work.phase == "starting")
             work.phase = phase
         work.record = self.sandboxes[work.id] = replace(work.record, status=work.status, **changes)
         self._mark_short(work)

@@ -59,6 +59,8 @@ COMMANDS = frozenset(
 _FAREWELL = 5.0
 #: Seconds between two looks at the count of messages that no call from outside has caused.
 _COUNT_INTERVAL = 0.02
+#: Seconds until a restored state is saved again: copies of it exist, and a host that starts is mostly one of many.
+_FIRST_SAVE = 0.5
 _LEASE_GRACE = 0.05
 _SETTLE_INTERVAL = 0.002
 
@@ -312,7 +314,7 @@ class Host:
 
     def _watch_policy(self) -> None:
         if self._config["dirty"]:
-            self._save_if_dirty()
+            self._loop.call_later(_FIRST_SAVE, self._save_if_dirty)
         if self._config["every"] is not None:
             self._loop.call_later(self._config["every"], self._on_time)
         if self._config["messages"] is not None:

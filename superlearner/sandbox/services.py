@@ -37,6 +37,8 @@ class StartRequest:
     lease
         Seconds without a sign of life of its node after which the host ends by itself, since another instance
         may have taken over: the fence against a frozen worker. None: never. The sign comes every second.
+    cause
+        The id of what led to the start; the report of how it went carries it.
     """
 
     spec: SandboxSpec
@@ -46,6 +48,7 @@ class StartRequest:
     sources: tuple[Peer, ...] = ()
     first_serial: int = 1
     lease: float | None = None
+    cause: str = ""
 
 
 class NodeServices(Protocol):

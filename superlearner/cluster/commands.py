@@ -1,0 +1,134 @@
+"""What the control plane and the nodes ask of a node: commands, over one channel for each pair.
+
+A command is a method of `Commands` (`_COMMANDS`, at the end); its arguments and its answer travel as payloads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from distributed.comm import Comm
+
+from superlearner.cluster.channel import ServedChannel
+from superlearner.cluster.pool import ChannelPool
+from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.errors import SuperlearnerError
+from superlearner.sandbox import payload
+
+if TYPE_CHECKING:
+    from superlearner.cluster.agent import NodeAgent
+
+NODE_OP = "superlearner_node"
+#: What may be asked of an instance.
+INSTANCE_METHODS = frozenset({"stop", "restart", "quiesce", "resume", "set_peers", "checkpoint", "reload"})
+
+
+class InstanceGone(LookupError):
+    """The node has no such instance, or none any more."""
+
+
+class Nodes:
+    """The asking side: one channel to each node, opened when it is needed.
+
+    Parameters
+    ----------
+    connection_args
+        What Dask needs to connect, as its servers have it ready.
+    """
+
+    def __init__(self, connection_args: dict[str, Any]) -> None:
+        self._pool = ChannelPool(NODE_OP, connection_args)
+
+    async def ask(self, address: str, command: str, *args: Any) -> Any:
+        """Have a node carry out a command, and return its answer or raise its error.
+
+        Raises
+        ------
+        OSError
+            The node cannot be reached, or was lost before it answered.
+        InstanceGone
+            It has no such instance.
+        """
+        channel = await self._pool.get(address)
+        status, body = await channel.request(command, payload.dumps(args))
+        answer = payload.loads(body, "the answer")
+        if status:
+            raise answer
+        return answer
+
+    def abandon(self, address: str) -> None:
+        """Fail what is asked of a lost node at once."""
+        self._pool.abandon(address)
+
+    async def close(self) -> None:
+        """Close every channel."""
+        await self._pool.close()
+
+
+class Commands:
+    """The asked side, on one node."""
+
+    def __init__(self, agent: NodeAgent) -> None:
+        self._agent = agent
+
+    async def serve(self, comm: Comm) -> None:
+        """Serve one asking side until it goes away; commands begin in order and run beside each other."""
+        channel = ServedChannel(comm)
+
+        def handle(message: tuple[Any, ...]) -> None:
+            command, id, body = message
+            channel.spawn(self._answer(channel, id, command, body))
+
+        await channel.serve(handle)
+
+    async def _answer(self, channel: ServedChannel, id: int, command: str, body: bytes) -> None:
+        try:
+            value = await _COMMANDS[command](self, *payload.loads(body))
+            answer = 0, payload.dumps(value, "the answer")
+        except (SuperlearnerError, InstanceGone) as error:
+            answer = 1, payload.dumps(error, "the error")  # the sentence says it all: no traceback
+        except Exception as error:
+            answer = 1, payload.dumps_error(error)
+        channel.answer(id, *answer)
+
+    # -- Commands ------------------------------------------------------------------------------------
+
+    async def instance(self, sandbox: str, epoch: int, method: str, *args: Any) -> Any:
+        """Run a method of an instance."""
+        instance = self._agent.instances.get((sandbox, epoch))
+        if instance is None or method not in INSTANCE_METHODS:
+            raise InstanceGone(sandbox, epoch, method)
+        return await getattr(instance, method)(*args)
+
+    async def signal(self, number: int, sandbox: str | None = None, epoch: int = 0) -> None:
+        """Send a signal to this node's worker, or to the OS process of one of its sandboxes."""
+        if sandbox is None:
+            os.kill(os.getpid(), number)
+        elif (instance := self._agent.instances.get((sandbox, epoch))) is not None:
+            await instance.signal(number)
+
+    async def store(self, version: dict[str, Any], keep: int) -> str | None:
+        """Keep a peer's checkpoint; return why not, where it is refused."""
+        try:
+            self._agent.checkpoints.put(CheckpointVersion(**version), keep)
+        except SuperlearnerError as refusal:
+            return str(refusal)
+        return None
+
+    async def fetch(self, sandbox: str, known: frozenset[tuple[int, int]]) -> list[dict[str, Any]]:
+        """Return the checkpoints of a sandbox that this node holds, save those that the asker has."""
+        held = self._agent.checkpoints.newest(sandbox)
+        return [asdict(version) for version in held if version.version not in known]
+
+    async def drop(self, sandbox: str, epoch: int) -> None:
+        """Remove the checkpoints of a sandbox up to an epoch."""
+        self._agent.checkpoints.drop(sandbox, epoch)
+
+
+_COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
+    method.__name__: method
+    for method in (Commands.instance, Commands.signal, Commands.store, Commands.fetch, Commands.drop)
+}
