@@ -34,6 +34,8 @@ from superlearner.core.control_events import (
     InstanceStartFailed,
     InstanceStopped,
     MoveRequested,
+    NodeForgotten,
+    NodeHeard,
     NodeJoined,
     NodeLost,
     NodeSampled,
@@ -46,10 +48,13 @@ from superlearner.core.control_instructions import (
     Addresses,
     Answer,
     DropCheckpoints,
+    GiveUpNode,
+    GrantLease,
     Instruction,
     QuiesceInstance,
     Record,
     Refuse,
+    Rejoin,
     RestartInstance,
     ResumeInstance,
     SetPeers,
@@ -57,6 +62,7 @@ from superlearner.core.control_instructions import (
     StartInstance,
     StopInstance,
 )
+from superlearner.core.control_leases import Leases
 from superlearner.core.control_life import explain
 from superlearner.core.control_records import OWNED, ControlPolicy, NodeRecord, SandboxRecord, Waiter, Work
 from superlearner.core.control_reports import Reports
@@ -84,6 +90,8 @@ __all__ = [
     "CreateRequested",
     "DestroyRequested",
     "DropCheckpoints",
+    "GiveUpNode",
+    "GrantLease",
     "InstanceExited",
     "InstanceRestarted",
     "InstanceStartFailed",
@@ -91,6 +99,8 @@ __all__ = [
     "InstanceStopped",
     "Instruction",
     "MoveRequested",
+    "NodeForgotten",
+    "NodeHeard",
     "NodeJoined",
     "NodeLost",
     "NodeRecord",
@@ -100,6 +110,7 @@ __all__ = [
     "Quiesced",
     "Record",
     "Refuse",
+    "Rejoin",
     "RestartInstance",
     "RestartRequested",
     "ResumeInstance",
@@ -115,7 +126,7 @@ __all__ = [
 RETRIES = 8
 
 
-class ControlState(Reports):
+class ControlState(Leases):
     """The registry and every decision about it.
 
     >>> from superlearner.core.spec import SandboxSpec
@@ -177,14 +188,30 @@ class ControlState(Reports):
 
     def _node_joined(self, event: NodeJoined) -> None:
         known = self.nodes.get(event.node)
-        if known is not None and known.address == event.address:
+        same = known is not None and known.incarnation == event.incarnation
+        if known is not None and same and known.address == event.address:
             load = replace(known.load, memory_limit=event.memory, cpus=event.cpus)
             self.nodes[event.node] = replace(known, load=load, labels=event.labels)
             return
         if known is not None:
-            self._lose_node(known, event, f"it came back as {event.address}")
+            why = (
+                "it had stopped everything, past its lease"
+                if known.address == event.address
+                else "it was restarted"
+            )
+            self._lose_node(known, event, why)
         load = NodeLoad(event.node, memory_limit=event.memory, cpus=event.cpus)
-        self.nodes[event.node] = NodeRecord(event.node, event.address, load, event.labels, event.at)
+        self.members[event.node] = None
+        node = self.nodes[event.node] = NodeRecord(
+            event.node,
+            event.address,
+            load,
+            event.labels,
+            event.at,
+            incarnation=event.incarnation,
+            heard_at=event.at,
+        )
+        self._watch(node)
         self._note("node_joined", event, node=event.node, detail={"address": event.address})
         self._take_up(event, len(self._lost))
         for sandbox in list(self._short):
@@ -200,6 +227,8 @@ class ControlState(Reports):
     def _lose_node(self, node: NodeRecord, event: ControlEvent, why: str) -> None:
         name = node.name
         del self.nodes[name]
+        self._unwatch(name)
+        self._say(GiveUpNode(name, node.address))
         reason = f"node {name!r} was lost: {why}"
         carried = self._by_node.at(name)
         detail = {"address": node.address, "sandboxes": len(carried)}
@@ -243,6 +272,10 @@ class ControlState(Reports):
         spec = event.spec
         if spec.id in self._work:
             self._say(Refuse(event.cause, SandboxExists(spec.id, self.sandboxes[spec.id].node)))
+            return
+        if (refusal := self.no_quorum) is not None:
+            self._note("placement_refused", event, sandbox=spec.id, reason=refusal.what())
+            self._say(Refuse(event.cause, refusal))
             return
         wanted = None if spec.node == "auto" else spec.node
         placement = place(spec, self._loads(), node=wanted)
@@ -295,7 +328,7 @@ class ControlState(Reports):
         work.avoid.clear()
         placement = self._choose(work)
         if placement.node is None:
-            self._say(Refuse(event.cause, NoPlacement(work.id, placement.refusals)))
+            self._say(Refuse(event.cause, self._homeless(work, placement)))
             return
         work.intensity = self._fresh_intensity()
         work.waiters.append(waiter)
@@ -306,12 +339,16 @@ class ControlState(Reports):
         work = self._work.get(event.sandbox)
         if work is None or work.phase == "destroying":
             self._say(Refuse(event.cause, NoSandbox(event.sandbox)))
+        elif (refusal := self.no_quorum) is not None:
+            self._say(Refuse(event.cause, refusal))
         else:
             self._ask_move(work, event)
 
     #: The whole machine at a glance: which method takes which event.
     _HANDLERS: ClassVar[dict[type[ControlEvent], Callable[[ControlState, Any], None]]] = {
         NodeJoined: _node_joined,
+        NodeHeard: Leases.node_heard,
+        NodeForgotten: Leases.node_forgotten,
         NodeLost: _node_lost,
         NodeSampled: _node_sampled,
         CreateRequested: _create,
@@ -327,7 +364,7 @@ class ControlState(Reports):
         QuiesceFailed: Reports.quiesce_failed,
         CheckpointStored: Reports.checkpoint_stored,
         ApplicationReplaced: Reports.application_replaced,
-        TimerFired: Reports.timer_fired,
+        TimerFired: Leases.timer_fired,
     }
 
 

@@ -34,6 +34,26 @@ class NodeJoined(ControlEvent):
     #: Cores.
     cpus: float = 1.0
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: Which life of its worker this is: it begins a new one when it has stopped everything past its lease.
+    incarnation: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHeard(ControlEvent):
+    """A node asks for its lease; it counts from when it sent this."""
+
+    node: str
+    address: str
+    incarnation: int
+    #: The node's own number of the request, given back with the grant.
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeForgotten(ControlEvent):
+    """A node that is gone will not come back, and does not count for the quorum any more."""
+
+    node: str
 
 
 @dataclass(frozen=True, slots=True)

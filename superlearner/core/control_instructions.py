@@ -124,6 +124,31 @@ class SetPeers(InstanceInstruction):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeInstruction(Instruction):
+    """The base of what is said to a node, or about it."""
+
+    node: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantLease(NodeInstruction):
+    """Answer a node's request for its lease."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejoin(NodeInstruction):
+    """Tell a node that it was given up: it stops whatever it still runs, then joins anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUpNode(NodeInstruction):
+    """Wait for nothing from this node any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class DropCheckpoints(Instruction):
     """Remove all checkpoints of a sandbox, up to an epoch, from these nodes."""
 

@@ -32,8 +32,13 @@ class Life(Registry):
     # -- Starting --
 
     def _choose(self, work: Work) -> Placement:
-        """Choose a node: the preferred one, else the one its spec names, else any. Being somewhere comes first."""
+        """Choose a node: the preferred one, else the one its spec names, else any. Being somewhere comes first.
+
+        Without a quorum nothing is started anywhere: the nodes that are not heard of may still run it.
+        """
         spec = work.record.spec
+        if self.no_quorum is not None:
+            return Placement(None, ())
         for wanted in (work.prefer, spec.node):
             if wanted in self.nodes and wanted not in work.avoid:
                 placement = place(spec, [self.nodes[wanted].load])
@@ -45,6 +50,10 @@ class Life(Registry):
             work.avoid.clear()
             placement = place(spec, self._loads())
         return placement
+
+    def _homeless(self, work: Work, placement: Placement) -> SuperlearnerError:
+        """Return why there is no node for it."""
+        return self.no_quorum or NoPlacement(work.id, placement.refusals)
 
     def _loads(self) -> list[Any]:
         return [record.load for record in self.nodes.values()]
@@ -69,11 +78,10 @@ class Life(Registry):
         reason = work.record.reason
         placement = self._choose(work)
         if placement.node is None:
+            why = "no node can take it" if self.no_quorum is None else self.no_quorum.what()
             if work.phase != "lost":
-                self._set(work, "lost", reason="no node can take it")
-                self._note(
-                    "sandbox_lost", event, work, reason="no node can take it", detail=explain(placement)
-                )
+                self._set(work, "lost", reason=why)
+                self._note("sandbox_lost", event, work, reason=why, detail=explain(placement))
             return False
         self._start(work, event, placement)
         detail = explain(placement, work.record.spec)
@@ -201,7 +209,7 @@ class Life(Registry):
         placement = self._choose(work)
         if placement.node is None:
             self._note("placement_refused", event, work, reason=reason, detail=explain(placement))
-            self._not_created(work, event, NoPlacement(work.id, placement.refusals))
+            self._not_created(work, event, self._homeless(work, placement))
             return
         self._start(work, event, placement)
         self._note(

@@ -51,6 +51,15 @@ class NodeRecord:
     joined_at: float = 0.0
     #: Unix time in seconds of its last own measurement; None until the first.
     sampled_at: float | None = None
+    #: Which life of its worker this is.
+    incarnation: int = 1
+    #: Unix time in seconds when it last joined or asked for its lease.
+    heard_at: float = 0.0
+
+    @property
+    def suspected(self) -> bool:
+        """Whether it has been silent for half of its lease."""
+        return self.load.suspected
 
 
 #: What is under way with a sandbox; the comment says what it waits for.
@@ -92,6 +101,11 @@ class ControlPolicy:
     max_restarts: int = 5
     max_seconds: float = 60.0
     backoff: Backoff = field(default_factory=Backoff)
+    #: Seconds after which a silent node has surely stopped and is replaced. None: only a death that was seen counts.
+    lease: float | None = None
+    #: What happens without a majority of the known nodes: ``"quorum"`` creates, moves and starts nothing until it
+    #: is back; ``"availability"`` goes on, on either side of a cut, at the price of two owners.
+    partition: Literal["quorum", "availability"] = "availability"
     #: Of how many destroyed sandboxes the last epoch is remembered one by one.
     tombstones: int = 100_000
     #: How many of the last events are kept for `ControlState.story`.

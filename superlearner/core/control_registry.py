@@ -33,8 +33,9 @@ from superlearner.core.control_records import (
 )
 from superlearner.core.history import Event
 from superlearner.core.placement import peers_for
+from superlearner.core.quorum import has_quorum
 from superlearner.core.snapshots import CheckpointInfo
-from superlearner.errors import InvalidTransition, SuperlearnerError
+from superlearner.errors import InvalidTransition, NoQuorum, SuperlearnerError
 
 
 class Index:
@@ -90,6 +91,10 @@ class Registry:
         self.starting = 0
         #: Sandboxes that no node can take, the longest waiting first.
         self._lost: dict[str, None] = {}
+        #: Every node that belongs to the cluster, there or not: the quorum is more than half of them.
+        self.members: dict[str, None] = {}
+        #: Token -> the node to look at.
+        self._looks: dict[str, str] = {}
         #: Token -> sandbox.
         self._timers: dict[str, str] = {}
         self._timers_made = 0
@@ -173,6 +178,14 @@ class Registry:
         self._say(SetTimer(work.timer, delay))
 
     # -- Nodes and what they carry --
+
+    @property
+    def no_quorum(self) -> NoQuorum | None:
+        """Why nothing may be decided now: half of the known nodes, or more, are not heard of; None when they are."""
+        alive, known = sum(not node.suspected for node in self.nodes.values()), len(self.members)
+        if self.policy.partition == "availability" or not known or has_quorum(alive, known):
+            return None
+        return NoQuorum(alive, known)
 
     def _own(self, work: Work, node: str, at: float) -> None:
         self._by_node.add(node, work.id)

@@ -41,6 +41,8 @@ class NodeLoad:
     sandboxes: int = 0
     #: Bytes that its sandboxes may reserve together. None: all that its machine has.
     memory_limit: int | None = None
+    #: It has been silent for too long to be given anything.
+    suspected: bool = False
 
     @property
     def memory(self) -> int | None:
@@ -160,6 +162,8 @@ def _refusal(spec: SandboxSpec, load: NodeLoad, node: str | None, avoid: Mapping
         return f"node {node!r} was asked for"
     if load.node in avoid:
         return avoid[load.node]
+    if load.suspected:
+        return "it is suspected: it has not been heard of for a while"
     if needed and load.memory is not None and load.reserved_memory + needed > load.memory:
         left = max(0, load.memory - load.reserved_memory)
         return f"it needs {needed:,} bytes of memory and {left:,} of {load.memory:,} are not reserved"

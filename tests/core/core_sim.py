@@ -14,6 +14,7 @@ from superlearner.core.control import (
     CreateRequested,
     DestroyRequested,
     DropCheckpoints,
+    GiveUpNode,
     InstanceExited,
     InstanceRestarted,
     InstanceStarted,
@@ -122,6 +123,8 @@ class Sim:
                 assert key not in self.started, "an epoch was handed out twice"
                 self.started.add(key)
                 self.orders.append(instruction)
+            case GiveUpNode():
+                pass  # nothing is under way to a node here
             case StopInstance() | RestartInstance() | QuiesceInstance():
                 self.orders.append(instruction)
             case _:

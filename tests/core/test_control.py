@@ -13,6 +13,7 @@ from superlearner.core.control import (
     ControlPolicy,
     ControlState,
     DropCheckpoints,
+    GiveUpNode,
     InstanceExited,
     InstanceRestarted,
     InstanceStarted,
@@ -92,7 +93,7 @@ def kinds(out):
 
 
 def effects(out):
-    return [i for i in out if not isinstance(i, Record)]
+    return [i for i in out if not isinstance(i, Record | GiveUpNode)]
 
 
 # -- Creating ---------------------------------------------------------------------------------------
