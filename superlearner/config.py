@@ -24,6 +24,11 @@ def get(key: str) -> Any:
     return dask.config.get(f"superlearner.{key}")
 
 
+def everything() -> dict[str, Any]:
+    """Return all settings, for another process that is to have the same."""
+    return dict(dask.config.get("superlearner"))
+
+
 def runtime_dir() -> Path:
     """Return the private directory of connection files; it is made if need be.
 

@@ -10,7 +10,8 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Iterable
+import time
+from collections.abc import Coroutine, Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,8 +22,11 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from superlearner.cluster.channel import ServedChannel
 from superlearner.cluster.commands import NODE_OP, Commands, Nodes
+from superlearner.cluster.lease import Lease
+from superlearner.cluster.machine import this_machine
 from superlearner.cluster.telemetry import NodeMeter
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.history import Event
 from superlearner.core.spec import Checkpoint
 from superlearner.errors import StaleEpoch, StartFailed
 from superlearner.sandbox import payload
@@ -34,6 +38,8 @@ PEER_TIMEOUT = 5.0
 PLUGIN_NAME = "superlearner-node"
 CHANNEL_OP = "superlearner_channel"
 REPORT_OP = "superlearner_report"
+LEASE_OP = "superlearner_lease"
+_FENCED = ["no_connection", False, "the lease of its node ran out"]
 
 
 def node_name(worker_name: object) -> str:
@@ -51,9 +57,13 @@ class NodeAgent(WorkerPlugin):
     name = PLUGIN_NAME
     idempotent = True
 
-    def __init__(self, interval: float = 2.0) -> None:
+    def __init__(self, interval: float = 2.0, lease: float | None = None, *, fenced: bool = True) -> None:
         #: Seconds between two telemetry samples.
         self.interval = interval
+        #: Seconds that the node may answer without being heard of. None: it is not asked for.
+        self.lease_length = lease
+        #: Whether it stops everything past its lease; else it goes on, and there may be two owners.
+        self.fenced = fenced
 
     async def setup(self, worker: Worker) -> None:
         """Start the fork server, take requests, and tell the control plane that the node is ready."""
@@ -62,10 +72,14 @@ class NodeAgent(WorkerPlugin):
         #: By sandbox and epoch: one that is being stopped may live beside the next one.
         self.instances: dict[tuple[str, int], SandboxActor] = {}
         self._starts: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self.checkpoints = CheckpointStore()
         self.fork_server = ForkServer()
         self._peers = Nodes(worker.connection_args)
+        #: Which life this is: past its lease a node stops everything and begins the next.
+        self.incarnation = 1
+        self.lease = Lease(self.lease_length, self._ask_for_lease, self._pass_lease_on, self._lease_ran_out)
         try:
             await self.fork_server.start()
         except Exception as error:
@@ -73,28 +87,85 @@ class NodeAgent(WorkerPlugin):
             self.report("node_failed", node=self.node, reason=f"{type(error).__name__}: {error}")
             raise
         worker.handlers.update({CHANNEL_OP: self._serve, NODE_OP: Commands(self).serve})
-        memory = psutil.virtual_memory().total
+        worker.stream_handlers[LEASE_OP] = self._on_lease
+        self._join()
+        self._telemetry = asyncio.create_task(self._sample(), name="superlearner-telemetry")
+
+    def _join(self) -> None:
+        """Tell the control plane that the node can take sandboxes, and hold the lease from before that."""
+        self.lease.begin()
         self.report(
             "node_ready",
             node=self.node,
-            address=worker.address,
+            address=self.worker.address,
             pid=os.getpid(),
-            memory=memory,
+            memory=psutil.virtual_memory().total,
             cpus=psutil.cpu_count() or 1,
             labels={},
+            incarnation=self.incarnation,
+            machine=this_machine(),
         )
-        self._telemetry = asyncio.create_task(self._sample(), name="superlearner-telemetry")
 
     async def teardown(self, worker: Worker) -> None:
         """End every sandbox of this node and the fork server."""
+        self.lease.end()
         self._telemetry.cancel()
-        for start in self._starts:
-            start.cancel()
-        await asyncio.gather(self._telemetry, *self._starts, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(self._telemetry, *self._tasks, return_exceptions=True)
         for instance in list(self.instances.values()):
             await instance.stop("the node is closing")
+        self.report("node_left", node=self.node, address=worker.address)
         await self.fork_server.close()
         await self._peers.close()
+
+    # -- The lease -----------------------------------------------------------------------------------
+
+    @property
+    def lease_until(self) -> float | None:
+        """Until when the hosts of this node may run, on the monotonic clock; None: for ever."""
+        return None if self.lease_length is None or not self.fenced else self.lease.until
+
+    def _ask_for_lease(self, number: int) -> None:
+        who = {"node": self.node, "address": self.worker.address, "incarnation": self.incarnation}
+        self.report("node_heard", **who, number=number)
+
+    def _on_lease(self, verb: str, number: int) -> None:
+        """Take the control plane's answer: ``granted`` with a request's number, or ``rejoin`` with an incarnation."""
+        if verb == "granted":
+            self.lease.granted(number)
+        elif number == self.incarnation:
+            self._begin_anew("the control plane had given this node up")
+
+    def _pass_lease_on(self) -> None:
+        if self.fenced:
+            for instance in self.instances.values():
+                instance.renew()
+
+    def _lease_ran_out(self) -> None:
+        if self.fenced:
+            self._begin_anew("the lease ran out")
+        else:
+            self.lease.begin()  # it goes on asking: the control plane decides when it hears of it again
+
+    def _begin_anew(self, why: str) -> None:
+        """Stop everything at once, then join as if the node had just been started."""
+        self.incarnation += 1
+        self.lease.end()
+        self.lease.until = 0.0
+        self._spawn(self._fence_all(self.incarnation, why))
+
+    async def _fence_all(self, incarnation: int, why: str) -> None:
+        for start in self._starts:
+            start.cancel()
+        fenced = [instance.spec.id for instance in self.instances.values()]
+        await asyncio.gather(*(instance.fence() for instance in list(self.instances.values())))
+        if self.incarnation == incarnation:
+            event = Event(
+                "node_fenced", at=time.time(), node=self.node, reason=why, detail={"sandboxes": fenced}
+            )
+            self.report("events", events=[event.as_dict()])
+            self._join()
 
     # -- NodeServices ----------------------------------------------------------------------------
 
@@ -105,6 +176,8 @@ class NodeAgent(WorkerPlugin):
     async def replicate(self, version: CheckpointVersion, peers: Iterable[tuple[str, str]]) -> list[str]:
         """Store `version` on `peers`, all at once; return the names of those that have it."""
         plain = asdict(version)
+        if not self.lease.holds:
+            return []
         instance = self.instances.get((version.sandbox, version.epoch))
         keep = instance.spec.checkpoint.keep if instance else Checkpoint().keep
 
@@ -145,9 +218,15 @@ class NodeAgent(WorkerPlugin):
         self._loop.call_soon_threadsafe(self._begin, instance, cause)
 
     def _begin(self, instance: SandboxActor, cause: str) -> None:
-        task = self._loop.create_task(self._start(instance, cause))
+        task = self._spawn(self._start(instance, cause))
         self._starts.add(task)
         task.add_done_callback(self._starts.discard)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _start(self, instance: SandboxActor, cause: str) -> None:
         who = {"sandbox": instance.spec.id, "node": self.node, "epoch": instance.epoch, "cause": cause}
@@ -165,12 +244,16 @@ class NodeAgent(WorkerPlugin):
         channel = ServedChannel(comm)
 
         def answer(reply: list[Any]) -> None:
-            channel.answer(*reply)
+            # What was handled but not answered within the lease: the caller learns that it is not known.
+            if self.lease.holds:
+                channel.answer(*reply)
+            else:
+                channel.answer(reply[0], 2, _FENCED)
 
         def handle(message: tuple[Any, ...]) -> None:
             verb, id, sandbox, epoch, target, body, timeout = message
             instance = self.instances.get((sandbox, epoch))
-            if instance is None:
+            if instance is None or not self.lease.holds:
                 channel.answer(id, 2, ["stale_epoch", True, str(StaleEpoch(sandbox, epoch))])
             elif verb == "instance" and target in {"info", "logs"}:
                 channel.spawn(self._on_instance(channel, id, instance, target, body))

@@ -183,7 +183,7 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     warnings.simplefilter("ignore")
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    with dask.config.set(_DASK_SETTINGS):
+    with dask.config.set({**_DASK_SETTINGS, "superlearner": settings["config"]}):
         asyncio.run(run(settings))
 
 

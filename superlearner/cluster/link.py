@@ -151,7 +151,8 @@ class Link:
             try:
                 if place is None or channel is None:
                     async with asyncio.timeout_at(deadline):
-                        place, channel = await self._reach(sandbox, stale)
+                        patience = None if timeout is None else 0.8 * timeout
+                        place, channel = await self._reach(sandbox, stale, patience)
                 status, answer = await channel.request(
                     verb, sandbox, place[1], target, body, timeout, deadline=deadline
                 )
@@ -186,22 +187,27 @@ class Link:
             else:
                 return
 
-    async def _reach(self, sandbox: str, stale: Place | None) -> tuple[Place, Channel]:
-        """Return where the sandbox lives, other than at `stale`, with the open channel to its node."""
+    async def _reach(
+        self, sandbox: str, stale: Place | None, patience: float | None = None
+    ) -> tuple[Place, Channel]:
+        """Return where the sandbox lives, other than at `stale`, with the open channel to its node.
+
+        `patience`: how many seconds the control plane may wait for a quorum before it refuses.
+        """
         while True:
-            place = await self._locate(sandbox, stale)
+            place = await self._locate(sandbox, stale, patience)
             try:
                 return place, await self._nodes.get(place[0])
             except OSError:
                 stale = place
 
-    async def _locate(self, sandbox: str, stale: Place | None) -> Place:
+    async def _locate(self, sandbox: str, stale: Place | None, patience: float | None) -> Place:
         if stale is not None:
             if self._places.get(sandbox) == stale:
                 del self._places[sandbox]
         elif (known := self._places.get(sandbox)) is not None:
             return known
-        _, address, epoch, _, _ = await self.ask("lookup", sandbox=sandbox, stale=stale)
+        _, address, epoch, _, _ = await self.ask("lookup", sandbox=sandbox, stale=stale, patience=patience)
         self._places[sandbox] = (address, epoch)
         return address, epoch
 
@@ -220,6 +226,8 @@ def unpack(status: int, body: Any, target: str | None = None) -> Any:
     match body:
         case ("process_died", _, reason, *_):
             raise ProcessDied(reason, target)
+        case ("no_connection", _, reason, *_):
+            raise NoConnection(target, reason)
         case ("call_timeout", _, _, _, timeout):
             raise CallTimeout(target, timeout)
         case ("not_serializable", _, what, reason, *_):

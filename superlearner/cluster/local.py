@@ -170,6 +170,7 @@ def start_daemon(
         "dashboard": config.get("dashboard") if dashboard is None else dashboard,
         "journal": str(journal_path()) if detached else None,
         "ready": ready_write,
+        "config": config.everything(),
     }
     log = tempfile.TemporaryFile()  # noqa: SIM115 - it is the daemon's stderr for as long as that lives
     with log:

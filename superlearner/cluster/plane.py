@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from distributed import Client, Scheduler, wait
@@ -21,9 +22,10 @@ from distributed.comm import Comm
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from superlearner import config
-from superlearner.cluster.agent import REPORT_OP, NodeAgent, SandboxActor
+from superlearner.cluster.agent import LEASE_OP, REPORT_OP, NodeAgent, SandboxActor
 from superlearner.cluster.commands import InstanceGone, Nodes
 from superlearner.cluster.journal import Journal
+from superlearner.cluster.machine import Deaths
 from superlearner.cluster.requests import Requests
 from superlearner.core import control as c
 from superlearner.core.history import Event, EventLog
@@ -68,8 +70,9 @@ class ControlPlane(SchedulerPlugin):
     async def start(self, scheduler: Scheduler) -> None:
         """Join the scheduler: take requests and reports, and put an agent on each of its workers."""
         self.scheduler = scheduler
-        self.started_at = time.time()
-        self.state = c.ControlState()
+        self._clock = time.time() - time.monotonic()
+        lease, partition = config.get("lease"), config.get("partition")
+        self.state = c.ControlState(c.ControlPolicy(lease=lease, partition=partition))
         self._journal = Journal(self._journal_path) if self._journal_path else None
         first_seq = self._journal.last_seq + 1 if self._journal else 1
         self.log = EventLog(config.get("events.limit"), first_seq)
@@ -88,6 +91,7 @@ class ControlPlane(SchedulerPlugin):
         #: Dask's futures of the actors, with the addresses of their workers: an actor lives while its future does.
         self._futures: dict[tuple[str, int], tuple[Any, str]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._deaths = Deaths()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         scheduler.handlers[CONTROL_OP] = self._serve
@@ -98,8 +102,13 @@ class ControlPlane(SchedulerPlugin):
         self.client = await Client(
             scheduler.address, asynchronous=True, set_as_default=False, security=scheduler.security
         )
-        self.record(Event("cluster_started", at=time.time(), detail={"address": scheduler.address}))
-        await self.client.register_plugin(NodeAgent(config.get("telemetry.interval")))
+        self.record(Event("cluster_started", at=self.now(), detail={"address": scheduler.address}))
+        interval = config.get("telemetry.interval")
+        await self.client.register_plugin(NodeAgent(interval, lease, fenced=partition == "quorum"))
+
+    def now(self) -> float:
+        """Return Unix time in seconds, by a clock that never jumps: leases are reckoned with it."""
+        return self._clock + time.monotonic()
 
     def stop(self) -> None:
         """Take note that the whole cluster is being stopped: a node that ends from now on is not lost."""
@@ -108,7 +117,8 @@ class ControlPlane(SchedulerPlugin):
     async def before_close(self) -> None:
         """End what the plane started, while the scheduler can still talk."""
         self.stop()
-        self.record(Event("cluster_stopped", at=time.time(), detail={"address": self.scheduler.address}))
+        self.record(Event("cluster_stopped", at=self.now(), detail={"address": self.scheduler.address}))
+        self._deaths.close()
         for timer in self._timers.values():
             timer.cancel()
         for task in list(self._tasks):
@@ -122,14 +132,21 @@ class ControlPlane(SchedulerPlugin):
     # -- What Dask tells -------------------------------------------------------------------------
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
-        """Learn that a worker is gone for certain: its connection is closed."""
-        if self._stopping:
-            return
+        """Learn that a worker's connection is closed; that it has ended is another matter.
+
+        On this machine the kernel tells its end. Elsewhere its lease decides, where there is one.
+        """
         for node, facts in self.known.items():
-            if facts["address"] == worker and facts["up"]:
-                facts["up"] = False
-                self._abandon(worker)
-                self.handle(c.NodeLost(node, worker, cause=self.new_cause("node-lost"), at=time.time()))
+            if facts["address"] == worker and self._deaths.is_ending(facts["pid"]):
+                self._node_ended(node, worker, "its process has ended")
+            elif facts["address"] == worker and not facts["watched"] and self.state.policy.lease is None:
+                self._node_ended(node, worker, "its connection was closed")
+
+    def _node_ended(self, node: str, address: str, reason: str) -> None:
+        """Take note that a node is gone for certain, with everything on it."""
+        if self._is_up(node) and self.known[node]["address"] == address and not self._stopping:
+            cause = self.new_cause("node-lost")
+            self.handle(c.NodeLost(node, address, reason, cause=cause, at=self.now()))
 
     def valid_workers_downscaling(self, scheduler: Scheduler, workers: Iterable[Any]) -> list[Any]:
         """Keep workers that carry sandboxes from being scaled away."""
@@ -143,12 +160,15 @@ class ControlPlane(SchedulerPlugin):
 
     def _on_report(self, kind: str, fields: dict[str, Any], worker: str) -> None:
         """Turn a report of a node agent into an event."""
-        now = time.time()
+        now = self.now()
         cause = self.new_cause(kind)
         match kind:
             case "node_ready":
-                self.failed.pop(fields["node"], None)
-                self.known[fields["node"]] = {**fields, "up": True, "joined_at": now}
+                node, address = fields["node"], fields["address"]
+                self.failed.pop(node, None)
+                ended = partial(self._node_ended, node, address, "its process has ended")
+                watched = self._deaths.watch(fields["pid"], fields["machine"], ended)
+                self.known[node] = {**fields, "up": True, "joined_at": now, "watched": watched}
                 self.samples.setdefault(fields["node"], deque(maxlen=config.get("telemetry.samples")))
                 self.handle(
                     c.NodeJoined(
@@ -157,10 +177,26 @@ class ControlPlane(SchedulerPlugin):
                         fields["memory"],
                         fields["cpus"],
                         fields["labels"],
+                        fields["incarnation"],
                         cause=cause,
                         at=now,
                     )
                 )
+            case "node_heard":
+                self.handle(
+                    c.NodeHeard(
+                        fields["node"],
+                        fields["address"],
+                        fields["incarnation"],
+                        fields["number"],
+                        cause=cause,
+                        at=now,
+                    )
+                )
+            case "node_left":
+                self._node_ended(fields["node"], fields["address"], "it has left")
+                if self.launcher is None:  # who started it has ended it: it is not expected back
+                    self.forget(fields["node"])
             case "node_failed":
                 self.failed[fields["node"]] = fields["reason"]
                 self.record(
@@ -319,6 +355,14 @@ class ControlPlane(SchedulerPlugin):
                     before.append(self._spawn(work, instruction.address))
                 case c.DropCheckpoints():
                     before.append(self._spawn(self._drop(instruction)))
+                case c.GrantLease():
+                    self._tell_node(instruction.address, "granted", instruction.number)
+                case c.Rejoin():
+                    self._tell_node(instruction.address, "rejoin", instruction.incarnation)
+                case c.GiveUpNode(node, address):
+                    if node in self.known and self.known[node]["address"] == address:
+                        self.known[node]["up"] = False
+                    self._abandon(address)
                 case c.SetTimer(token, delay):
                     self._set_timer(token, delay)
                 case c.Answer(cause, value):
@@ -330,6 +374,18 @@ class ControlPlane(SchedulerPlugin):
     def _tell_changed(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def _tell_node(self, address: str, verb: str, number: int) -> None:
+        comm = self.scheduler.stream_comms.get(address)
+        if comm is not None:  # else it has gone meanwhile
+            comm.send({"op": LEASE_OP, "verb": verb, "number": number})
+
+    def forget(self, node: str) -> None:
+        """Let a node that is gone for good count no longer."""
+        if not self._is_up(node):
+            self.known.pop(node, None)
+            self.samples.pop(node, None)
+            self.handle(c.NodeForgotten(node, cause=self.new_cause("forget"), at=self.now()))
 
     # -- Effects -------------------------------------------------------------------------------------
 
@@ -376,13 +432,13 @@ class ControlPlane(SchedulerPlugin):
 
     def _start_failed(self, sandbox: str, node: str, epoch: int, reason: Any, cause: str) -> None:
         self._release(sandbox, epoch)
-        self.handle(c.InstanceStartFailed(sandbox, node, epoch, reason, cause=cause, at=time.time()))
+        self.handle(c.InstanceStartFailed(sandbox, node, epoch, reason, cause=cause, at=self.now()))
 
     async def _stop(self, i: c.StopInstance) -> None:
         with suppress(OSError, InstanceGone, SuperlearnerError):  # one that is not there any more is stopped
             await self.on_instance(i.address, i.sandbox, i.epoch, "stop", i.reason)
         self._release(i.sandbox, i.epoch)
-        self.handle(c.InstanceStopped(i.sandbox, i.epoch, cause=i.cause, at=time.time()))
+        self.handle(c.InstanceStopped(i.sandbox, i.epoch, cause=i.cause, at=self.now()))
 
     async def _restart(self, i: c.RestartInstance) -> None:
         try:
@@ -390,13 +446,13 @@ class ControlPlane(SchedulerPlugin):
         except Exception as error:
             reason = _why(error)
             self.handle(
-                c.InstanceStartFailed(i.sandbox, i.node, i.epoch, reason, cause=i.cause, at=time.time())
+                c.InstanceStartFailed(i.sandbox, i.node, i.epoch, reason, cause=i.cause, at=self.now())
             )
             return
         restored = _version(info["restored"])
         self.handle(
             c.InstanceRestarted(
-                i.sandbox, i.epoch, info["pid"], i.reason, restored, cause=i.cause, at=time.time()
+                i.sandbox, i.epoch, info["pid"], i.reason, restored, cause=i.cause, at=self.now()
             )
         )
 
@@ -407,11 +463,11 @@ class ControlPlane(SchedulerPlugin):
         except Exception as error:
             self.handle(
                 c.QuiesceFailed(
-                    i.sandbox, i.epoch, str(error) or type(error).__name__, cause=i.cause, at=time.time()
+                    i.sandbox, i.epoch, str(error) or type(error).__name__, cause=i.cause, at=self.now()
                 )
             )
             return
-        self.handle(c.Quiesced(i.sandbox, i.epoch, info["seq"], info["size"], cause=i.cause, at=time.time()))
+        self.handle(c.Quiesced(i.sandbox, i.epoch, info["seq"], info["size"], cause=i.cause, at=self.now()))
 
     async def _tell(self, i: c.ResumeInstance | c.SetPeers, method: str, *args: Any) -> None:
         with suppress(
@@ -447,7 +503,7 @@ class ControlPlane(SchedulerPlugin):
     def _set_timer(self, token: str, delay: float) -> None:
         def fire() -> None:
             del self._timers[token]
-            self.handle(c.TimerFired(token, cause=self.new_cause("timer"), at=time.time()))
+            self.handle(c.TimerFired(token, cause=self.new_cause("timer"), at=self.now()))
 
         if token in self._timers:
             self._timers[token].cancel()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from superlearner.core.snapshots import (
     ClusterStatus,
     Migration,
     NodeInfo,
+    NodeStatus,
     PlacementRow,
     SandboxInfo,
 )
@@ -95,12 +95,24 @@ class Requests:
         """Say who answers."""
         return {"version": version("superlearner"), "address": self._plane.scheduler.address}
 
-    async def lookup(self, sandbox: str, stale: tuple[str, int] | None = None) -> Found:
+    async def lookup(
+        self, sandbox: str, stale: tuple[str, int] | None = None, patience: float | None = None
+    ) -> Found:
         """Return where a sandbox can be called now, waiting while it is on its way.
 
         `stale` is the (address, epoch) that the client has found useless: it is not given again until the
-        control plane has seen a change, or has had a moment to notice one.
+        control plane has seen a change, or has had a moment to notice one. For a quorum it waits for
+        `patience` seconds at most, then raises `NoQuorum`.
         """
+        try:
+            async with asyncio.timeout(patience):
+                return await self._lookup(sandbox, stale)
+        except TimeoutError:
+            if (refusal := self._plane.state.no_quorum) is not None:
+                raise refusal from None
+        return await self._lookup(sandbox, stale)
+
+    async def _lookup(self, sandbox: str, stale: tuple[str, int] | None) -> Found:
         until = None if stale is None else asyncio.get_running_loop().time() + 0.25
         while True:
             record = self._plane.state.sandboxes.get(sandbox)
@@ -238,7 +250,7 @@ class Requests:
         await launcher.remove(node)
         while self._plane.known[node]["up"]:
             await self._plane.changed()
-        del self._plane.known[node], self._plane.samples[node]
+        self._plane.forget(node)
 
     async def signal_sandbox(self, sandbox: str, number: int) -> int | None:
         """Send a signal to a sandbox's OS process; one that kills is answered when its instance has noticed."""
@@ -268,7 +280,7 @@ class Requests:
 
     async def _ask(self, what: str, event: type[c.ControlEvent], *fields: Any) -> Any:
         """Give a request to the machine under a fresh cause and wait for its outcome."""
-        return await self._plane.ask(event(*fields, cause=self._plane.new_cause(what), at=time.time()))
+        return await self._plane.ask(event(*fields, cause=self._plane.new_cause(what), at=self._plane.now()))
 
     async def _on_instance(self, address: str, sandbox: str, epoch: int, method: str, *args: Any) -> Any:
         """Run a method of an instance; its node may be lost meanwhile."""
@@ -294,7 +306,9 @@ class Requests:
         detail = {"signal": signal.Signals(number).name, "pid": pid}
         cause = self._plane.new_cause("chaos")
         self._plane.record(
-            Event("fault_injected", at=time.time(), sandbox=sandbox, node=node, cause=cause, detail=detail)
+            Event(
+                "fault_injected", at=self._plane.now(), sandbox=sandbox, node=node, cause=cause, detail=detail
+            )
         )
 
     def _launcher(self) -> Any:
@@ -340,12 +354,12 @@ class Requests:
             name=name,
             address=facts["address"],
             pid=facts["pid"],
-            status="up" if facts["up"] else "down",
+            status=self._node_status(name),
             health=node_health(reachable=facts["up"], memory=sample.get("memory")).health,
             cpu=sample.get("cpu"),
             memory=sample.get("memory"),
             network=sample.get("network"),
-            uptime=time.time() - facts["joined_at"] if facts["up"] else 0.0,
+            uptime=self._plane.now() - facts["joined_at"] if facts["up"] else 0.0,
             sandboxes=tuple(
                 sorted(id for id, record in self._plane.state.sandboxes.items() if record.node == name)
             ),
@@ -353,6 +367,12 @@ class Requests:
             memory_limit=facts["memory"],
             labels=facts["labels"],
         )
+
+    def _node_status(self, name: str) -> NodeStatus:
+        node = self._plane.state.nodes.get(name)
+        if node is None:
+            return "down"
+        return "suspected" if node.suspected else "up"
 
 
 _VERBS = frozenset(

@@ -142,6 +142,9 @@ class GrantLease(NodeInstruction):
 class Rejoin(NodeInstruction):
     """Tell a node that it was given up: it stops whatever it still runs, then joins anew."""
 
+    #: Which of its lives was given up: a later one has joined already.
+    incarnation: int
+
 
 @dataclass(frozen=True, slots=True)
 class GiveUpNode(NodeInstruction):

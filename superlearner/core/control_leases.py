@@ -47,7 +47,7 @@ class Leases(Reports):
         """Extend a node's lease, or tell it that it was given up."""
         node = self.nodes.get(event.node)
         if node is None or (node.address, node.incarnation) != (event.address, event.incarnation):
-            self._say(Rejoin(event.node, event.address))
+            self._say(Rejoin(event.node, event.address, event.incarnation))
             return
         if node.suspected:
             silent = event.at - node.heard_at

@@ -7,6 +7,7 @@
 | ``["cast" or "send", 0, target, payload, None]`` | none |
 | ``["save", number, settle]`` | ``["saved", number, payload, handled, next_serial, skipped]``, ``["not_saved", ...]`` |
 | ``["ping"]`` | ``["pong", handled, mailbox]`` |
+| ``["lease", until]`` | none |
 | ``["stop", reason, timeout]`` | ``["ended", reason]``, then the end of file |
 
 Unasked it sends ``["events", events]``, ``["saved", 0, ...]`` by its checkpoint policy, and ``["ended", reason]``
@@ -122,8 +123,8 @@ class Host:
         #: The count of messages at which the next checkpoint is due.
         self._save_due = math.inf
         self._leaving = False
-        #: When the instance was last heard of.
-        self._heard = self._loop.time()
+        #: Until when it may run, on the clock of the loop; None: for ever.
+        self._lease: float | None = None
 
     async def run(self, sock: socket.socket) -> int:
         """Serve until the application has ended; return the exit code."""
@@ -163,8 +164,9 @@ class Host:
             case ["command", number, verb, payload, _]:
                 self._spawn(self._command(number, verb, payload))
             case ["ping"]:
-                self._heard = self._loop.time()
                 self._stream.write(["pong", self._rt.handled, self._waiting_mail()])
+            case ["lease", until]:
+                self._lease = until
             case ["save", number, 0]:
                 self._save(number)
             case ["save", number, settle]:
@@ -275,8 +277,8 @@ class Host:
             self._save_due = self._rt.handled + config["messages"]
         self._watch_policy()
         if config["lease"] is not None:
-            self._heard = self._loop.time()
-            self._watch_lease(config["lease"])
+            self._lease = max(config["lease"], self._lease or 0.0)
+            self._watch_lease()
 
     async def _wait(self) -> None:
         reason = await self._rt.wait()
@@ -287,16 +289,17 @@ class Host:
     async def _stop(self, reason: str, timeout: float) -> None:
         await self._rt.stop(reason, timeout)
 
-    def _watch_lease(self, lease: float, *, overdue: bool = False) -> None:
-        """Leave when the instance has been silent for `lease` seconds: its node may have been replaced."""
-        silent = self._loop.time() - self._heard
-        if silent < lease:
-            self._loop.call_later(lease - silent, self._watch_lease, lease)
+    def _watch_lease(self, *, overdue: bool = False) -> None:
+        """Leave when the lease of the node has run out: another node may have taken over."""
+        assert self._lease is not None
+        left = self._lease - self._loop.time()
+        if left > 0:
+            self._loop.call_later(left, self._watch_lease)
         elif overdue:
             os._exit(EXIT_FENCED)
         else:
-            # After a long handler the pings lie unread: they are read before the second look.
-            self._loop.call_later(_LEASE_GRACE, functools.partial(self._watch_lease, lease, overdue=True))
+            # After a long handler the news of a longer lease lie unread: they are read before the second look.
+            self._loop.call_later(_LEASE_GRACE, functools.partial(self._watch_lease, overdue=True))
 
     # -- Events
 

@@ -208,17 +208,37 @@ class Instance:
             "first_serial": max(self._serial, 0 if version is None else version.next_serial),
             "every": policy.every,
             "messages": policy.messages,
-            "lease": self._request.lease,
+            "lease": self._node_services().lease_until,
             # What is restored, or started past a bad checkpoint, is worth a checkpoint of its own at once.
             "dirty": not first,
         }
         if self._stopping.is_set():
             raise StartFailed("it was stopped meanwhile", self.spec.id)
+        if not self._holds_lease():
+            raise StartFailed("the node's lease has run out", self.spec.id)
         link = self._link = await Link.open(self.spec, self._node_services().fork_server, self, config, {})
         if self._stopping.is_set():
             await link.kill("it was stopped meanwhile")
         await link.started(self.spec.start_timeout)
         return link
+
+    def _holds_lease(self) -> bool:
+        until = self._node_services().lease_until
+        return until is None or asyncio.get_running_loop().time() < until
+
+    def renew(self) -> None:
+        """Tell the host that its node's lease has been extended."""
+        if self._link is not None:
+            self._link.write(["lease", self._node_services().lease_until])
+
+    async def fence(self) -> None:
+        """End at once, without an orderly stop: the lease has run out, and another instance may have taken over."""
+        self.status = "stopping"
+        self._stopping.set()
+        self._desk.close("fenced")
+        if self._link is not None:
+            await self._link.kill("its node's lease has run out")
+        await self.stop("its node's lease has run out")
 
     def _refused(self, version: CheckpointVersion, reason: Any) -> None:
         detail = {"seq": version.seq, "checkpoint_epoch": version.epoch}

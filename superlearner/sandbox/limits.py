@@ -32,7 +32,7 @@ from superlearner.core.spec import Resources
 EXIT_MEMORY = 213
 #: What a host exits with when its instance is gone.
 EXIT_ORPHANED = 214
-#: What a host exits with when its instance has been silent for longer than its lease.
+#: What a host exits with when the lease of its node has run out.
 EXIT_FENCED = 215
 #: Stack of a thread in a host with a memory limit: glibc's 8 MiB would count whole against ``RLIMIT_DATA``.
 THREAD_STACK = 2**20
@@ -189,7 +189,7 @@ def name_exit(status: ExitStatus, limits: Resources) -> str:
     if code == EXIT_ORPHANED:
         return "its instance was gone"
     if code == EXIT_FENCED:
-        return "its node was silent for longer than its lease"
+        return "its node's lease has run out"
     if code >= 0:
         return f"exit code {code}"
     cpu_time = limits.cpu_time

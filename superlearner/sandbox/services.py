@@ -34,9 +34,6 @@ class StartRequest:
         The nodes that hold checkpoints already, its own first.
     first_serial
         The first serial of the pids of this epoch.
-    lease
-        Seconds without a sign of life of its node after which the host ends by itself, since another instance
-        may have taken over: the fence against a frozen worker. None: never. The sign comes every second.
     cause
         The id of what led to the start; the report of how it went carries it.
     """
@@ -47,7 +44,6 @@ class StartRequest:
     peers: tuple[Peer, ...] = ()
     sources: tuple[Peer, ...] = ()
     first_serial: int = 1
-    lease: float | None = None
     cause: str = ""
 
 
@@ -60,6 +56,9 @@ class NodeServices(Protocol):
     fork_server: ForkServer
     #: The node's own store.
     checkpoints: CheckpointStore
+    #: Until when the node may answer, on the monotonic clock that all processes of a machine share. Past it its
+    #: hosts end by themselves, as another node may have taken over. None: for ever.
+    lease_until: float | None
 
     def report(self, kind: str, **fields: Any) -> None:
         """Tell the control plane, at once and in order; every report carries ``sandbox`` and ``epoch``."""

@@ -320,6 +320,14 @@ def _node(event: Event) -> Said | None:
             return Said("✕", "bad", f"Node {event.node} cannot carry sandboxes{why(event)}.")
         case "node_suspected":
             return Said("?", "warn", f"Node {event.node} is silent{why(event)}.")
+        case "node_recovered":
+            return Said("●", "good", f"Node {event.node} is heard of again, within its lease.")
+        case "node_fenced":
+            return Said(
+                "■", "warn", f"Node {event.node} has stopped all its sandboxes by itself{why(event)}."
+            )
+        case "node_forgotten":
+            return Said("■", "quiet", f"Node {event.node} belongs to the cluster no longer.")
         case "fault_injected":
             return Said("▲", "warn", f"A fault on purpose: {_fault(event.detail)} to node {event.node}.")
         case _:

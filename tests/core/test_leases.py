@@ -130,10 +130,10 @@ def test_a_node_that_was_given_up_must_join_anew():
     cluster = Cluster("alpha", "beta", "gamma")
     given_up = of(GiveUpNode, cluster.wait(LEASE + 0.2, "beta", "gamma"))
     assert given_up == [GiveUpNode("alpha", "tcp://alpha")]
-    assert cluster.hear("alpha") == [Rejoin("alpha", "tcp://alpha")]
+    assert cluster.hear("alpha") == [Rejoin("alpha", "tcp://alpha", 1)]
     cluster.join("alpha", incarnation=2)
     assert cluster.hear("alpha", incarnation=2) == [GrantLease("alpha", "tcp://alpha", 7)]
-    assert cluster.hear("alpha", incarnation=1) == [Rejoin("alpha", "tcp://alpha")], (
+    assert cluster.hear("alpha", incarnation=1) == [Rejoin("alpha", "tcp://alpha", 1)], (
         "late words of its former life"
     )
 

@@ -93,6 +93,12 @@ class Node:
         self.copies: list[tuple[str, CheckpointVersion]] = []
         self._boxes: list[Box] = []
         self._news = asyncio.Event()
+        self.lease_until: float | None = None
+
+    def lease(self, seconds: float) -> None:
+        self.lease_until = asyncio.get_running_loop().time() + seconds
+        for box in self._boxes:
+            box.instance.renew()
 
     def report(self, kind: str, **fields: Any) -> None:
         self.reports.append((kind, fields))
@@ -112,11 +118,9 @@ class Node:
         await box.instance.start()
         return box
 
-    def box(
-        self, app: Any = None, *, epoch: int = 1, peers: Any = (), lease: Any = None, **options: Any
-    ) -> Box:
+    def box(self, app: Any = None, *, epoch: int = 1, peers: Any = (), **options: Any) -> Box:
         spec = SandboxSpec("shop", dumps(counter_app() if app is None else app), **options)
-        box = Box(Instance(StartRequest(spec, self.node, epoch, peers, lease=lease), self))
+        box = Box(Instance(StartRequest(spec, self.node, epoch, peers), self))
         self._boxes.append(box)
         return box
 

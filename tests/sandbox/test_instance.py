@@ -10,8 +10,9 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
-from sandbox_kit import Counter, Refused, counter_app, on_a_node
+from sandbox_kit import Counter, Refused, counter_app, on_a_node, open_answer
 
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.spec import Checkpoint
@@ -356,22 +357,45 @@ async def test_a_host_that_stops_answering_is_reported_and_recovers(node):
 
 
 @on_a_node
-async def test_a_host_ends_by_itself_when_its_node_is_silent_past_the_lease(node):
-    box = await node.start(lease=0.2)
-    # Pings come each second, so this lease runs out before the first; with a longer one it does not.
-    told = await node.heard("instance_restarted")
-    assert told["reason"] == "its node was silent for longer than its lease"
-    await box.instance.stop()
-    patient = await node.start(lease=30.0, epoch=2)
-    assert await patient.call("increment") == 1
+async def test_a_host_ends_by_itself_when_the_lease_of_its_node_runs_out(node):
+    node.lease(2.0)
+    box = await node.start()
+    assert await box.call("increment") == 1
+    node.lease(0.2)
+    told = await node.heard("instance_exited")
+    assert told["reason"] == "the node's lease has run out", "and none is started while there is no lease"
 
 
 @on_a_node
-async def test_a_long_handler_is_no_silence_of_the_node(node):
-    box = await node.start(lease=1.5)
-    assert await box.do(lambda: time.sleep(2.5), timeout=10.0) is None
+async def test_a_lease_that_is_extended_in_time_ends_nothing(node):
+    node.lease(0.5)
+    box = await node.start()
+    pid = await box.do(os.getpid)
+    for _ in range(5):
+        await box.do(lambda: time.sleep(0.2))
+        node.lease(0.5)
+    assert await box.do(os.getpid) == pid
+
+
+@on_a_node
+async def test_an_extension_that_waits_behind_a_long_handler_counts(node):
+    node.lease(0.5)
+    box = await node.start()
+    busy = box.ask("call", "counter", ("do", lambda: time.sleep(1.0)))
+    await asyncio.sleep(0)
+    node.lease(30.0)
+    assert open_answer(await busy) is None
     assert await box.call("increment") == 1
-    assert not node.told("instance_restarted")
+
+
+@on_a_node
+async def test_a_fenced_instance_ends_at_once_and_refuses(node):
+    box = await node.start(shutdown=60.0)
+    pid = await box.do(os.getpid)
+    await box.instance.fence()
+    with pytest.raises(Refused):
+        await box.call("increment")
+    assert not psutil.pid_exists(pid)
 
 
 @on_a_node

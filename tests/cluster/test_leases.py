@@ -1,0 +1,118 @@
+"""A frozen node: replaced when its lease has run out, fenced when it wakes; and what a minority may not do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+
+import dask.config
+import psutil
+import pytest
+from apps import shop
+from cluster_kit import awaiting
+
+import superlearner as sl
+
+#: Long enough for a machine that is busy with other tests; it is proved with shorter ones in `core`.
+LEASE = 2.0
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with dask.config.set({"superlearner.lease": LEASE}), sl.Cluster(nodes=3) as running:
+        yield running
+
+
+@contextmanager
+def frozen(cluster, *names):
+    """Freeze the worker processes of these nodes; they wake at the end of the block."""
+    pids = [node.pid for node in cluster.nodes() if node.name in names]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def statuses(cluster):
+    return {node.name: node.status for node in cluster.nodes()}
+
+
+def test_a_frozen_node_is_replaced_and_fenced_when_it_wakes(cluster, fresh):
+    sandbox = cluster.create_sandbox(fresh, shop(), node="alpha")
+    assert [sandbox.call("counter", "increment") for _ in range(3)] == [1, 2, 3]
+    sandbox.checkpoint()
+    host = psutil.Process(sandbox.info().pid)
+    with awaiting(cluster, "node_joined", node="alpha") as rejoined:
+        with frozen(cluster, "alpha"):
+            began = time.monotonic()
+            assert sandbox.call("counter", "value", timeout=15, idempotent=True) == 3
+            assert time.monotonic() - began > LEASE / 4, "its lease was outwaited"
+            assert sandbox.info().node in {"beta", "gamma"}
+            assert sandbox.info().epoch == 2
+            host.wait(5)  # it has ended by itself, while its worker could do nothing
+            assert statuses(cluster)["alpha"] == "down"
+        rejoined()
+    assert statuses(cluster)["alpha"] == "up"
+    kinds = [event.kind for event in cluster.events() if event.node == "alpha" and event.sandbox is None]
+    assert kinds[-4:] == ["node_suspected", "node_lost", "node_fenced", "node_joined"]
+    assert sandbox.call("counter", "increment") == 4
+    cluster.destroy_sandbox(fresh)
+
+
+@pytest.mark.slow
+def test_a_node_that_wakes_within_its_lease_goes_on(cluster, fresh):
+    sandbox = cluster.create_sandbox(fresh, shop(), node="beta")
+    sandbox.call("counter", "increment")
+    with awaiting(cluster, "node_recovered", node="beta") as recovered:
+        with awaiting(cluster, "node_suspected", node="beta") as suspected, frozen(cluster, "beta"):
+            suspected()
+            assert statuses(cluster)["beta"] == "suspected"
+        recovered()
+    assert sandbox.call("counter", "value") == 1
+    assert sandbox.info().epoch == 1
+    cluster.destroy_sandbox(fresh)
+
+
+@pytest.mark.slow
+def test_without_a_majority_nothing_is_decided_and_everything_resumes_after_it(cluster, fresh):
+    staying = cluster.create_sandbox(f"{fresh}-a", shop(), node="gamma")
+    leaving = cluster.create_sandbox(f"{fresh}-b", shop(), node="alpha")
+    leaving.call("counter", "increment")
+    leaving.checkpoint()
+    with awaiting(cluster, "sandbox_restarted", sandbox=leaving.id) as restarted:
+        with awaiting(cluster, "sandbox_lost") as lost, frozen(cluster, "alpha", "beta"):
+            lost()
+            assert cluster.status().quorum is False
+            assert staying.call("counter", "increment") == 1, "what holds its lease goes on"
+            with pytest.raises(sl.NoQuorum, match="no quorum"):
+                cluster.create_sandbox(f"{fresh}-c", shop())
+            with pytest.raises(sl.NoQuorum):
+                cluster.migrate_sandbox(staying.id)
+            with pytest.raises(sl.NoQuorum):
+                leaving.call("counter", "value", timeout=1.0)
+            assert leaving.info().status == "lost"
+        restarted()
+    assert leaving.call("counter", "value", timeout=15) == 1
+    assert cluster.status().quorum is True
+    for sandbox in (staying, leaving):
+        cluster.destroy_sandbox(sandbox.id)
+
+
+@pytest.mark.slow
+def test_under_availability_both_sides_go_on(fresh):
+    settings = {"superlearner.lease": LEASE, "superlearner.partition": "availability"}
+    with dask.config.set(settings), sl.Cluster(nodes=3) as cluster:
+        sandbox = cluster.create_sandbox(fresh, shop(), node="alpha")
+        host = psutil.Process(sandbox.info().pid)
+        with awaiting(cluster, "node_joined", node="alpha") as rejoined:
+            with frozen(cluster, "alpha", "beta"):
+                assert sandbox.call("counter", "increment", timeout=15, idempotent=True) == 1
+                assert sandbox.info().node == "gamma"
+                assert host.is_running(), "the old one lives: two owners, by choice"
+            rejoined()
+        host.wait(5)
