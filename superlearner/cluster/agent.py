@@ -39,6 +39,7 @@ PLUGIN_NAME = "superlearner-node"
 CHANNEL_OP = "superlearner_channel"
 REPORT_OP = "superlearner_report"
 LEASE_OP = "superlearner_lease"
+GONE_OP = "superlearner_gone"
 _FENCED = ["no_connection", False, "the lease of its node ran out"]
 
 
@@ -88,6 +89,7 @@ class NodeAgent(WorkerPlugin):
             raise
         worker.handlers.update({CHANNEL_OP: self._serve, NODE_OP: Commands(self).serve})
         worker.stream_handlers[LEASE_OP] = self._on_lease
+        worker.stream_handlers[GONE_OP] = self._on_gone
         self._join()
         self._telemetry = asyncio.create_task(self._sample(), name="superlearner-telemetry")
 
@@ -136,6 +138,10 @@ class NodeAgent(WorkerPlugin):
             self.lease.granted(number)
         elif number == self.incarnation:
             self._begin_anew("the control plane had given this node up")
+
+    def _on_gone(self, address: str) -> None:
+        """Wait for nothing from a node that was lost: a frozen one would keep a start waiting."""
+        self._peers.abandon(address)
 
     def _pass_lease_on(self) -> None:
         if self.fenced:

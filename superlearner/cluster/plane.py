@@ -22,7 +22,7 @@ from distributed.comm import Comm
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from superlearner import config
-from superlearner.cluster.agent import LEASE_OP, REPORT_OP, NodeAgent, SandboxActor
+from superlearner.cluster.agent import GONE_OP, LEASE_OP, REPORT_OP, NodeAgent, SandboxActor
 from superlearner.cluster.commands import InstanceGone, Nodes
 from superlearner.cluster.journal import Journal
 from superlearner.cluster.machine import Deaths
@@ -356,13 +356,16 @@ class ControlPlane(SchedulerPlugin):
                 case c.DropCheckpoints():
                     before.append(self._spawn(self._drop(instruction)))
                 case c.GrantLease():
-                    self._tell_node(instruction.address, "granted", instruction.number)
+                    self._tell_node(instruction.address, LEASE_OP, verb="granted", number=instruction.number)
                 case c.Rejoin():
-                    self._tell_node(instruction.address, "rejoin", instruction.incarnation)
+                    number = instruction.incarnation
+                    self._tell_node(instruction.address, LEASE_OP, verb="rejoin", number=number)
                 case c.GiveUpNode(node, address):
                     if node in self.known and self.known[node]["address"] == address:
                         self.known[node]["up"] = False
                     self._abandon(address)
+                    for other in self.state.nodes.values():
+                        self._tell_node(other.address, GONE_OP, address=address)
                 case c.SetTimer(token, delay):
                     self._set_timer(token, delay)
                 case c.Answer(cause, value):
@@ -375,10 +378,10 @@ class ControlPlane(SchedulerPlugin):
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def _tell_node(self, address: str, verb: str, number: int) -> None:
-        comm = self.scheduler.stream_comms.get(address)
+    def _tell_node(self, to: str, op: str, **fields: Any) -> None:
+        comm = self.scheduler.stream_comms.get(to)
         if comm is not None:  # else it has gone meanwhile
-            comm.send({"op": LEASE_OP, "verb": verb, "number": number})
+            comm.send({"op": op, **fields})
 
     def forget(self, node: str) -> None:
         """Let a node that is gone for good count no longer."""
