@@ -16,17 +16,19 @@ import yaml
 from superlearner.errors import SuperlearnerError
 
 with (Path(__file__).parent / "superlearner.yaml").open(encoding="utf-8") as _file:
-    dask.config.update_defaults(yaml.safe_load(_file))
+    _defaults = yaml.safe_load(_file)
+dask.config.update_defaults(_defaults)
 
 
 def get(key: str) -> Any:
     """Return the setting ``superlearner.<key>``, such as ``get("telemetry.interval")``."""
-    return dask.config.get(f"superlearner.{key}")
+    # A `with dask.config.set(...)` that was begun before this module was loaded takes the defaults with it.
+    return dask.config.get(f"superlearner.{key}", dask.config.get(f"superlearner.{key}", config=_defaults))
 
 
 def everything() -> dict[str, Any]:
     """Return all settings, for another process that is to have the same."""
-    return dict(dask.config.get("superlearner"))
+    return dict(dask.config.merge(_defaults["superlearner"], dask.config.get("superlearner", {})))
 
 
 def runtime_dir() -> Path:

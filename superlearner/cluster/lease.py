@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 
 #: How often a lease is asked for within its length: three answers may be late or lost.
 ASKS = 4
+#: Seconds past its end in which the node refuses everything, but does not stop it yet.
+_GRACE = 0.1
 
 
 class Lease:
@@ -68,7 +71,7 @@ class Lease:
     def granted(self, number: int) -> None:
         """Extend it, by the answer to the request of this number."""
         asked = self._asked.pop(number, None)
-        if asked is None or self.length is None or not self.holds:
+        if asked is None or self.length is None or asked + self.length <= self._loop.time():
             return
         self._asked = {n: at for n, at in self._asked.items() if n > number}
         self.until = max(self.until, asked + self.length)
@@ -83,7 +86,12 @@ class Lease:
         self._timers[0] = self._loop.call_later(self.length / ASKS, self._ask_again)
         self._ask(self._number)
 
-    def _check(self) -> None:
-        if not self.holds:
+    def _check(self, *, overdue: bool = False) -> None:
+        if self.holds:
+            return
+        if overdue:
             self.end()
             self._ran_out()
+        else:
+            # A node that was held up has grants that lie unread: they are read before the second look.
+            self._timers[1] = self._loop.call_later(_GRACE, partial(self._check, overdue=True))

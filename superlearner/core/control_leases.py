@@ -27,6 +27,8 @@ from superlearner.core.control_reports import Reports
 
 #: Seconds by which a lease is outwaited: for clocks of slightly different speed, and for a process that ends.
 MARGIN = 0.05
+#: Seconds in which a control plane that was held up, for that long or longer, reads what it has been told meanwhile.
+STALL = 0.5
 
 
 class Leases(Reports):
@@ -60,23 +62,27 @@ class Leases(Reports):
     def _watch(self, node: NodeRecord) -> None:
         """Begin to look at a node that has just joined."""
         if self.policy.lease is not None:
-            self._look_again(node.name, self.policy.lease / 2)
+            self._look_again(node.name, node.heard_at, self.policy.lease / 2)
 
-    def _look_again(self, node: str, delay: float) -> None:
+    def _look_again(self, node: str, at: float, delay: float) -> None:
         self._timers_made += 1
         token = f"lease of {node}#{self._timers_made}"
-        self._looks[token] = node
+        self._looks[token] = (node, at + delay)
         self._say(SetTimer(token, delay))
 
     def _unwatch(self, node: str) -> None:
-        for token in [token for token, name in self._looks.items() if name == node]:
+        for token in [token for token, (name, _due) in self._looks.items() if name == node]:
             del self._looks[token]
 
     def timer_fired(self, event: TimerFired) -> None:
         """Look at a node, or start a sandbox whose back-off is over."""
-        name = self._looks.pop(event.token, None)
+        name, due = self._looks.pop(event.token, (None, 0.0))
         if name is None:
             super().timer_fired(event)
+            return
+        if event.at - due > MARGIN:
+            # The control plane itself was held up: what the node has said meanwhile lies unread, and is read first.
+            self._look_again(name, event.at, min(event.at - due, STALL))
             return
         node, lease = self.nodes[name], self.policy.lease
         assert lease is not None
@@ -87,4 +93,5 @@ class Leases(Reports):
         if silent >= lease / 2 and not node.suspected:
             self.nodes[name] = replace(node, load=replace(node.load, suspected=True))
             self._note("node_suspected", event, node=name, detail={"silent": round(silent, 3)})
-        self._look_again(name, (lease + MARGIN if silent >= lease / 2 else lease / 2) - silent)
+        left = (lease + MARGIN if silent >= lease / 2 else lease / 2) - silent
+        self._look_again(name, event.at, left)

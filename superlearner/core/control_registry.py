@@ -93,8 +93,8 @@ class Registry:
         self._lost: dict[str, None] = {}
         #: Every node that belongs to the cluster, there or not: the quorum is more than half of them.
         self.members: dict[str, None] = {}
-        #: Token -> the node to look at.
-        self._looks: dict[str, str] = {}
+        #: Token -> the node to look at, and when.
+        self._looks: dict[str, tuple[str, float]] = {}
         #: Token -> sandbox.
         self._timers: dict[str, str] = {}
         self._timers_made = 0

@@ -146,6 +146,19 @@ def test_a_node_that_stopped_everything_by_itself_loses_what_it_carried():
     assert "node_lost" in cluster.kinds()
 
 
+def test_a_machine_that_was_held_up_reads_before_it_judges():
+    cluster = Cluster("alpha", "beta", "gamma")
+    cluster.now = 20.0  # nothing ran meanwhile, neither its timers nor the news of its nodes
+    for due in sorted(cluster.timers):
+        cluster.timers.remove(due)
+        cluster.tell(TimerFired, due[1])
+    assert cluster.hear("alpha", "beta", "gamma") == [
+        GrantLease(n, f"tcp://{n}", 7) for n in cluster.state.nodes
+    ]
+    cluster.wait(10, "alpha", "beta", "gamma")
+    assert not {"node_suspected", "node_lost"} & set(cluster.kinds())
+
+
 def test_a_lost_node_leaves_no_timer():
     cluster = Cluster("alpha", "beta", "gamma")
     cluster.lose("alpha")
