@@ -21,6 +21,7 @@ import sys
 import sysconfig
 import threading
 import traceback
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -190,7 +191,7 @@ def _local_names() -> re.Pattern[bytes]:
     if len(sys.modules) != _known_modules:
         modules = dict(sys.modules)
         _local_modules.clear()
-        _local_modules.update({name: module for name, module in modules.items() if _is_local(name, module)})
+        _local_modules.update(_local_among(modules) if _travels else {})
         names = (name.encode() for name in ("__main__", "__mp_main__", *_local_modules))
         # As pickle writes a module's name: one opcode, its length, its text; other text hardly matches.
         _pattern = re.compile(
@@ -200,21 +201,23 @@ def _local_names() -> re.Pattern[bytes]:
     return _pattern
 
 
-def _is_local(name: str, module: ModuleType) -> bool:
-    file = getattr(module, "__file__", None)
-    if (
-        not _travels
-        or not isinstance(file, str)
-        or name.split(".", maxsplit=1)[0] in ("superlearner", "__main__", "__mp_main__")
-    ):
-        return False
+def _local_among(modules: Mapping[str, ModuleType]) -> dict[str, ModuleType]:
     folders = _here()
     # An environment that holds the notebook itself (a home made of one) says nothing about the modules in it.
-    installed = (
-        *_INSTALLED,
-        *(root for root in _PREFIXES if not any(_below(here, (root,)) for here in folders)),
-    )
-    return _below(Path(file), folders) and not _below(Path(file), installed)
+    roots = (root for root in _PREFIXES if not any(_below(here, (root,)) for here in folders))
+    # Compared as text: a process has thousands of modules, and each path object costs more than all the rest.
+    local, installed = _prefixes(folders), _prefixes((*_INSTALLED, *roots))
+    found = {}
+    for name, module in modules.items():
+        file = getattr(module, "__file__", None)
+        here = isinstance(file, str) and file.startswith(local) and not file.startswith(installed)
+        if here and name.split(".", maxsplit=1)[0] not in ("superlearner", "__main__", "__mp_main__"):
+            found[name] = module
+    return found
+
+
+def _prefixes(folders: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(str(folder).rstrip(os.sep) + os.sep for folder in folders)
 
 
 def _here() -> tuple[Path, ...]:
