@@ -530,6 +530,29 @@ class MoveFailed(SuperlearnerError):
         return f"The move of sandbox {self.id!r} failed and was rolled back: {self.reason!s}."
 
 
+class DrainFailed(SuperlearnerError):
+    """A node could not be emptied; what was moved stays moved, and the node takes sandboxes again.
+
+    Parameters
+    ----------
+    node
+        The node's name.
+    reason
+        Why.
+    """
+
+    code = "drain_failed"
+    advice = "It goes on serving; cluster.story(id) tells why a sandbox could not be moved."
+
+    def __init__(self, node: Any = None, reason: Any = None) -> None:
+        super().__init__(node, reason)
+        self.node = node
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"Node {self.node!r} could not be drained: {self.reason!s}."
+
+
 class CheckpointFailed(SuperlearnerError):
     """A checkpoint could not be taken or stored; the one before it still counts.
 

@@ -18,6 +18,7 @@ from superlearner.cluster.plane import ControlPlane
 from superlearner.cluster.sandbox import Sandbox, split
 from superlearner.cluster.session import Found, Session
 from superlearner.core.history import Event, Story
+from superlearner.core.rebalance import Suggestion
 from superlearner.core.snapshots import (
     ClusterStatus,
     Location,
@@ -245,6 +246,30 @@ class Cluster:
     def remove_node(self, name: str) -> None:
         """Stop a node of a local cluster for good; its sandboxes go on elsewhere from their checkpoints."""
         return self._session.ask("remove_node", node=name)
+
+    def drain(self, name: str) -> list[str]:
+        """Move everything off a node, then stop it for good; return the ids of the sandboxes that were moved.
+
+        Dask alone refuses to retire a worker that holds actors.
+
+        Raises
+        ------
+        UnknownNode, NoQuorum
+            Nothing was changed.
+        DrainFailed
+            A sandbox could not be moved; the node goes on, and what was moved stays moved.
+        """
+        return self._session.ask("drain", node=name)
+
+    def rebalance(self, *, dry_run: bool = True) -> list[Suggestion]:
+        """Return which sandboxes should move so that the nodes carry equal shares; move them unless `dry_run`.
+
+        Raises
+        ------
+        MoveFailed, NoPlacement, NoQuorum
+            A move failed: those before it are done, and those after it are not.
+        """
+        return self._session.ask("rebalance", dry_run=dry_run)
 
     # -- How ---------------------------------------------------------------------------------------------
 

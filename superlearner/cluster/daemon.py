@@ -22,7 +22,7 @@ from typing import Any
 
 import dask
 import psutil
-from distributed import Nanny, Scheduler, Security
+from distributed import Nanny, Scheduler, Security, Status
 
 from superlearner.cluster.local import Connection, tls_of
 from superlearner.cluster.plane import ControlPlane
@@ -51,9 +51,10 @@ class _PatientNanny(Nanny):
     plane: ControlPlane
 
     async def _on_worker_exit(self, exitcode: Any) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
-                await self.plane.calm(self.name)
+        if self.status == Status.running:  # else it is being closed, and starts none again
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self.plane.calm(self.name)
         await super()._on_worker_exit(exitcode)
 
 

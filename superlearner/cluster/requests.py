@@ -19,6 +19,7 @@ from superlearner.core.health import cluster_health, node_health
 from superlearner.core.history import Event
 from superlearner.core.placement import place
 from superlearner.core.quorum import has_quorum
+from superlearner.core.rebalance import Suggestion, plan
 from superlearner.core.snapshots import (
     ClusterStatus,
     Migration,
@@ -252,6 +253,28 @@ class Requests:
             await self._plane.changed()
         self._plane.forget(node)
 
+    async def drain(self, node: str) -> list[str]:
+        """Move everything off a node, then retire its worker; answered when it is gone."""
+        moved = await self._ask("drain", c.DrainRequested, node)
+        address = self._address(node)
+        if self._plane.launcher is not None:
+            await self._plane.launcher.remove(node)
+        else:
+            await self._plane.scheduler.retire_workers(workers=[address], close_workers=True, remove=True)
+        while self._plane.known.get(node, {}).get("up"):
+            await self._plane.changed()
+        self._plane.forget(node)
+        return list(moved)
+
+    async def rebalance(self, *, dry_run: bool) -> list[Suggestion]:
+        """Return which sandboxes would move, or have moved; a move that fails ends it, and is raised."""
+        state = self._plane.state
+        suggested = plan(state.sandboxes.values(), [node.load for node in state.nodes.values()])
+        if not dry_run:
+            for suggestion in suggested:
+                await self.move(suggestion.sandbox, suggestion.target)
+        return suggested
+
     async def signal_sandbox(self, sandbox: str, number: int) -> int | None:
         """Send a signal to a sandbox's OS process; one that kills is answered when its instance has noticed."""
         record = self._plane.state.sandboxes.get(sandbox)
@@ -372,6 +395,8 @@ class Requests:
         node = self._plane.state.nodes.get(name)
         if node is None:
             return "down"
+        if node.load.draining:
+            return "draining"
         return "suspected" if node.suspected else "up"
 
 

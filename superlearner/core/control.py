@@ -22,12 +22,14 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
+from superlearner.core.control_drains import Drains
 from superlearner.core.control_events import (
     ApplicationReplaced,
     CheckpointStored,
     ControlEvent,
     CreateRequested,
     DestroyRequested,
+    DrainRequested,
     InstanceExited,
     InstanceRestarted,
     InstanceStarted,
@@ -89,6 +91,7 @@ __all__ = [
     "ControlState",
     "CreateRequested",
     "DestroyRequested",
+    "DrainRequested",
     "DropCheckpoints",
     "GiveUpNode",
     "GrantLease",
@@ -126,7 +129,7 @@ __all__ = [
 RETRIES = 8
 
 
-class ControlState(Leases):
+class ControlState(Drains):
     """The registry and every decision about it.
 
     >>> from superlearner.core.spec import SandboxSpec
@@ -154,6 +157,7 @@ class ControlState(Leases):
             if self._freed:
                 self._freed = False
                 self._take_up(event, RETRIES)
+            self._go_on_draining(event)
         finally:
             out, self._out = self._out, []
             self._told.append((event, tuple(out)))
@@ -355,6 +359,7 @@ class ControlState(Leases):
         DestroyRequested: _destroy,
         RestartRequested: _restart,
         MoveRequested: _move_asked,
+        DrainRequested: Drains.drain_asked,
         InstanceStarted: Reports.instance_started,
         InstanceStartFailed: Reports.instance_start_failed,
         InstanceRestarted: Reports.instance_restarted,

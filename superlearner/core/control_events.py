@@ -111,6 +111,13 @@ class MoveRequested(ControlEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class DrainRequested(ControlEvent):
+    """Somebody wants a node empty: all its sandboxes elsewhere, and nothing new on it."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceStarted(ControlEvent):
     """An instance answers."""
 

@@ -139,6 +139,15 @@ class Move:
 
 
 @dataclass(slots=True)
+class Drain:
+    """A node that is being emptied."""
+
+    cause: str
+    #: Sandbox -> how often its move was asked for.
+    tries: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Work:
     """A sandbox with all that is under way for it. Only the registry's methods change what is indexed."""
 

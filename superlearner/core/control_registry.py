@@ -25,6 +25,7 @@ from superlearner.core.control_instructions import (
 from superlearner.core.control_records import (
     OWNED,
     ControlPolicy,
+    Drain,
     NodeRecord,
     Phase,
     SandboxRecord,
@@ -93,6 +94,8 @@ class Registry:
         self._lost: dict[str, None] = {}
         #: Every node that belongs to the cluster, there or not: the quorum is more than half of them.
         self.members: dict[str, None] = {}
+        #: Node -> how far it is emptied.
+        self._drains: dict[str, Drain] = {}
         #: Token -> the node to look at, and when.
         self._looks: dict[str, tuple[str, float]] = {}
         #: Token -> sandbox.

@@ -43,6 +43,8 @@ class NodeLoad:
     memory_limit: int | None = None
     #: It has been silent for too long to be given anything.
     suspected: bool = False
+    #: It is being emptied.
+    draining: bool = False
 
     @property
     def memory(self) -> int | None:
@@ -162,6 +164,8 @@ def _refusal(spec: SandboxSpec, load: NodeLoad, node: str | None, avoid: Mapping
         return f"node {node!r} was asked for"
     if load.node in avoid:
         return avoid[load.node]
+    if load.draining:
+        return "it is being drained"
     if load.suspected:
         return "it is suspected: it has not been heard of for a while"
     if needed and load.memory is not None and load.reserved_memory + needed > load.memory:

@@ -320,6 +320,12 @@ def _node(event: Event) -> Said | None:
             return Said("✕", "bad", f"Node {event.node} cannot carry sandboxes{why(event)}.")
         case "node_suspected":
             return Said("?", "warn", f"Node {event.node} is silent{why(event)}.")
+        case "node_draining":
+            return Said("▷", "warn", f"Node {event.node} gives its sandboxes away and gets no new ones.")
+        case "node_drained":
+            return Said("■", "good", f"Node {event.node} is empty and can be retired.")
+        case "drain_failed":
+            return Said("✕", "bad", f"Node {event.node} could not be drained{why(event)}.")
         case "node_recovered":
             return Said("●", "good", f"Node {event.node} is heard of again, within its lease.")
         case "node_fenced":

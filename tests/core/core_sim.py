@@ -13,6 +13,7 @@ from superlearner.core.control import (
     ControlState,
     CreateRequested,
     DestroyRequested,
+    DrainRequested,
     DropCheckpoints,
     GiveUpNode,
     InstanceExited,
@@ -40,7 +41,7 @@ from superlearner.core.control import (
 )
 from superlearner.core.spec import SandboxSpec
 
-REQUESTS = (CreateRequested, DestroyRequested, RestartRequested, MoveRequested)
+REQUESTS = (CreateRequested, DestroyRequested, RestartRequested, MoveRequested, DrainRequested)
 
 
 @dataclass
@@ -152,6 +153,11 @@ class Sim:
 
     def move(self, sandbox, node="auto"):
         self.tell(MoveRequested(sandbox, node, cause=self.cause(), at=self.at()))
+
+    def drain(self, node):
+        cause = self.cause()
+        self.tell(DrainRequested(node, cause=cause, at=self.at()))
+        return cause
 
     # -- Nodes --
 

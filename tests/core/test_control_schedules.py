@@ -36,6 +36,7 @@ def step(sim, rng):
         moves += [lambda: sim.destroy(some)] * flip(0.3)
     if sim.nodes:
         moves += [lambda: sim.lose(rng.choice(list(sim.nodes)))] * flip(0.4)
+        moves += [lambda: sim.drain(rng.choice(list(sim.nodes)))] * flip(0.2)
         moves += [lambda: sim.sample(rng.choice(list(sim.nodes)), cpu=rng.random())]
     moves += [lambda: sim.join(rng.choice(NODES))] * flip(0.6)
     alive = [key for key, living in sim.instances.items() if living.status == "serving"]
@@ -114,6 +115,10 @@ class Schedules(RuleBasedStateMachine):
     @rule(sandbox=st.sampled_from(SANDBOXES), node=st.sampled_from(("auto", *NODES)))
     def move(self, sandbox, node):
         self.sim.move(sandbox, node)
+
+    @rule(node=st.sampled_from(NODES))
+    def drain(self, node):
+        self.sim.drain(node)
 
     @rule(node=st.sampled_from(NODES))
     def join(self, node):
