@@ -50,20 +50,26 @@ class Machine:
         id = f"new-{n}"
         self.create(id)
         record = self.state.sandboxes[id]
-        self.tell(CheckpointStored(id, record.epoch, 1, _SIZE, (str(record.node),), cause="checkpoint", at=2.0))
+        self.tell(
+            CheckpointStored(id, record.epoch, 1, _SIZE, (str(record.node),), cause="checkpoint", at=2.0)
+        )
         self.tell(NodeSampled(f"node-{n % _NODES}", cpu=n % 10 / 10, cause="sample", at=2.0))
         self.tell(MoveRequested(id, cause=f"move-{id}", at=3.0))
-        assert record.epoch == 2, "it has moved"
+        assert self.state.sandboxes[id].epoch == record.epoch + 1, "it has moved"
 
 
 def _outcome(instruction: Instruction) -> list[ControlEvent]:
     match instruction:
         case StartInstance():
             return [
-                InstanceStarted(instruction.spec.id, instruction.node, instruction.epoch, cause=instruction.cause, at=4.0)
+                InstanceStarted(
+                    instruction.spec.id, instruction.node, instruction.epoch, cause=instruction.cause, at=4.0
+                )
             ]
         case QuiesceInstance():
-            return [Quiesced(instruction.sandbox, instruction.epoch, 2, _SIZE, cause=instruction.cause, at=4.0)]
+            return [
+                Quiesced(instruction.sandbox, instruction.epoch, 2, _SIZE, cause=instruction.cause, at=4.0)
+            ]
         case StopInstance():
             return [InstanceStopped(instruction.sandbox, instruction.epoch, cause=instruction.cause, at=5.0)]
         case _:
@@ -75,6 +81,7 @@ def control_event(sandboxes: int) -> Iterator[float]:
     machine = Machine()
     for n in range(sandboxes):
         machine.create(f"old-{n}")
+    assert all(record.status == "running" for record in machine.state.sandboxes.values())
     rounds = 0
     while True:
         machine.events = 0

@@ -17,11 +17,10 @@ from itertools import count
 from typing import Any
 
 import psutil
+from measuring import IN_FLIGHT, latency, proportional, rate
 
 import superlearner as sl
 from superlearner.otp import GenServer, Reply, Runtime, call, cast, child, supervisor
-
-from measuring import IN_FLIGHT, latency, proportional, rate
 
 _serials = count(1)
 

@@ -14,7 +14,6 @@ from typing import Any
 import psutil
 from distributed import Client, LocalCluster, Security
 from distributed.core import Server, rpc
-
 from measuring import IN_FLIGHT, latency, proportional
 
 
@@ -61,7 +60,9 @@ async def _serve() -> None:
 def rpc_echo() -> Iterator[dict[str, float]]:
     """A bare echo over Dask's own messages with TLS, between two processes: the floor of what Dask can do."""
     security = Security.temporary()
-    with subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+    with subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         pickle.dump(security, server.stdin)
@@ -94,7 +95,7 @@ def actor() -> Iterator[dict[str, float]]:
     async def run() -> dict[str, float]:
         async with _cluster(asynchronous=True) as cluster, Client(cluster, asynchronous=True) as client:
             one = await client.submit(Counter, actor=True)
-            return await latency(lambda: one.increment(), 500)
+            return await latency(one.increment, 500)
 
     yield asyncio.run(run())
 

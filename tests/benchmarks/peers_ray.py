@@ -18,7 +18,6 @@ os.environ.update(
 )
 
 import ray
-
 from measuring import IN_FLIGHT, percentiles, proportional
 
 #: Ray needs half a minute, and 47 MB each, for a hundred: a fifth of them shows as much.

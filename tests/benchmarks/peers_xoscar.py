@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import xoscar
-
 from measuring import IN_FLIGHT, latency, rate
 
 
@@ -45,7 +44,7 @@ async def _actors(how_many: int, processes: int) -> AsyncIterator[list[Any]]:
 def call() -> Iterator[dict[str, float]]:
     async def run() -> dict[str, float]:
         async with _actors(1, 1) as (one,):
-            return await latency(lambda: one.increment(), 2000)
+            return await latency(one.increment, 2000)
 
     yield asyncio.run(run())
 

@@ -68,7 +68,9 @@ def _in_flight(actors: int) -> dict[str, Source]:
 
 
 _LATENCY = "One call after the other; xoscar's are not encrypted."
-_IN_FLIGHT = "Order is kept for each caller, with Dask it is not; Dask and Ray send bursts of 1,000 from one caller."
+_IN_FLIGHT = (
+    "Order is kept for each caller, with Dask it is not; Dask and Ray send bursts of 1,000 from one caller."
+)
 _CONTROL = "A mix of creating, starting, checkpoints, samples and moves in the pure machine."
 
 FIGURES = {
@@ -86,7 +88,9 @@ FIGURES = {
         runs=3,
         note="All processes but the client's. Dask's scheduler is in its client, and not counted; Ray has one node.",
     ),
-    "create_100_sandboxes": Figure("s", _own("create", 100), runs=3, note="Each an OS process, and answering."),
+    "create_100_sandboxes": Figure(
+        "s", _own("create", 100), runs=3, note="Each an OS process, and answering."
+    ),
     "create_20_sandboxes": Figure(
         "s",
         _own("create", 20),
@@ -95,7 +99,10 @@ FIGURES = {
         note="As create_100_sandboxes; 20 because Ray needs half a minute for 100.",
     ),
     "memory_per_sandbox": Figure(
-        "MB PSS", _own("memory_per_sandbox"), {"ray": Source("peers_ray", "memory_per_actor")}, note="Of 20; Ray of 5."
+        "MB PSS",
+        _own("memory_per_sandbox"),
+        {"ray": Source("peers_ray", "memory_per_actor")},
+        note="Of 20; Ray of 5.",
     ),
     "call_latency": Figure("us", _own("call_latency", part="median"), _latencies("median"), note=_LATENCY),
     "call_latency_p99": Figure("us", _own("call_latency", part="p99"), _latencies("p99"), note=_LATENCY),
@@ -105,15 +112,33 @@ FIGURES = {
     "in_sandbox_calls": Figure("1/s", _own("in_sandbox_calls"), {"pykka": Source("peers_pykka", "ask")}),
     "in_sandbox_casts": Figure("1/s", _own("in_sandbox_casts"), {"pykka": Source("peers_pykka", "tell")}),
     "restart_after_process_crash": Figure("ms", _own("restart_process")),
-    "restart_after_host_kill": Figure("ms", _own("restart_host"), note="From SIGKILL to the answer with its state."),
-    "failover_30_first": Figure("ms", _own("failover_30", part="first"), note="From SIGKILL to a node with 30."),
-    "failover_30_last": Figure("ms", _own("failover_30", part="last"), note="As failover_30_first; all are back."),
+    "restart_after_host_kill": Figure(
+        "ms", _own("restart_host"), note="From SIGKILL to the answer with its state."
+    ),
+    "failover_30_first": Figure(
+        "ms", _own("failover_30", part="first"), note="From SIGKILL to a node with 30."
+    ),
+    "failover_30_last": Figure(
+        "ms", _own("failover_30", part="last"), note="As failover_30_first; all are back."
+    ),
     "failover_30_lost": Figure(
-        "sandboxes", _own("failover_30", part="lost"), note="With a wrong state, or no answer in 20 s; to be 0."
+        "sandboxes",
+        _own("failover_30", part="lost"),
+        note="With a wrong state, or no answer in 20 s; to be 0.",
     ),
     "control_event_1000": Figure("us", Source("control_figures", "control_event", (1_000,)), note=_CONTROL),
-    "control_event_10000": Figure("us", Source("control_figures", "control_event", (10_000,)), against="control_event_1000", note=_CONTROL),
-    "control_event_100000": Figure("us", Source("control_figures", "control_event", (100_000,)), against="control_event_1000", note=_CONTROL),
+    "control_event_10000": Figure(
+        "us",
+        Source("control_figures", "control_event", (10_000,)),
+        against="control_event_1000",
+        note=_CONTROL,
+    ),
+    "control_event_100000": Figure(
+        "us",
+        Source("control_figures", "control_event", (100_000,)),
+        against="control_event_1000",
+        note=_CONTROL,
+    ),
     "status_300": Figure("ms", _own("looks_300", part="status"), runs=20),
     "sandboxes_300": Figure("ms", _own("looks_300", part="sandboxes"), runs=20),
 }
