@@ -82,9 +82,11 @@ def start_three_nodes() -> Iterator[float]:
         yield time.perf_counter() - began
 
 
-def idle_memory() -> Iterator[float]:
+def idle_memory() -> Iterator[dict[str, float]]:
+    mine = psutil.Process()
     with sl.Cluster(nodes=3):
-        yield proportional(psutil.Process().children(recursive=True))
+        cluster = proportional(mine.children(recursive=True))
+        yield {"cluster": cluster, "with client": cluster + proportional([mine])}
 
 
 def create(how_many: int) -> Iterator[float]:

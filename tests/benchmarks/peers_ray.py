@@ -61,12 +61,13 @@ def start() -> Iterator[float]:
         yield time.perf_counter() - began
 
 
-def idle_memory() -> Iterator[float]:
-    """All that Ray started; its driver is this process, which is not counted."""
+def idle_memory() -> Iterator[dict[str, float]]:
+    mine = psutil.Process()
     with _cluster():
         actor = Counter.remote()
         ray.get(actor.increment.remote())
-        yield proportional(psutil.Process().children(recursive=True))
+        cluster = proportional(mine.children(recursive=True))
+        yield {"cluster": cluster, "with client": cluster + proportional([mine])}
 
 
 def create() -> Iterator[float]:
