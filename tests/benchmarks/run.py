@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import signal
 import statistics
 import sys
 from collections.abc import Mapping
@@ -225,6 +226,9 @@ def main() -> int:
         parser.error(f"no figure {', '.join(sorted(unknown))}; there are: {', '.join(FIGURES)}")
     if asked.repeat is not None and asked.repeat < 1:
         parser.error("--repeat is a number of times, at least 1")
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # what a measurement started ends with it, as on Ctrl-C
     measurements = Measurements(asked.repeat)
     results: dict[str, Any] = {}
     failed = 0
