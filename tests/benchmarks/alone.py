@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
@@ -77,11 +77,13 @@ def _of(directory: str) -> list[psutil.Process]:
     return found
 
 
-def _values(function: Callable[..., Iterator[Any]], arguments: Sequence[Any], runs: int) -> list[Any]:
+def _values(
+    function: Callable[..., Generator[Any, None, None]], arguments: Sequence[Any], runs: int
+) -> list[Any]:
     values: list[Any] = []
     while len(values) < runs:
         before = len(values)
-        with closing(function(*arguments)) as measured:  # type: ignore[type-var]
+        with closing(function(*arguments)) as measured:
             for value in measured:
                 values.append(value)
                 if len(values) == runs:

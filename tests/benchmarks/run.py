@@ -68,7 +68,7 @@ def _in_flight(actors: int) -> dict[str, Source]:
     }
 
 
-_LATENCY = "One call after the other; xoscar's are not encrypted."
+_LATENCY = "One call after the other; Ray's and xoscar's are not encrypted."
 _IN_FLIGHT = (
     "Ours keep the order of each caller, Dask's do not; Dask and Ray send bursts of 1,000 from one caller."
 )
@@ -127,7 +127,7 @@ FIGURES = {
         "ms", _own("failover_30", part="first"), note="From SIGKILL to a node with 30."
     ),
     "failover_30_last": Figure(
-        "ms", _own("failover_30", part="last"), note="As failover_30_first; all are back."
+        "ms", _own("failover_30", part="last"), note="As failover_30_first; read with failover_30_lost."
     ),
     "failover_30_lost": Figure(
         "sandboxes",
@@ -232,18 +232,20 @@ def main() -> int:
     measurements = Measurements(asked.repeat)
     results: dict[str, Any] = {}
     failed = 0
-    for name in asked.names or FIGURES:
-        try:
-            results[name] = measurements.figure(name)
-        except alone.MeasurementFailed as error:
-            failed = 1
-            results[name] = {"unit": FIGURES[name].unit, "error": str(error)}
-            print(f"{name} failed: {error}", file=sys.stderr, flush=True)
-            continue
-        if not asked.json:
-            print(_line(name, results[name]), flush=True)
-    if asked.json:
-        print(json.dumps(results, indent=2))
+    try:
+        for name in asked.names or FIGURES:
+            try:
+                results[name] = measurements.figure(name)
+            except alone.MeasurementFailed as error:
+                failed = 1
+                results[name] = {"unit": FIGURES[name].unit, "error": str(error)}
+                print(f"{name} failed: {error}", file=sys.stderr, flush=True)
+                continue
+            if not asked.json:
+                print(_line(name, results[name]), flush=True)
+    finally:  # what was measured before an interruption is told too
+        if asked.json:
+            print(json.dumps(results, indent=2))
     return failed
 
 
