@@ -1,25 +1,27 @@
-"""Our own figures. Each function yields one value for each time that it was measured."""
+"""Our own figures. Each function yields a value for each time that it measures: a number, or several by name.
+
+It may be called again for more, and closed before it has yielded all.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import queue
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from typing import Any
 
 import psutil
+from measuring import IN_FLIGHT, latency, proportional, rate
 
 import superlearner as sl
-from superlearner.core.control import ControlState, CreateRequested, InstanceStarted, NodeJoined
-from superlearner.core.spec import SandboxSpec
 from superlearner.otp import GenServer, Reply, Runtime, call, cast, child, supervisor
 
-RUNS = 5
 _serials = count(1)
 
 
@@ -35,7 +37,7 @@ class Pinger(GenServer):
     """Calls, or casts to, its neighbour as often as it is told to, and answers how many a second that were."""
 
     def init(self):
-        return None
+        return 0
 
     async def handle_call(self, request, sender, state):
         how, times = request
@@ -71,145 +73,108 @@ def fresh() -> str:
 
 def import_time() -> Iterator[float]:
     code = "import time; t = time.perf_counter(); import superlearner as sl; sl.Cluster; print(time.perf_counter() - t)"
-    for _ in range(RUNS):
-        yield float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    yield float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
 
 
 def start_three_nodes() -> Iterator[float]:
-    for _ in range(RUNS):
-        began = time.perf_counter()
-        with sl.Cluster(nodes=3):
-            yield time.perf_counter() - began
-
-
-def pss(processes: list[psutil.Process]) -> float:
-    """Return the proportional memory of processes in MB."""
-    return sum(process.memory_full_info().pss for process in processes) / 1e6
-
-
-def idle_memory() -> Iterator[float]:
-    mine = psutil.Process()
-    before = set(mine.children(recursive=True))
+    began = time.perf_counter()
     with sl.Cluster(nodes=3):
-        for _ in range(3):
-            yield pss([p for p in mine.children(recursive=True) if p not in before])
+        yield time.perf_counter() - began
 
 
-def create_100() -> Iterator[float]:
-    async def run() -> list[float]:
-        figures = []
+def idle_memory() -> Iterator[dict[str, float]]:
+    mine = psutil.Process()
+    with sl.Cluster(nodes=3):
+        cluster = proportional(mine.children(recursive=True))
+        yield {"cluster": cluster, "with client": cluster + proportional([mine])}
+
+
+def create(how_many: int) -> Iterator[float]:
+    async def run() -> float:
         async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
-            for _ in range(3):
-                ids = [fresh() for _ in range(100)]
-                began = time.perf_counter()
-                boxes = await asyncio.gather(*(cluster.create_sandbox(id, app()) for id in ids))
-                await asyncio.gather(*(box.call("counter", "value") for box in boxes))
-                figures.append(time.perf_counter() - began)
-                await asyncio.gather(*(cluster.destroy_sandbox(id) for id in ids))
-        return figures
+            began = time.perf_counter()
+            boxes = await asyncio.gather(*(cluster.create_sandbox(fresh(), app()) for _ in range(how_many)))
+            await asyncio.gather(*(box.call("counter", "value", 60) for box in boxes))
+            return time.perf_counter() - began
 
-    yield from asyncio.run(run())
+    yield asyncio.run(run())
 
 
 def memory_per_sandbox() -> Iterator[float]:
     with sl.Cluster(nodes=3) as cluster:
         for _ in range(20):
-            cluster.create_sandbox(fresh(), app())
-        pids = [info.pid for info in cluster.sandboxes()]
-        for pid in pids:
-            yield pss([psutil.Process(pid)])
+            cluster.create_sandbox(fresh(), app()).call("counter", "value")
+        for info in cluster.sandboxes():
+            yield proportional([psutil.Process(info.pid)])
 
 
-async def _latencies(calls: int) -> list[float]:
-    async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
-        box = await cluster.create_sandbox(fresh(), app())
-        seen = []
-        for _ in range(calls):
-            began = time.perf_counter()
-            await box.call("counter", "value")
-            seen.append(1e6 * (time.perf_counter() - began))
-    return seen[calls // 10 :]
+def call_latency() -> Iterator[dict[str, float]]:
+    async def run() -> dict[str, float]:
+        async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
+            box = await cluster.create_sandbox(fresh(), app())
+            return await latency(lambda: box.call("counter", "increment"), 2000)
 
-
-def call_latency() -> Iterator[float]:
-    for _ in range(3):
-        yield statistics.median(asyncio.run(_latencies(2000)))
-
-
-def call_latency_p99() -> Iterator[float]:
-    for _ in range(3):
-        yield statistics.quantiles(asyncio.run(_latencies(2000)), n=100)[98]
+    yield asyncio.run(run())
 
 
 def call_latency_sync() -> Iterator[float]:
+    """The mean of a thousand calls from a plain cell, after as many that are not measured."""
     with sl.Cluster(nodes=3) as cluster:
         box = cluster.create_sandbox(fresh(), app())
-        for _ in range(3):
+        for _ in range(1000):
+            box.call("counter", "value")
+        while True:
             began = time.perf_counter()
             for _ in range(1000):
                 box.call("counter", "value")
-            yield 1e3 * (time.perf_counter() - began)
+            yield 1e6 * (time.perf_counter() - began) / 1000
 
 
-def calls_in_flight_one() -> Iterator[float]:
-    yield from asyncio.run(_throughput(1))
+def calls_in_flight(boxes: int) -> Iterator[float]:
+    async def run() -> float:
+        async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
+            targets = [_incrementer(await cluster.create_sandbox(fresh(), app())) for _ in range(boxes)]
+            return await rate(targets, total=30 * IN_FLIGHT)
+
+    yield asyncio.run(run())
 
 
-def calls_in_flight_ten() -> Iterator[float]:
-    yield from asyncio.run(_throughput(10))
-
-
-async def _throughput(boxes: int, total: int = 30_000, in_flight: int = 1000) -> list[float]:
-    figures = []
-    async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
-        made = [await cluster.create_sandbox(fresh(), app()) for _ in range(boxes)]
-
-        async def caller(box: sl.Sandbox, calls: int) -> None:
-            last = 0
-            for _ in range(calls):
-                answer = await box.call("counter", "increment", 60)
-                assert answer > last, "order per caller"
-                last = answer
-
-        for _ in range(RUNS):
-            began = time.perf_counter()
-            work = [caller(made[i % boxes], total // in_flight) for i in range(in_flight)]
-            await asyncio.gather(*work)
-            figures.append(total / (time.perf_counter() - began))
-    return figures
+def _incrementer(box: Any) -> Callable[[], Awaitable[int]]:
+    return lambda: box.call("counter", "increment", 60)
 
 
 def _within(how: str, times: int) -> Iterator[float]:
     neighbours = supervisor([child(Echo, id="echo", name="echo"), child(Pinger, id="pinger", name="pinger")])
     with Runtime(neighbours) as runtime:
-        for _ in range(RUNS):
-            yield runtime.call("pinger", (how, times), timeout=60)
+        yield runtime.call("pinger", (how, times), timeout=60)
 
 
 def in_sandbox_calls() -> Iterator[float]:
-    yield from _within("call", 50_000)
+    yield from _within("call", 20_000)
 
 
 def in_sandbox_casts() -> Iterator[float]:
-    yield from _within("cast", 200_000)
+    yield from _within("cast", 100_000)
 
 
 def restart_process() -> Iterator[float]:
     with sl.Cluster(nodes=3) as cluster:
-        restarted: queue.SimpleQueue[float] = queue.SimpleQueue()
-        cluster.subscribe(lambda _: restarted.put(time.perf_counter()), "process_restarted")
-        for _ in range(RUNS):
+        restarted: queue.SimpleQueue[sl.Event] = queue.SimpleQueue()
+        cluster.subscribe(restarted.put, "process_restarted")
+        while True:
             box = cluster.create_sandbox(fresh(), app())
+            box.call("counter", "value")
             began = time.perf_counter()
             box.kill("counter")
             restarted.get(timeout=10)
             box.call("counter", "value")
             yield 1e3 * (time.perf_counter() - began)
+            cluster.destroy_sandbox(box.id)
 
 
 def restart_host() -> Iterator[float]:
     with sl.Cluster(nodes=3) as cluster:
-        for _ in range(20):
+        while True:
             box = cluster.create_sandbox(fresh(), app())
             box.call("counter", "increment")
             box.checkpoint()
@@ -218,47 +183,46 @@ def restart_host() -> Iterator[float]:
             os.kill(pid, 9)
             assert box.call("counter", "value", 10, idempotent=True) == 1
             yield 1e3 * (time.perf_counter() - began)
+            cluster.destroy_sandbox(box.id)
 
 
-def failover_30(which: str) -> Iterator[float]:
-    yield from asyncio.run(_failover(which))
+def failover_30() -> Iterator[dict[str, float]]:
+    """From a node's SIGKILL until its first and last sandbox answer with their state, and how many do not."""
+    yield asyncio.run(_failover())
 
 
-async def _failover(which: str) -> list[float]:
-    figures = []
-    for _ in range(RUNS):
-        async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
-            boxes = [await cluster.create_sandbox(fresh(), app(), node="alpha") for _ in range(30)]
-            for n, box in enumerate(boxes):
-                await box.replace_state("counter", n)
-                await box.checkpoint()
-            (victim,) = [node.pid for node in await cluster.nodes() if node.name == "alpha"]
-            began = time.perf_counter()
-            os.kill(victim, 9)
-
-            async def back(n: int, box: sl.Sandbox, began: float = began) -> float:
-                assert await box.call("counter", "value", 20, idempotent=True) == n, "the state is back"
-                return 1e3 * (time.perf_counter() - began)
-
-            times = await asyncio.gather(*(back(n, box) for n, box in enumerate(boxes)))
-            figures.append(min(times) if which == "first" else max(times))
-    return figures
-
-
-def control_event(sandboxes: int) -> Iterator[float]:
-    state = ControlState()
-    for n in range(10):
-        state.handle(NodeJoined(f"node-{n}", f"tcp://{n}", cause="join", at=0.0))
-
-    def create(n: int) -> None:
-        state.handle(CreateRequested(SandboxSpec(f"s{n}"), cause=f"c{n}", at=1.0))
-        record = state.sandboxes[f"s{n}"]
-        state.handle(InstanceStarted(f"s{n}", str(record.node), record.epoch, n, cause=f"c{n}", at=1.0))
-
-    for n in range(sandboxes):
-        create(n)
-    for run in range(RUNS):
+async def _failover() -> dict[str, float]:
+    async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
+        boxes = [await cluster.create_sandbox(fresh(), app(), node="alpha") for _ in range(30)]
+        for n, box in enumerate(boxes):
+            await box.replace_state("counter", 100 + n)
+            await box.checkpoint()
+        (victim,) = [node.pid for node in await cluster.nodes() if node.name == "alpha"]
+        times: list[float] = []
         began = time.perf_counter()
-        for n in range(500):
-            create(sandboxes + 500 * run + n)
-        yield 1e6 * (time.perf_counter() - began) / 1000
+        os.kill(victim, 9)
+
+        async def back(n: int, box: Any) -> bool:
+            try:
+                answer = await box.call("counter", "value", 20, idempotent=True)
+            except sl.SuperlearnerError:
+                answer = None
+            times.append(1e3 * (time.perf_counter() - began))
+            return answer == 100 + n
+
+        right = await asyncio.gather(*(back(n, box) for n, box in enumerate(boxes)))
+        return {"first": min(times), "last": max(times), "lost": right.count(False)}
+
+
+def looks_300() -> Iterator[dict[str, float]]:
+    with sl.Cluster(nodes=3) as cluster:
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(lambda _: cluster.create_sandbox(fresh(), app()), range(300)))
+        while True:
+            began = time.perf_counter()
+            cluster.status()
+            between = time.perf_counter()
+            infos = cluster.sandboxes()
+            ended = time.perf_counter()
+            assert len(infos) == 300
+            yield {"status": 1e3 * (between - began), "sandboxes": 1e3 * (ended - between)}
