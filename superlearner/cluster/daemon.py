@@ -23,6 +23,8 @@ from typing import Any
 import dask
 import psutil
 from distributed import Nanny, Scheduler, Security, Status
+from distributed.utils import get_mp_context
+from distributed.versions import optional_packages
 
 from superlearner.cluster.local import Connection, tls_of
 from superlearner.cluster.plane import ControlPlane
@@ -179,12 +181,22 @@ def _tell_ready(settings: dict[str, Any], scheduler: Scheduler, *, served: bool)
         json.dump(asdict(connection), ready)
 
 
+def _share_imports() -> None:
+    """Have the server that workers are forked from import what every node needs, and nothing else.
+
+    Dask's own list adds NumPy, pandas and more where they are installed: tens of megabytes for each node.
+    """
+    optional_packages.clear()
+    get_mp_context().set_forkserver_preload(["distributed", "superlearner.cluster.agent"])
+
+
 def main() -> None:
     """Run the daemon with the settings given as JSON on the command line."""
     settings = json.loads(sys.argv[1])
     warnings.simplefilter("ignore")
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with dask.config.set({**_DASK_SETTINGS, "superlearner": settings["config"]}):
+        _share_imports()
         asyncio.run(run(settings))
 
 
