@@ -291,9 +291,14 @@ class ControlState(Drains):
             self._note("placement_refused", event, sandbox=spec.id, reason=error.what(), detail=detail)
             self._say(Refuse(event.cause, error))
             return
-        before = self._next_epoch(spec.id) - 1
+        before = max(self._next_epoch(spec.id) - 1, event.above)
+        seed = event.checkpoint
+        if seed is not None:
+            # It takes the place of the instance before the first: no store here refuses it as over.
+            before = max(before + 1, seed.epoch)
+            seed = replace(seed, sandbox=spec.id, epoch=before)
         record = SandboxRecord(spec.id, spec, "starting", None, None, before, created_at=event.at)
-        work = Work(record, "waiting", self._fresh_intensity(), highest=before)
+        work = Work(record, "waiting", self._fresh_intensity(), highest=before, seed=seed)
         self._enter(work, Waiter("create", event.cause))
         self._start(work, event, placement)
         self._note("sandbox_created", event, work, detail=explain(placement))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.spec import SandboxSpec
 
 
@@ -85,6 +86,10 @@ class CreateRequested(ControlEvent):
     """Somebody wants a new sandbox."""
 
     spec: SandboxSpec
+    #: The state that it begins with, from elsewhere; it is stored here under an epoch of this cluster.
+    checkpoint: CheckpointVersion | None = None
+    #: Its epochs begin above this one: of an earlier life that this registry does not know.
+    above: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.history import Event
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import SuperlearnerError
@@ -74,6 +75,8 @@ class StartInstance(Instruction):
     #: The first serial number for pids, so that none is used again by a later instance.
     first_serial: int = 1
     cause: str = ""
+    #: A checkpoint to store on the node and the peers before the start.
+    seed: CheckpointVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)

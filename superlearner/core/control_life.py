@@ -99,7 +99,7 @@ class Life(Registry):
 
     def _run(self, work: Work, event: InstanceStarted) -> None:
         """Its instance answers: it runs."""
-        first, work.fresh = work.fresh, False
+        first, work.fresh, work.seed = work.fresh, False, None
         work.avoid.clear()
         restarts = work.record.restarts + (not first)
         self._set(work, "running", pid=event.pid, restarts=restarts)
@@ -275,4 +275,6 @@ def _start_instance(
     work: Work, node: str, address: str, epoch: int, sources: Any, peers: Any, event: ControlEvent
 ) -> StartInstance:
     serial = (epoch - 1) * SERIALS + 1
-    return StartInstance(work.record.spec, node, address, epoch, sources, peers, serial, event.cause)
+    return StartInstance(
+        work.record.spec, node, address, epoch, sources, peers, serial, event.cause, work.seed
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control_events import ControlEvent
 from superlearner.core.control_instructions import Addresses
 from superlearner.core.placement import NodeLoad
@@ -180,6 +181,8 @@ class Work:
     placed_at: float = 0.0
     #: Reports of an instance that overtook the report of its start, until that comes.
     early: list[ControlEvent] = field(default_factory=list)
+    #: The checkpoint that it was created with, until it has served.
+    seed: CheckpointVersion | None = None
 
     @property
     def id(self) -> str:

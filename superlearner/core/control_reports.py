@@ -166,6 +166,7 @@ class Reports(Moves):
         if work is None:
             return
         current = {work.record.epoch} | ({work.move.epoch} if work.move and work.move.epoch else set())
+        current |= {work.seed.epoch} if work.seed else set()
         if event.epoch not in current:
             detail = {"epoch": event.epoch, "seq": event.seq}
             self._note("stale_checkpoint", event, work, reason="its epoch is over", detail=detail)

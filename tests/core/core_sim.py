@@ -67,6 +67,7 @@ class Sim:
         self.orders: list[Any] = []
         self.reports: list[Any] = []
         self.timers: list[str] = []
+        self.dropped: list[Any] = []
         self.asked: list[str] = []
         self.answers: Counter[str] = Counter()
         self.values: dict[str, Any] = {}
@@ -117,7 +118,7 @@ class Sim:
                 if living is not None:
                     living.peers = instruction.peers
             case DropCheckpoints():
-                pass
+                self.dropped.append(instruction)
             case StartInstance():
                 key = (instruction.spec.id, instruction.epoch)
                 assert instruction.epoch >= self.epochs.get(instruction.spec.id, 0), "an epoch went down"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from core_sim import Sim
 
+from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control import (
     Answer,
     ApplicationReplaced,
@@ -12,6 +13,7 @@ from superlearner.core.control import (
     ControlEvent,
     ControlPolicy,
     ControlState,
+    CreateRequested,
     DropCheckpoints,
     GiveUpNode,
     InstanceExited,
@@ -39,7 +41,7 @@ from superlearner.core.control import (
 )
 from superlearner.core.restart import Backoff
 from superlearner.core.snapshots import CheckpointInfo, Migration
-from superlearner.core.spec import Checkpoint, Resources
+from superlearner.core.spec import Checkpoint, Resources, SandboxSpec
 from superlearner.errors import (
     InvalidTransition,
     MoveFailed,
@@ -151,6 +153,41 @@ def test_a_creation_whose_start_fails_is_refused_and_forgotten():
     assert not sim.state.sandboxes
     sim.create("shop")
     assert shop(sim).epoch == 2, "epochs go on where they were"
+
+
+def test_a_sandbox_created_from_a_checkpoint_has_it_stored_before_each_start_until_it_serves():
+    sim = cluster("alpha", "beta")
+    from_elsewhere = CheckpointVersion.of("shop", 7, 3, b"state", next_serial=9)
+    event = CreateRequested(
+        SandboxSpec("shop", node="alpha", checkpoint=ONE_COPY), from_elsewhere, cause="create", at=1.0
+    )
+    (start, _) = sim.tell(event)
+    assert (start.node, start.epoch, start.seed) == ("alpha", 8, from_elsewhere)
+    sim.tell(CheckpointStored("shop", 7, 3, 5, ("alpha", "beta"), **WHY))
+    (again,) = [e for e in effects(sim.tell(NodeLost("alpha", start.address, **WHY))) if e]
+    assert (again.node, again.epoch, again.seed) == ("beta", 9, from_elsewhere)
+    assert [node for node, _ in again.sources] == ["beta"]
+    sim.tell(InstanceStarted("shop", "beta", 9, pid=1, restored=(7, 3), **WHY))
+    assert sim.state.sandboxes["shop"].checkpoint == CheckpointInfo(7, 3, 5, 100.0, ("beta",))
+    stale = sim.tell(CheckpointStored("shop", 7, 4, 5, ("beta",), **WHY))
+    assert kinds(stale) == ["stale_checkpoint"], "once it serves, only its own epoch counts"
+
+
+def test_a_checkpoint_from_elsewhere_gets_an_epoch_that_no_store_here_takes_for_over():
+    sim = running("alpha")
+    sim.destroy("shop")
+    drain(sim)
+    (dropped,) = [e for e in sim.dropped if e.sandbox == "shop"]
+    old = CheckpointVersion.of("shop", 1, 3, b"state")
+    (start, _) = sim.tell(CreateRequested(SandboxSpec("shop"), old, cause="create", at=1.0))
+    assert start.seed.epoch > dropped.epoch
+    assert start.epoch == start.seed.epoch + 1
+
+
+def test_epochs_begin_above_those_of_an_earlier_life():
+    sim = cluster("alpha")
+    (start, _) = sim.tell(CreateRequested(SandboxSpec("shop"), None, 12, cause="create", at=1.0))
+    assert (start.epoch, start.seed) == (13, None)
 
 
 def test_a_creation_whose_node_is_lost_is_made_elsewhere_else_refused():
