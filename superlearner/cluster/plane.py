@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,12 +23,13 @@ from distributed.comm import Comm
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from superlearner import config
-from superlearner.cluster.agent import GONE_OP, LEASE_OP, REPORT_OP, NodeAgent, SandboxActor
+from superlearner.cluster.agent import GONE_OP, LEASE_OP, PEER_TIMEOUT, REPORT_OP, NodeAgent, SandboxActor
 from superlearner.cluster.commands import InstanceGone, Nodes
 from superlearner.cluster.journal import Journal
 from superlearner.cluster.machine import Deaths
 from superlearner.cluster.requests import Requests
 from superlearner.core import control as c
+from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.history import Event, EventLog
 from superlearner.errors import StartFailed, SuperlearnerError
 from superlearner.sandbox.instance import StartRequest
@@ -49,31 +51,25 @@ class NodeLauncher(Protocol):
         """Stop a node for good."""
 
 
-class ControlPlane(SchedulerPlugin):
-    """The control plane of a cluster, as a plugin of its scheduler.
+class Pump:
+    """The machine at work in some process: it takes requests and reports, and carries out what is decided.
 
-    Parameters
-    ----------
-    journal
-        Path of the file that keeps the events; None: they are kept in memory only.
-    launcher
-        What can start and stop nodes here; None on a cluster that somebody else looks after.
+    How instances are made, and who else is told what happened, is up to those who inherit from it.
     """
 
-    name = PLUGIN_NAME
-    idempotent = True
+    #: Commands to the nodes.
+    nodes: Nodes
+    #: Where it can be asked.
+    address: str
+    launcher: NodeLauncher | None = None
 
-    def __init__(self, journal: str | None = None, launcher: NodeLauncher | None = None) -> None:
-        self._journal_path = journal
-        self.launcher = launcher
+    def __init__(self) -> None:
+        self._journal: Journal | None = None
 
-    async def start(self, scheduler: Scheduler) -> None:
-        """Join the scheduler: take requests and reports, and put an agent on each of its workers."""
-        self.scheduler = scheduler
+    def begin(self, policy: c.ControlPolicy) -> None:
+        """Make what belongs to one run; in the loop that it is going to live on."""
         self._clock = time.time() - time.monotonic()
-        lease, partition = config.get("lease"), config.get("partition")
-        self.state = c.ControlState(c.ControlPolicy(lease=lease, partition=partition))
-        self._journal = Journal(self._journal_path) if self._journal_path else None
+        self.state = c.ControlState(policy)
         first_seq = self._journal.last_seq + 1 if self._journal else 1
         self.log = EventLog(config.get("events.limit"), first_seq)
         #: The newest samples of each node, oldest first.
@@ -88,87 +84,61 @@ class ControlPlane(SchedulerPlugin):
         self._changed = asyncio.Event()
         #: Each effect under way, with the address of the node that it waits for.
         self._tasks: dict[asyncio.Task[None], str | None] = {}
-        #: Dask's futures of the actors, with the addresses of their workers: an actor lives while its future does.
-        self._futures: dict[tuple[str, int], tuple[Any, str]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._deaths = Deaths()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
-        scheduler.handlers[CONTROL_OP] = self._serve
-        scheduler.stream_handlers[REPORT_OP] = self._on_report
-        #: Commands to the nodes.
-        self.nodes = Nodes(scheduler.connection_args)
-        # Actors live as long as the client that made them: this one lives as long as the scheduler.
-        self.client = await Client(
-            scheduler.address, asynchronous=True, set_as_default=False, security=scheduler.security
-        )
-        self.record(Event("cluster_started", at=self.now(), detail={"address": scheduler.address}))
-        interval = config.get("telemetry.interval")
-        await self.client.register_plugin(NodeAgent(interval, lease, fenced=partition == "quorum"))
 
-    def now(self) -> float:
-        """Return Unix time in seconds, by a clock that never jumps: leases are reckoned with it."""
-        return self._clock + time.monotonic()
-
-    def stop(self) -> None:
-        """Take note that the whole cluster is being stopped: a node that ends from now on is not lost."""
-        self._stopping = True
-
-    async def before_close(self) -> None:
-        """End what the plane started, while the scheduler can still talk."""
-        self.stop()
-        self.record(Event("cluster_stopped", at=self.now(), detail={"address": self.scheduler.address}))
-        self._deaths.close()
+    async def end(self) -> None:
+        """Give up what is under way."""
         for timer in self._timers.values():
             timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.nodes.close()
-        await self.client.close()
-        if self._journal:
-            self._journal.close()
 
-    # -- What Dask tells -------------------------------------------------------------------------
+    def now(self) -> float:
+        """Return Unix time in seconds, by a clock that never jumps: leases are reckoned with it."""
+        return self._clock + time.monotonic()
 
-    def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
-        """Learn that a worker's connection is closed; that it has ended is another matter.
+    async def make(self, i: c.StartInstance, request: StartRequest) -> None:
+        """Make the instance, which starts by itself and reports how that went."""
+        raise NotImplementedError
 
-        On this machine the kernel tells its end. Elsewhere its lease decides, where there is one.
-        """
-        for node, facts in self.known.items():
-            if facts["address"] == worker and self._deaths.is_ending(facts["pid"]):
-                self._node_ended(node, worker, "its process has ended")
-            elif facts["address"] == worker and not facts["watched"] and self.state.policy.lease is None:
-                self._node_ended(node, worker, "its connection was closed")
+    def release(self, sandbox: str, epoch: int) -> None:
+        """Forget an instance of which nothing is left."""
 
-    def _node_ended(self, node: str, address: str, reason: str) -> None:
-        """Take note that a node is gone for certain, with everything on it."""
-        if self._is_up(node) and self.known[node]["address"] == address and not self._stopping:
-            cause = self.new_cause("node-lost")
-            self.handle(c.NodeLost(node, address, reason, cause=cause, at=self.now()))
+    def watch(self, facts: dict[str, Any]) -> bool:
+        """Learn of the end of a node's process from the kernel; return False when that cannot tell."""
+        return False
 
-    def valid_workers_downscaling(self, scheduler: Scheduler, workers: Iterable[Any]) -> list[Any]:
-        """Keep workers that carry sandboxes from being scaled away."""
-        used = {record.address for record in self.state.sandboxes.values()}
-        return [worker for worker in workers if worker.address not in used]
+    def tell_node(self, to: str, op: str, **fields: Any) -> None:
+        """Send a node what it does not answer."""
 
-    async def _serve(self, comm: Comm) -> None:
-        await self.requests.serve(comm)
+    def abandon(self, address: str) -> None:
+        """Give up every effect on a lost node at once."""
+        self.nodes.abandon(address)
+        for task, waits_for in list(self._tasks.items()):
+            if waits_for == address:
+                task.cancel()
+
+    def publish(self, topic: str, message: Any) -> None:
+        """Tell everybody who listens to `topic` outside of superlearner."""
+
+    def last_seen(self, node: str) -> float | None:
+        """Return when a node last gave a sign of life beside its samples, None when that is not known."""
 
     # -- What the nodes tell ---------------------------------------------------------------------
 
-    def _on_report(self, kind: str, fields: dict[str, Any], worker: str) -> None:
+    def on_report(self, kind: str, fields: dict[str, Any], worker: str) -> None:
         """Turn a report of a node agent into an event."""
         now = self.now()
         cause = self.new_cause(kind)
         match kind:
             case "node_ready":
-                node, address = fields["node"], fields["address"]
+                node = fields["node"]
                 self.failed.pop(node, None)
-                ended = partial(self._node_ended, node, address, "its process has ended")
-                watched = self._deaths.watch(fields["pid"], fields["machine"], ended)
-                self.known[node] = {**fields, "up": True, "joined_at": now, "watched": watched}
+                self.known[node] = {**fields, "up": True, "joined_at": now, "watched": self.watch(fields)}
                 self.samples.setdefault(fields["node"], deque(maxlen=config.get("telemetry.samples")))
                 self.handle(
                     c.NodeJoined(
@@ -285,7 +255,7 @@ class ControlPlane(SchedulerPlugin):
                 at=sample["at"],
             )
         )
-        self.scheduler.log_event("cluster_metrics", sample)
+        self.publish("cluster_metrics", sample)
         self.requests.push("metrics", sample)
 
     # -- The pump ----------------------------------------------------------------------------------
@@ -330,7 +300,7 @@ class ControlPlane(SchedulerPlugin):
         if self._journal:
             self._journal.append(event)
         plain = event.as_dict()
-        self.scheduler.log_event("sandboxes" if event.sandbox else "cluster_health", plain)
+        self.publish("sandboxes" if event.sandbox else "cluster_health", plain)
         self.requests.push("event", plain)
 
     def handle(self, event: c.ControlEvent) -> None:
@@ -356,16 +326,16 @@ class ControlPlane(SchedulerPlugin):
                 case c.DropCheckpoints():
                     before.append(self._spawn(self._drop(instruction)))
                 case c.GrantLease():
-                    self._tell_node(instruction.address, LEASE_OP, verb="granted", number=instruction.number)
+                    self.tell_node(instruction.address, LEASE_OP, verb="granted", number=instruction.number)
                 case c.Rejoin():
                     number = instruction.incarnation
-                    self._tell_node(instruction.address, LEASE_OP, verb="rejoin", number=number)
+                    self.tell_node(instruction.address, LEASE_OP, verb="rejoin", number=number)
                 case c.GiveUpNode(node, address):
                     if node in self.known and self.known[node]["address"] == address:
                         self.known[node]["up"] = False
-                    self._abandon(address)
+                    self.abandon(address)
                     for other in self.state.nodes.values():
-                        self._tell_node(other.address, GONE_OP, address=address)
+                        self.tell_node(other.address, GONE_OP, address=address)
                 case c.SetTimer(token, delay):
                     self._set_timer(token, delay)
                 case c.Answer(cause, value):
@@ -378,10 +348,11 @@ class ControlPlane(SchedulerPlugin):
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def _tell_node(self, to: str, op: str, **fields: Any) -> None:
-        comm = self.scheduler.stream_comms.get(to)
-        if comm is not None:  # else it has gone meanwhile
-            comm.send({"op": op, **fields})
+    def _node_ended(self, node: str, address: str, reason: str) -> None:
+        """Take note that a node is gone for certain, with everything on it."""
+        if self._is_up(node) and self.known[node]["address"] == address and not self._stopping:
+            cause = self.new_cause("node-lost")
+            self.handle(c.NodeLost(node, address, reason, cause=cause, at=self.now()))
 
     def forget(self, node: str) -> None:
         """Let a node that is gone for good count no longer."""
@@ -403,44 +374,43 @@ class ControlPlane(SchedulerPlugin):
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("superlearner: an effect of the control plane failed", exc_info=error)
 
-    def _abandon(self, address: str) -> None:
-        """Give up every effect on a lost node at once: Dask would let some of them wait for half a minute."""
-        self.nodes.abandon(address)
-        for task, waits_for in list(self._tasks.items()):
-            if waits_for == address:
-                task.cancel()
-        for key, (_, where) in list(self._futures.items()):
-            if where == address:
-                self._release(*key)
-
     async def _start(self, i: c.StartInstance) -> None:
-        """Make the instance's actor, which starts by itself and reports how that went."""
+        if i.seed is not None and (refused := await self._sow(i, i.seed)):
+            self._start_failed(i.spec.id, i.node, i.epoch, refused, i.cause)
+            return
         spec = i.spec
-        request = StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, cause=i.cause)
-        future = self.client.submit(
-            SandboxActor,
-            request,
-            actor=True,
-            key=f"superlearner-{spec.id}-{i.epoch}",
-            workers=[i.address],
-            allow_other_workers=False,
-            pure=False,
+        await self.make(
+            i, StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, cause=i.cause)
         )
-        self._futures[spec.id, i.epoch] = (future, i.address)
-        # Not `await future`: that would fetch a proxy of the actor from the worker.
-        with suppress(FuturesCancelledError):  # released: the instance was stopped, or its node is gone
-            await wait(future)
-        if future.status == "error":
-            self._start_failed(spec.id, i.node, i.epoch, _why(await future.exception()), i.cause)
+
+    async def _sow(self, i: c.StartInstance, seed: CheckpointVersion) -> str | None:
+        """Store a checkpoint from elsewhere on the node and its peers; return why the node has not got it."""
+        plain, keep = asdict(seed), i.spec.checkpoint.keep
+
+        async def store(address: str) -> str | None:
+            try:
+                async with asyncio.timeout(PEER_TIMEOUT):
+                    refused: str | None = await self.nodes.ask(address, "store", plain, keep)
+            except (OSError, TimeoutError) as error:
+                return f"its checkpoint could not be stored there ({type(error).__name__}: {error})"
+            return refused
+
+        places = [(i.node, i.address), *i.peers]
+        refusals = await asyncio.gather(*(store(address) for _, address in places))
+        holders = tuple(node for (node, _), no in zip(places, refusals, strict=True) if no is None)
+        if refusals[0] is None:
+            fields = (seed.sandbox, seed.epoch, seed.seq, seed.size, holders)
+            self.handle(c.CheckpointStored(*fields, cause=i.cause, at=seed.at))
+        return refusals[0]
 
     def _start_failed(self, sandbox: str, node: str, epoch: int, reason: Any, cause: str) -> None:
-        self._release(sandbox, epoch)
+        self.release(sandbox, epoch)
         self.handle(c.InstanceStartFailed(sandbox, node, epoch, reason, cause=cause, at=self.now()))
 
     async def _stop(self, i: c.StopInstance) -> None:
         with suppress(OSError, InstanceGone, SuperlearnerError):  # one that is not there any more is stopped
             await self.on_instance(i.address, i.sandbox, i.epoch, "stop", i.reason)
-        self._release(i.sandbox, i.epoch)
+        self.release(i.sandbox, i.epoch)
         self.handle(c.InstanceStopped(i.sandbox, i.epoch, cause=i.cause, at=self.now()))
 
     async def _restart(self, i: c.RestartInstance) -> None:
@@ -516,11 +486,135 @@ class ControlPlane(SchedulerPlugin):
         """Run a method of an instance on its worker, and return its result or raise its error."""
         return await self.nodes.ask(address, "instance", sandbox, epoch, method, *args)
 
-    def _release(self, sandbox: str, epoch: int) -> None:
+
+class ControlPlane(Pump, SchedulerPlugin):
+    """The control plane of a cluster, as a plugin of its scheduler.
+
+    Parameters
+    ----------
+    journal
+        Path of the file that keeps the events; None: they are kept in memory only.
+    launcher
+        What can start and stop nodes here; None on a cluster that somebody else looks after.
+    """
+
+    name = PLUGIN_NAME
+    idempotent = True
+
+    def __init__(self, journal: str | None = None, launcher: NodeLauncher | None = None) -> None:
+        super().__init__()
+        self._journal_path = journal
+        self.launcher = launcher
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Join the scheduler: take requests and reports, and put an agent on each of its workers."""
+        self.scheduler = scheduler
+        self.address = scheduler.address
+        self._journal = Journal(self._journal_path) if self._journal_path else None
+        lease, partition = config.get("lease"), config.get("partition")
+        self.begin(c.ControlPolicy(lease=lease, partition=partition))
+        #: Dask's futures of the actors, with the addresses of their workers: an actor lives while its future does.
+        self._futures: dict[tuple[str, int], tuple[Any, str]] = {}
+        self._deaths = Deaths()
+        scheduler.handlers[CONTROL_OP] = self._serve
+        scheduler.stream_handlers[REPORT_OP] = self.on_report
+        self.nodes = Nodes(scheduler.connection_args)
+        # Actors live as long as the client that made them: this one lives as long as the scheduler.
+        self.client = await Client(
+            scheduler.address, asynchronous=True, set_as_default=False, security=scheduler.security
+        )
+        self.record(Event("cluster_started", at=self.now(), detail={"address": scheduler.address}))
+        interval = config.get("telemetry.interval")
+        await self.client.register_plugin(NodeAgent(interval, lease, fenced=partition == "quorum"))
+
+    def stop(self) -> None:
+        """Take note that the whole cluster is being stopped: a node that ends from now on is not lost."""
+        self._stopping = True
+
+    async def before_close(self) -> None:
+        """End what the plane started, while the scheduler can still talk."""
+        self.stop()
+        self.record(Event("cluster_stopped", at=self.now(), detail={"address": self.scheduler.address}))
+        self._deaths.close()
+        await self.end()
+        await self.client.close()
+        if self._journal:
+            self._journal.close()
+
+    # -- What Dask tells -------------------------------------------------------------------------
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
+        """Learn that a worker's connection is closed; that it has ended is another matter.
+
+        On this machine the kernel tells its end. Elsewhere its lease decides, where there is one.
+        """
+        for node, facts in self.known.items():
+            if facts["address"] == worker and self._deaths.is_ending(facts["pid"]):
+                self._node_ended(node, worker, "its process has ended")
+            elif facts["address"] == worker and not facts["watched"] and self.state.policy.lease is None:
+                self._node_ended(node, worker, "its connection was closed")
+
+    def valid_workers_downscaling(self, scheduler: Scheduler, workers: Iterable[Any]) -> list[Any]:
+        """Keep workers that carry sandboxes from being scaled away."""
+        used = {record.address for record in self.state.sandboxes.values()}
+        return [worker for worker in workers if worker.address not in used]
+
+    async def _serve(self, comm: Comm) -> None:
+        await self.requests.serve(comm)
+
+    # -- What the machine wants of Dask -----------------------------------------------------------
+
+    async def make(self, i: c.StartInstance, request: StartRequest) -> None:
+        """Make the instance's actor, which starts by itself and reports how that went."""
+        spec = i.spec
+        future = self.client.submit(
+            SandboxActor,
+            request,
+            actor=True,
+            key=f"superlearner-{spec.id}-{i.epoch}",
+            workers=[i.address],
+            allow_other_workers=False,
+            pure=False,
+        )
+        self._futures[spec.id, i.epoch] = (future, i.address)
+        # Not `await future`: that would fetch a proxy of the actor from the worker.
+        with suppress(FuturesCancelledError):  # released: the instance was stopped, or its node is gone
+            await wait(future)
+        if future.status == "error":
+            self._start_failed(spec.id, i.node, i.epoch, _why(await future.exception()), i.cause)
+
+    def release(self, sandbox: str, epoch: int) -> None:
         """Let Dask forget an actor."""
         future, _ = self._futures.pop((sandbox, epoch), (None, ""))
         if future is not None:
             future.release()
+
+    def watch(self, facts: dict[str, Any]) -> bool:
+        """Learn of the end of a worker's process, where it runs on this machine."""
+        ended = partial(self._node_ended, facts["node"], facts["address"], "its process has ended")
+        return self._deaths.watch(facts["pid"], facts["machine"], ended)
+
+    def tell_node(self, to: str, op: str, **fields: Any) -> None:
+        """Send a worker what it does not answer."""
+        comm = self.scheduler.stream_comms.get(to)
+        if comm is not None:  # else it has gone meanwhile
+            comm.send({"op": op, **fields})
+
+    def abandon(self, address: str) -> None:
+        """Give up every effect on a lost node at once: Dask would let some of them wait for half a minute."""
+        super().abandon(address)
+        for key, (_, where) in list(self._futures.items()):
+            if where == address:
+                self.release(*key)
+
+    def publish(self, topic: str, message: Any) -> None:
+        """Log an event under one of Dask's topics."""
+        self.scheduler.log_event(topic, message)
+
+    def last_seen(self, node: str) -> float | None:
+        """Return when a node's worker sent its last heartbeat."""
+        worker = self.scheduler.workers.get(self.known[node]["address"])
+        return None if worker is None else float(worker.last_seen)
 
 
 def _version(restored: Sequence[int] | None) -> tuple[int, int] | None:

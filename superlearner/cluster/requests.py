@@ -14,6 +14,7 @@ from distributed.comm import Comm
 from superlearner.cluster.channel import ServedChannel
 from superlearner.cluster.commands import InstanceGone
 from superlearner.core import control as c
+from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control_records import SandboxRecord
 from superlearner.core.health import cluster_health, node_health
 from superlearner.core.history import Event
@@ -41,7 +42,7 @@ from superlearner.errors import (
 from superlearner.sandbox import payload
 
 if TYPE_CHECKING:
-    from superlearner.cluster.plane import ControlPlane
+    from superlearner.cluster.plane import Pump
 
 #: Where a sandbox can be called: (node, address, epoch, OS process, status).
 Found = tuple[str, str, int, int | None, str]
@@ -50,7 +51,7 @@ Found = tuple[str, str, int, int | None, str]
 class Requests:
     """The client-facing side of a control plane."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: Pump) -> None:
         self._plane = plane
         self._subscribers: set[ServedChannel] = set()
 
@@ -94,7 +95,7 @@ class Requests:
 
     async def hello(self) -> dict[str, Any]:
         """Say who answers."""
-        return {"version": version("superlearner"), "address": self._plane.scheduler.address}
+        return {"version": version("superlearner"), "address": self._plane.address}
 
     async def lookup(
         self, sandbox: str, stale: tuple[str, int] | None = None, patience: float | None = None
@@ -136,9 +137,11 @@ class Requests:
             except TimeoutError:
                 continue
 
-    async def create(self, spec: SandboxSpec) -> SandboxInfo:
-        """Create a sandbox; answered when it runs."""
-        return self._info(await self._ask("create", c.CreateRequested, spec))
+    async def create(
+        self, spec: SandboxSpec, checkpoint: CheckpointVersion | None = None, above: int = 0
+    ) -> SandboxInfo:
+        """Create a sandbox, from a checkpoint where one is given; answered when it runs."""
+        return self._info(await self._ask("create", c.CreateRequested, spec, checkpoint, above))
 
     async def destroy(self, sandbox: str) -> None:
         """Destroy a sandbox; answered when nothing of it is left."""
@@ -209,7 +212,7 @@ class Requests:
             quorum=quorum,
             control_plane="running",
             sandboxes=len(self._plane.state.sandboxes),
-            address=self._plane.scheduler.address,
+            address=self._plane.address,
         )
 
     async def explain(self, spec: SandboxSpec) -> list[PlacementRow]:
@@ -372,7 +375,7 @@ class Requests:
         facts = self._plane.known[name]
         samples = self._plane.samples[name]
         sample = samples[-1] if samples and facts["up"] else {}
-        worker = self._plane.scheduler.workers.get(facts["address"])
+        seen = self._plane.last_seen(name)
         return NodeInfo(
             name=name,
             address=facts["address"],
@@ -386,7 +389,7 @@ class Requests:
             sandboxes=tuple(
                 sorted(id for id, record in self._plane.state.sandboxes.items() if record.node == name)
             ),
-            last_seen=worker.last_seen if worker else (samples[-1]["at"] if samples else facts["joined_at"]),
+            last_seen=seen or (samples[-1]["at"] if samples else facts["joined_at"]),
             memory_limit=facts["memory"],
             labels=facts["labels"],
         )
