@@ -11,9 +11,9 @@ import os
 import re
 import signal
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from distributed import Worker, get_worker
@@ -24,14 +24,15 @@ from superlearner.cluster.channel import ServedChannel
 from superlearner.cluster.commands import NODE_OP, Commands, Nodes
 from superlearner.cluster.lease import Lease
 from superlearner.cluster.machine import this_machine
-from superlearner.cluster.telemetry import NodeMeter
+from superlearner.cluster.node import Node, refusal
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.history import Event
 from superlearner.core.spec import Checkpoint
-from superlearner.errors import StaleEpoch, StartFailed
-from superlearner.sandbox import payload
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Instance, StartRequest
+
+if TYPE_CHECKING:
+    from superlearner.cluster.local_node import LocalNode
 
 #: How long a peer may take to store or give a checkpoint before it counts as gone, in seconds.
 PEER_TIMEOUT = 5.0
@@ -52,7 +53,7 @@ def node_name(worker_name: object) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", str(worker_name)).strip("-")[:63]
 
 
-class NodeAgent(WorkerPlugin):
+class NodeAgent(Node, WorkerPlugin):
     """Implements `superlearner.sandbox.instance.NodeServices` on a Dask worker."""
 
     name = PLUGIN_NAME
@@ -70,11 +71,7 @@ class NodeAgent(WorkerPlugin):
         """Start the fork server, take requests, and tell the control plane that the node is ready."""
         self.worker = worker
         self.node = node_name(worker.name)
-        #: By sandbox and epoch: one that is being stopped may live beside the next one.
-        self.instances: dict[tuple[str, int], SandboxActor] = {}
-        self._starts: set[asyncio.Task[None]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.get_running_loop()
+        self.prepare()
         self.checkpoints = CheckpointStore()
         self.fork_server = ForkServer()
         self._peers = Nodes(worker.connection_args)
@@ -91,7 +88,8 @@ class NodeAgent(WorkerPlugin):
         worker.stream_handlers[LEASE_OP] = self._on_lease
         worker.stream_handlers[GONE_OP] = self._on_gone
         self._join()
-        self._telemetry = asyncio.create_task(self._sample(), name="superlearner-telemetry")
+        own = [os.getpid(), *([self.fork_server.pid] if self.fork_server.pid else [])]
+        self._telemetry = asyncio.create_task(self.sample(own, self.interval), name="superlearner-telemetry")
 
     def _join(self) -> None:
         """Tell the control plane that the node can take sandboxes, and hold the lease from before that."""
@@ -112,11 +110,8 @@ class NodeAgent(WorkerPlugin):
         """End every sandbox of this node and the fork server."""
         self.lease.end()
         self._telemetry.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(self._telemetry, *self._tasks, return_exceptions=True)
-        for instance in list(self.instances.values()):
-            await instance.stop("the node is closing")
+        await asyncio.gather(self._telemetry, return_exceptions=True)
+        await self.end_instances()
         self.report("node_left", node=self.node, address=worker.address)
         await self.fork_server.close()
         await self._peers.close()
@@ -217,33 +212,6 @@ class NodeAgent(WorkerPlugin):
                 found.setdefault(version.version, version)
         return [found[key] for key in sorted(found, reverse=True)]
 
-    # -- Instances -----------------------------------------------------------------------------------
-
-    def begin(self, instance: SandboxActor, cause: str) -> None:
-        """Start an instance and report how that went; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self._begin, instance, cause)
-
-    def _begin(self, instance: SandboxActor, cause: str) -> None:
-        task = self._spawn(self._start(instance, cause))
-        self._starts.add(task)
-        task.add_done_callback(self._starts.discard)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _start(self, instance: SandboxActor, cause: str) -> None:
-        who = {"sandbox": instance.spec.id, "node": self.node, "epoch": instance.epoch, "cause": cause}
-        try:
-            started = await instance.start()
-        except Exception as error:
-            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
-            self.report("instance_start_failed", **who, reason=reason)
-        else:
-            self.report("instance_started", **who, **started)
-
     # -- Requests of clients --------------------------------------------------------------------------
 
     async def _serve(self, comm: Comm) -> None:
@@ -257,47 +225,22 @@ class NodeAgent(WorkerPlugin):
                 channel.answer(reply[0], 2, _FENCED)
 
         def handle(message: tuple[Any, ...]) -> None:
-            verb, id, sandbox, epoch, target, body, timeout = message
-            instance = self.instances.get((sandbox, epoch))
-            if instance is None or not self.lease.holds:
-                channel.answer(id, 2, ["stale_epoch", True, str(StaleEpoch(sandbox, epoch))])
-            elif verb == "instance" and target in {"info", "logs"}:
-                channel.spawn(self._on_instance(channel, id, instance, target, body))
+            if self.lease.holds:
+                self.take(message, answer, channel.spawn)
             else:
-                instance.request([verb, id, epoch, target, body, timeout], answer)
+                channel.answer(*refusal(message))
 
         await channel.serve(handle)
 
-    async def _on_instance(
-        self, channel: ServedChannel, id: int, instance: Instance, method: str, body: bytes
-    ) -> None:
-        """Answer a request about the instance itself."""
-        try:
-            args, kwargs = payload.loads(body)
-            value = await getattr(instance, method)(*args, **kwargs)
-        except Exception as error:
-            channel.answer(id, 1, payload.dumps_error(error))
-        else:
-            channel.answer(id, 0, payload.dumps(value, "the answer"))
-
-    async def _sample(self) -> None:
-        """Report a telemetry sample now and every `interval` seconds."""
-        own = [os.getpid(), *([self.fork_server.pid] if self.fork_server.pid else [])]
-        meter = NodeMeter(own)
-        while True:
-            hosts = {id: instance.pid for (id, _), instance in self.instances.items() if instance.pid}
-            self.report("node_sampled", node=self.node, **meter.sample(hosts))
-            await asyncio.sleep(self.interval)
-
 
 class SandboxActor(Instance):
-    """One incarnation of a sandbox, as a Dask actor: `Instance` with this worker's node agent.
+    """One incarnation of a sandbox, as a Dask actor: `Instance` with this worker's node agent, or with another node.
 
-    Making it begins its start; the node agent reports how that went.
+    Making it begins its start; the node reports how that went.
     """
 
-    def __init__(self, request: StartRequest) -> None:
-        agent: NodeAgent = get_worker().plugins[PLUGIN_NAME]
+    def __init__(self, request: StartRequest, node: LocalNode | None = None) -> None:
+        agent: NodeAgent | LocalNode = get_worker().plugins[PLUGIN_NAME] if node is None else node
         super().__init__(request, agent)
         self._agent = agent
         agent.begin(self, request.cause)

@@ -19,7 +19,7 @@ from superlearner.errors import SuperlearnerError
 from superlearner.sandbox import payload
 
 if TYPE_CHECKING:
-    from superlearner.cluster.agent import NodeAgent
+    from superlearner.cluster.node import Node
 
 NODE_OP = "superlearner_node"
 #: What may be asked of an instance.
@@ -71,7 +71,7 @@ class Nodes:
 class Commands:
     """The asked side, on one node."""
 
-    def __init__(self, agent: NodeAgent) -> None:
+    def __init__(self, agent: Node) -> None:
         self._agent = agent
 
     async def serve(self, comm: Comm) -> None:

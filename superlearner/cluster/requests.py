@@ -64,7 +64,7 @@ class Requests:
             if verb == "subscribe":
                 self._subscribers.add(channel)
                 channel.answer(id, 0, payload.dumps(None))
-            elif verb in _VERBS:
+            elif verb in VERBS:
                 kwargs = payload.loads(body[0])
                 channel.spawn(self._answer(channel, id, getattr(self, verb)(**kwargs)))
             else:
@@ -137,11 +137,9 @@ class Requests:
             except TimeoutError:
                 continue
 
-    async def create(
-        self, spec: SandboxSpec, checkpoint: CheckpointVersion | None = None, above: int = 0
-    ) -> SandboxInfo:
+    async def create(self, spec: SandboxSpec, checkpoint: CheckpointVersion | None = None) -> SandboxInfo:
         """Create a sandbox, from a checkpoint where one is given; answered when it runs."""
-        return self._info(await self._ask("create", c.CreateRequested, spec, checkpoint, above))
+        return self._info(await self._ask("create", c.CreateRequested, spec, checkpoint))
 
     async def destroy(self, sandbox: str) -> None:
         """Destroy a sandbox; answered when nothing of it is left."""
@@ -403,6 +401,7 @@ class Requests:
         return "suspected" if node.suspected else "up"
 
 
-_VERBS = frozenset(
+#: What a client may ask by name.
+VERBS = frozenset(
     name for name in vars(Requests) if not name.startswith("_") and name not in {"serve", "push"}
 )

@@ -44,6 +44,7 @@ from superlearner.core.control_events import (
     Quiesced,
     QuiesceFailed,
     RestartRequested,
+    SandboxRemembered,
     TimerFired,
 )
 from superlearner.core.control_instructions import (
@@ -118,6 +119,7 @@ __all__ = [
     "RestartRequested",
     "ResumeInstance",
     "SandboxRecord",
+    "SandboxRemembered",
     "SetPeers",
     "SetTimer",
     "StartInstance",
@@ -291,7 +293,7 @@ class ControlState(Drains):
             self._note("placement_refused", event, sandbox=spec.id, reason=error.what(), detail=detail)
             self._say(Refuse(event.cause, error))
             return
-        before = max(self._next_epoch(spec.id) - 1, event.above)
+        before = self._next_epoch(spec.id) - 1
         seed = event.checkpoint
         if seed is not None:
             # It takes the place of the instance before the first: no store here refuses it as over.
@@ -299,9 +301,23 @@ class ControlState(Drains):
             seed = replace(seed, sandbox=spec.id, epoch=before)
         record = SandboxRecord(spec.id, spec, "starting", None, None, before, created_at=event.at)
         work = Work(record, "waiting", self._fresh_intensity(), highest=before, seed=seed)
-        self._enter(work, Waiter("create", event.cause))
+        work.waiters.append(Waiter("create", event.cause))
+        self._enter(work)
         self._start(work, event, placement)
         self._note("sandbox_created", event, work, detail=explain(placement))
+
+    def _remembered(self, event: SandboxRemembered) -> None:
+        spec = event.spec
+        if spec.id in self._work:
+            return
+        before = max(self._next_epoch(spec.id) - 1, event.epoch)
+        reason = "it was there before"
+        record = SandboxRecord(
+            spec.id, spec, "restarting", None, None, before, created_at=event.at, reason=reason
+        )
+        work = Work(record, "waiting", self._fresh_intensity(), highest=before, fresh=False)
+        self._enter(work)
+        self._start_or_lose(work, event)
 
     def _destroy(self, event: DestroyRequested) -> None:
         work = self._work.get(event.sandbox)
@@ -361,6 +377,7 @@ class ControlState(Drains):
         NodeLost: _node_lost,
         NodeSampled: _node_sampled,
         CreateRequested: _create,
+        SandboxRemembered: _remembered,
         DestroyRequested: _destroy,
         RestartRequested: _restart,
         MoveRequested: _move_asked,

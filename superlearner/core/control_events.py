@@ -88,8 +88,18 @@ class CreateRequested(ControlEvent):
     spec: SandboxSpec
     #: The state that it begins with, from elsewhere; it is stored here under an epoch of this cluster.
     checkpoint: CheckpointVersion | None = None
-    #: Its epochs begin above this one: of an earlier life that this registry does not know.
-    above: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRemembered(ControlEvent):
+    """A sandbox of an earlier run of the control plane is to run again; the nodes may hold its checkpoints.
+
+    Nobody waits for an answer: it starts, is lost until a node can take it, or fails, as after any restart.
+    """
+
+    spec: SandboxSpec
+    #: The highest epoch that it had.
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from superlearner.core.control_records import (
     NodeRecord,
     Phase,
     SandboxRecord,
-    Waiter,
     Work,
 )
 from superlearner.core.history import Event
@@ -140,8 +139,7 @@ class Registry:
     def _next_epoch(self, sandbox: str) -> int:
         return max(self._tombstones.get(sandbox, 0), self._floor) + 1
 
-    def _enter(self, work: Work, waiter: Waiter) -> None:
-        work.waiters.append(waiter)
+    def _enter(self, work: Work) -> None:
         self._work[work.id] = work
         self.sandboxes[work.id] = work.record
         self._tombstones.pop(work.id, None)

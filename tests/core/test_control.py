@@ -33,6 +33,7 @@ from superlearner.core.control import (
     RestartInstance,
     RestartRequested,
     ResumeInstance,
+    SandboxRemembered,
     SetPeers,
     SetTimer,
     StartInstance,
@@ -184,10 +185,23 @@ def test_a_checkpoint_from_elsewhere_gets_an_epoch_that_no_store_here_takes_for_
     assert start.epoch == start.seed.epoch + 1
 
 
-def test_epochs_begin_above_those_of_an_earlier_life():
+def test_a_sandbox_of_an_earlier_run_starts_again_above_its_last_epoch():
     sim = cluster("alpha")
-    (start, _) = sim.tell(CreateRequested(SandboxSpec("shop"), None, 12, cause="create", at=1.0))
-    assert (start.epoch, start.seed) == (13, None)
+    out = sim.tell(SandboxRemembered(SandboxSpec("shop"), 12, **WHY))
+    assert effects(out) == [StartInstance.match(node="alpha", epoch=13, seed=None)]
+    assert kinds(out) == ["sandbox_restarting"]
+    sim.tell(InstanceStarted("shop", "alpha", 13, pid=1, restored=(12, 4), **WHY))
+    assert sim.state.sandboxes["shop"].status == "running"
+    assert sim.tell(SandboxRemembered(SandboxSpec("shop"), 12, **WHY)) == [], "it is there"
+
+
+def test_a_sandbox_of_an_earlier_run_that_no_node_can_take_or_start_is_not_forgotten():
+    sim = cluster()
+    assert kinds(sim.tell(SandboxRemembered(SandboxSpec("shop"), 3, **WHY))) == ["sandbox_lost"]
+    (start, *_) = effects(sim.tell(NodeJoined("alpha", "tcp://a", **WHY)))
+    assert start == StartInstance.match(node="alpha", epoch=4)
+    sim.tell(InstanceStartFailed("shop", "alpha", 4, "a module is missing", **WHY))
+    assert sim.state.sandboxes["shop"].status == "restarting"
 
 
 def test_a_creation_whose_node_is_lost_is_made_elsewhere_else_refused():

@@ -1,0 +1,136 @@
+"""What every node does for its sandboxes, on a Dask worker or in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from superlearner.cluster.telemetry import NodeMeter
+from superlearner.core.checkpoints import CheckpointStore
+from superlearner.errors import StaleEpoch, StartFailed
+from superlearner.sandbox import payload
+from superlearner.sandbox.forkserver import ForkServer
+from superlearner.sandbox.instance import Instance
+from superlearner.sandbox.services import Answer
+
+if TYPE_CHECKING:
+    from superlearner.cluster.agent import SandboxActor
+
+#: What a client may ask of an instance itself, rather than of its host.
+ABOUT_INSTANCES = frozenset({"info", "logs"})
+
+
+class Node:
+    """Holds the instances of one node, begins their starts, hands requests to them, and measures them.
+
+    Those who inherit say how to `report`, and complete `superlearner.sandbox.services.NodeServices`.
+    """
+
+    #: The node's name.
+    node: str
+    checkpoints: CheckpointStore
+    fork_server: ForkServer
+
+    def prepare(self) -> None:
+        """Make what belongs to one run, in the loop that it is going to live on."""
+        #: By sandbox and epoch: one that is being stopped may live beside the next one.
+        self.instances: dict[tuple[str, int], SandboxActor] = {}
+        self._starts: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Tell the control plane; reports of one node arrive in order."""
+        raise NotImplementedError
+
+    async def end_instances(self) -> None:
+        """End every sandbox of this node."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for instance in list(self.instances.values()):
+            await instance.stop("the node is closing")
+
+    # -- Instances -----------------------------------------------------------------------------------
+
+    def begin(self, instance: SandboxActor, cause: str) -> None:
+        """Start an instance and report how that went; may be called from any thread."""
+        self._loop.call_soon_threadsafe(self._begin, instance, cause)
+
+    def _begin(self, instance: SandboxActor, cause: str) -> None:
+        task = self._spawn(self._start(instance, cause))
+        self._starts.add(task)
+        task.add_done_callback(self._starts.discard)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _start(self, instance: SandboxActor, cause: str) -> None:
+        who = {"sandbox": instance.spec.id, "node": self.node, "epoch": instance.epoch, "cause": cause}
+        try:
+            started = await instance.start()
+        except Exception as error:
+            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
+            self.report("instance_start_failed", **who, reason=reason)
+        else:
+            self.report("instance_started", **who, **started)
+
+    # -- Requests of clients --------------------------------------------------------------------------
+
+    def take(
+        self,
+        message: tuple[Any, ...],
+        answer: Answer,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """Hand a request to its instance.
+
+        Parameters
+        ----------
+        message
+            ``(verb, id, sandbox, epoch, target, body, timeout)``
+        answer
+            Takes ``[id, status, payload]``.
+        spawn
+            Runs what cannot be answered at once, for as long as somebody waits for the answer.
+        """
+        verb, id, sandbox, epoch, target, body, timeout = message
+        instance = self.instances.get((sandbox, epoch))
+        if instance is None:
+            answer(refusal(message))
+        elif verb == "instance" and target in ABOUT_INSTANCES:
+            spawn(self._on_instance(id, answer, instance, target, body))
+        else:
+            instance.request([verb, id, epoch, target, body, timeout], answer)
+
+    async def _on_instance(
+        self, id: int, answer: Answer, instance: Instance, method: str, body: bytes
+    ) -> None:
+        """Answer a request about the instance itself."""
+        try:
+            args, kwargs = payload.loads(body)
+            value = await getattr(instance, method)(*args, **kwargs)
+        except Exception as error:
+            answer([id, 1, payload.dumps_error(error)])
+        else:
+            answer([id, 0, payload.dumps(value, "the answer")])
+
+    # -- Telemetry -------------------------------------------------------------------------------------
+
+    async def sample(self, own: list[int], interval: float) -> None:
+        """Report a sample now and every `interval` seconds; `own` are processes of the node itself."""
+        meter = NodeMeter(own)
+        while True:
+            hosts = {id: instance.pid for (id, _), instance in self.instances.items() if instance.pid}
+            self.report("node_sampled", node=self.node, **meter.sample(hosts))
+            await asyncio.sleep(interval)
+
+
+def refusal(message: tuple[Any, ...]) -> list[Any]:
+    """Return the answer to a request that is not for this node, or not any more: it has not been handled."""
+    _, id, sandbox, epoch, *_ = message
+    return [id, 2, ["stale_epoch", True, str(StaleEpoch(sandbox, epoch))]]
