@@ -35,54 +35,19 @@ from superlearner.sandbox import payload
 _OPTIONS = tuple(field.name for field in fields(SandboxSpec) if field.name not in {"id", "application"})
 
 
-class Cluster:
-    """A cluster of nodes that carry sandboxes.
-
-    ``Cluster(nodes=3)`` starts one on this machine: OS processes that talk over TLS, ended by `close`, by
-    the end of the ``with`` block, or with this process. `superlearner.connect` gives the same object for a
-    cluster that runs already, and `close` then only closes the connection.
-
-    With ``asynchronous=True`` every method returns an awaitable, and the object itself is awaited or used
-    in ``async with``.
-
-    Parameters
-    ----------
-    nodes
-        How many nodes, or their names; the setting ``superlearner.nodes`` (3) by default.
-    asynchronous
-        Whether the methods are to be awaited.
-    dashboard
-        Whether to serve Dask's own dashboard on loopback; the setting ``superlearner.dashboard`` by default.
-
-    >>> with Cluster(nodes=3) as cluster:                              # doctest: +SKIP
-    ...     shop = cluster.create_sandbox("shop", Counter)
-    ...     shop.call("counter", "increment")
-    1
-    """
-
-    def __init__(
-        self,
-        nodes: int | Sequence[str] | None = None,
-        *,
-        asynchronous: bool = False,
-        dashboard: bool | None = None,
-    ) -> None:
-        names = node_names(config.get("nodes") if nodes is None else nodes)
-
-        async def start() -> Connection:
-            return await starting.start(names, detached=False, dashboard=dashboard)
-
-        self._begin(Session(start, asynchronous=asynchronous, stop=stop_daemon))
+class Manager:
+    """What can be done with sandboxes, wherever they run; `Cluster` and `LocalSandboxManager` are managers."""
 
     @classmethod
     def of(cls, session: Session) -> Self:
-        """Make a cluster object for a session with a cluster that runs already; use `superlearner.connect`."""
-        cluster = cls.__new__(cls)
-        cluster._begin(session)  # noqa: SLF001
-        return cluster
+        """Make a manager for a session that exists already; use `superlearner.connect`."""
+        manager = cls.__new__(cls)
+        manager._begin(session)  # noqa: SLF001
+        return manager
 
     def _begin(self, session: Session) -> None:
         self._session = session
+        session.manager = type(self)
         #: The faults that can be made here: `superlearner.cluster.chaos.Chaos`.
         self.chaos = Chaos(session)
         if not session.asynchronous:
@@ -95,23 +60,8 @@ class Cluster:
         """Whether the methods are to be awaited."""
         return self._session.asynchronous
 
-    @property
-    def address(self) -> str:
-        """The address of the scheduler."""
-        return self._session.link.address
-
-    @property
-    def security(self) -> Security:
-        """Dask's security object, for an own ``Client(cluster.address, security=cluster.security)``."""
-        return self._session.found.security
-
-    @property
-    def dashboard(self) -> str | None:
-        """The URL of Dask's own dashboard, where it is served."""
-        return getattr(self._session.found, "dashboard", None)
-
     def __repr__(self) -> str:
-        return f"<Cluster {self._session}>"
+        return f"<{type(self).__name__} {self._session}>"
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
@@ -299,6 +249,61 @@ class Cluster:
 
     async def _story(self, sandbox: str) -> Story:
         return Story(await self._session.link.ask("story", sandbox=sandbox))
+
+
+class Cluster(Manager):
+    """A cluster of nodes that carry sandboxes.
+
+    ``Cluster(nodes=3)`` starts one on this machine: OS processes that talk over TLS, ended by `close`, by
+    the end of the ``with`` block, or with this process. `superlearner.connect` gives the same object for a
+    cluster that runs already, and `close` then only closes the connection.
+
+    With ``asynchronous=True`` every method returns an awaitable, and the object itself is awaited or used
+    in ``async with``.
+
+    Parameters
+    ----------
+    nodes
+        How many nodes, or their names; the setting ``superlearner.nodes`` (3) by default.
+    asynchronous
+        Whether the methods are to be awaited.
+    dashboard
+        Whether to serve Dask's own dashboard on loopback; the setting ``superlearner.dashboard`` by default.
+
+    >>> with Cluster(nodes=3) as cluster:                              # doctest: +SKIP
+    ...     shop = cluster.create_sandbox("shop", Counter)
+    ...     shop.call("counter", "increment")
+    1
+    """
+
+    def __init__(
+        self,
+        nodes: int | Sequence[str] | None = None,
+        *,
+        asynchronous: bool = False,
+        dashboard: bool | None = None,
+    ) -> None:
+        names = node_names(config.get("nodes") if nodes is None else nodes)
+
+        async def start() -> Connection:
+            return await starting.start(names, detached=False, dashboard=dashboard)
+
+        self._begin(Session(start, asynchronous=asynchronous, stop=stop_daemon))
+
+    @property
+    def address(self) -> str:
+        """The address of the scheduler."""
+        return self._session.link.address
+
+    @property
+    def security(self) -> Security:
+        """Dask's security object, for an own ``Client(cluster.address, security=cluster.security)``."""
+        return self._session.found.security
+
+    @property
+    def dashboard(self) -> str | None:
+        """The URL of Dask's own dashboard, where it is served."""
+        return getattr(self._session.found, "dashboard", None)
 
 
 def _spec(id: str, application: bytes, options: dict[str, Any]) -> SandboxSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from distributed.comm import Comm
 
@@ -28,6 +28,19 @@ INSTANCE_METHODS = frozenset({"stop", "restart", "quiesce", "resume", "set_peers
 
 class InstanceGone(LookupError):
     """The node has no such instance, or none any more."""
+
+
+class NodeDoor(Protocol):
+    """How the control plane has nodes carry out commands; see `Nodes`."""
+
+    async def ask(self, address: str, command: str, *args: Any) -> Any:
+        """Have a node carry out a command, and return its answer or raise its error."""
+
+    def abandon(self, address: str) -> None:
+        """Fail what is asked of a lost node at once."""
+
+    async def close(self) -> None:
+        """Ask no more."""
 
 
 class Nodes:
@@ -74,6 +87,10 @@ class Commands:
     def __init__(self, agent: Node) -> None:
         self._agent = agent
 
+    async def run(self, command: str, *args: Any) -> Any:
+        """Carry out one command."""
+        return await _COMMANDS[command](self, *args)
+
     async def serve(self, comm: Comm) -> None:
         """Serve one asking side until it goes away; commands begin in order and run beside each other."""
         channel = ServedChannel(comm)
@@ -86,7 +103,7 @@ class Commands:
 
     async def _answer(self, channel: ServedChannel, id: int, command: str, body: bytes) -> None:
         try:
-            value = await _COMMANDS[command](self, *payload.loads(body))
+            value = await self.run(command, *payload.loads(body))
             answer = 0, payload.dumps(value, "the answer")
         except (SuperlearnerError, InstanceGone) as error:
             answer = 1, payload.dumps(error, "the error")  # the sentence says it all: no traceback

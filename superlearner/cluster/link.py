@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from superlearner import config
 from superlearner.cluster.agent import CHANNEL_OP
-from superlearner.cluster.channel import Channel, ChannelClosed
+from superlearner.cluster.channel import Answer, Channel, ChannelClosed
 from superlearner.cluster.plane import CONTROL_OP
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
@@ -35,6 +35,32 @@ Place = tuple[str, int]  # (address, epoch)
 Handler = Callable[[Event], None]
 
 
+class Carrier(Protocol):
+    """What carries requests to one node: a channel, or a short cut within this process."""
+
+    def post(self, verb: str, *fields: Any) -> None:
+        """Send a message that has no answer; raise `ChannelClosed` when it cannot arrive."""
+
+    async def request(self, verb: str, *fields: Any, deadline: float | None = None) -> Answer:
+        """Send a request and wait for its status and payload; raise `ChannelClosed` when it cannot come."""
+
+
+class Carriers(Protocol):
+    """One carrier for each address."""
+
+    def ready(self, address: str) -> Carrier | None:
+        """Return the carrier to `address` if it is open now."""
+
+    async def get(self, address: str) -> Carrier:
+        """Return the open carrier to `address`; raise OSError when there can be none."""
+
+    def abandon(self, address: str) -> None:
+        """Break with a lost node at once."""
+
+    async def close(self) -> None:
+        """Close every carrier."""
+
+
 class Link:
     """The asynchronous heart of `superlearner.Cluster`.
 
@@ -44,13 +70,15 @@ class Link:
         The scheduler's address.
     connection_args
         What Dask needs to connect: ``security.get_connection_args("client")``.
+    nodes
+        What carries requests to the nodes; by default channels, opened when they are needed.
     """
 
-    def __init__(self, address: str, connection_args: dict[str, Any]) -> None:
+    def __init__(self, address: str, connection_args: dict[str, Any], nodes: Carriers | None = None) -> None:
         self.address = address
         self._args = connection_args
         self._control: Channel | None = None
-        self._nodes = ChannelPool(CHANNEL_OP, connection_args)
+        self._nodes: Carriers = nodes or ChannelPool(CHANNEL_OP, connection_args)
         self._places: dict[str, Place] = {}
         self._handlers: dict[object, tuple[Handler, str | None]] = {}
         self._subscribing: asyncio.Task[Any] | None = None
@@ -189,7 +217,7 @@ class Link:
 
     async def _reach(
         self, sandbox: str, stale: Place | None, patience: float | None = None
-    ) -> tuple[Place, Channel]:
+    ) -> tuple[Place, Carrier]:
         """Return where the sandbox lives, other than at `stale`, with the open channel to its node.
 
         `patience`: how many seconds the control plane may wait for a quorum before it refuses.

@@ -49,8 +49,8 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for instance in list(self.instances.values()):
-            await instance.stop("the node is closing")
+        stops = [instance.stop("the node is closing") for instance in list(self.instances.values())]
+        await asyncio.gather(*stops)
 
     # -- Instances -----------------------------------------------------------------------------------
 

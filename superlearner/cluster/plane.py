@@ -24,7 +24,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from superlearner import config
 from superlearner.cluster.agent import GONE_OP, LEASE_OP, PEER_TIMEOUT, REPORT_OP, NodeAgent, SandboxActor
-from superlearner.cluster.commands import InstanceGone, Nodes
+from superlearner.cluster.commands import InstanceGone, NodeDoor, Nodes
 from superlearner.cluster.journal import Journal
 from superlearner.cluster.machine import Deaths
 from superlearner.cluster.requests import Requests
@@ -58,7 +58,7 @@ class Pump:
     """
 
     #: Commands to the nodes.
-    nodes: Nodes
+    nodes: NodeDoor
     #: Where it can be asked.
     address: str
     launcher: NodeLauncher | None = None
@@ -87,9 +87,11 @@ class Pump:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
         self._loop = asyncio.get_running_loop()
+        self._ended = False
 
     async def end(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, and begin nothing any more."""
+        self._ended = True
         for timer in self._timers.values():
             timer.cancel()
         for task in list(self._tasks):
@@ -305,6 +307,8 @@ class Pump:
 
     def handle(self, event: c.ControlEvent) -> None:
         """Give one event to the machine and carry out what it says, in order."""
+        if self._ended:
+            return
         before: list[asyncio.Task[None]] = []
         for instruction in self.state.handle(event):
             match instruction:

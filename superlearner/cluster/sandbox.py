@@ -14,7 +14,7 @@ from superlearner.otp import as_application
 from superlearner.sandbox import payload
 
 if TYPE_CHECKING:
-    from superlearner.cluster.cluster import Cluster
+    from superlearner.cluster.cluster import Manager
 
 #: Seconds that a look inside a sandbox may take before it counts as unresponsive.
 LOOK_TIMEOUT = 10.0
@@ -45,11 +45,9 @@ class Sandbox:
         return hash((id(self._session), self.id))
 
     @property
-    def cluster(self) -> Cluster:
-        """The cluster that it lives in, over the same connection."""
-        from superlearner.cluster.cluster import Cluster
-
-        return Cluster.of(self._session)
+    def cluster(self) -> Manager:
+        """The cluster, or other manager, that it lives in, over the same connection."""
+        return self._session.manager.of(self._session)
 
     # -- Messages --------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed import Security
 
@@ -13,6 +13,9 @@ from superlearner.cluster.link import Link
 from superlearner.cluster.local import Connection
 from superlearner.cluster.runner import Runner
 from superlearner.errors import ClusterClosed
+
+if TYPE_CHECKING:
+    from superlearner.cluster.cluster import Manager
 
 T = TypeVar("T")
 
@@ -28,10 +31,12 @@ class Found:
 class Session:
     """A connection to a cluster that is opened once and closed once.
 
+    `connect` makes the link; a manager without a cluster overrides it.
+
     Parameters
     ----------
     finder
-        Finds the cluster, or starts it.
+        Finds the cluster, or starts it; None where `connect` does without.
     asynchronous
         Whether the caller awaits.
     stop
@@ -40,12 +45,14 @@ class Session:
 
     def __init__(
         self,
-        finder: Callable[[], Awaitable[Connection | Found]],
+        finder: Callable[[], Awaitable[Connection | Found]] | None = None,
         *,
         asynchronous: bool,
         stop: Callable[[Connection], None] | None = None,
     ) -> None:
         self.asynchronous = asynchronous
+        #: What a handle on a sandbox calls its cluster.
+        self.manager: type[Manager]
         self._finder = finder
         self._stop = stop
         self._runner = Runner(asynchronous=asynchronous)
@@ -59,14 +66,19 @@ class Session:
     async def open(self) -> None:
         """Find the cluster and connect, once."""
         if self._link is None:
-            self._found = await self._finder()
-            link = Link(self._found.address, self._found.security.get_connection_args("client"))
+            link = await self.connect()
             try:
                 await link.open()
             except BaseException:
                 await link.close()
                 raise
             self._link = link
+
+    async def connect(self) -> Link:
+        """Find the cluster and return a link to it, which is not open yet."""
+        assert self._finder is not None
+        self._found = await self._finder()
+        return Link(self._found.address, self._found.security.get_connection_args("client"))
 
     def open_now(self) -> None:
         """Open for a caller that does not await; nothing is left when it fails or is interrupted."""

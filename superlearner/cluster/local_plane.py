@@ -1,0 +1,124 @@
+"""The control machine of a local manager: one node, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from superlearner.cluster.agent import SandboxActor
+from superlearner.cluster.local_node import LOCAL, LocalDoor, LocalNode
+from superlearner.cluster.plane import Pump
+from superlearner.cluster.requests import VERBS, Requests
+from superlearner.cluster.state_dir import StateDirectory
+from superlearner.core import control as c
+from superlearner.core.checkpoints import CheckpointStore
+from superlearner.core.history import Event
+from superlearner.errors import Unsupported
+from superlearner.sandbox.services import StartRequest
+
+_ONE_NODE = "A local manager has one node, this machine: "
+_WITH_A_CLUSTER = " Cluster(nodes=3) has more of them, and DualSandboxManager moves a local sandbox into one."
+#: What one node cannot do, each with the reason.
+NOT_HERE = {
+    "move": f"{_ONE_NODE}there is nowhere to move a sandbox to; it runs on as before.{_WITH_A_CLUSTER}",
+    "drain": f"{_ONE_NODE}its sandboxes have nowhere else to go; nothing was changed.{_WITH_A_CLUSTER}",
+    "rebalance": f"{_ONE_NODE}there is nothing to balance; nothing was changed.{_WITH_A_CLUSTER}",
+    "add_node": f"{_ONE_NODE}no node can be added.{_WITH_A_CLUSTER}",
+    "remove_node": f"{_ONE_NODE}it ends with close(); nothing was removed.",
+    "signal_node": f"{_ONE_NODE}killing or pausing it would do so to your own program; nothing was done.",
+}
+
+
+class LocalPlane(Pump):
+    """Runs the machine with `LocalNode` as its only node.
+
+    Parameters
+    ----------
+    directory
+        Where sandboxes and their checkpoints are kept beyond the manager's end; None: in memory only.
+    """
+
+    address = LOCAL
+    requests: LocalRequests
+
+    def __init__(self, directory: StateDirectory | None = None) -> None:
+        super().__init__()
+        self._directory = directory
+
+    async def open(self) -> None:
+        """Start the node; then what the directory remembers. Nothing is left when that fails."""
+        store = CheckpointStore() if self._directory is None else self._directory.open()
+        self.begin(c.ControlPolicy())
+        self.requests = LocalRequests(self)
+        self.node = LocalNode(self.on_report, store)
+        self.nodes = LocalDoor(self.node)
+        try:
+            await self.node.start()
+        except BaseException:
+            await self.close()
+            raise
+        if self._directory is not None:
+            self._bring_back(self._directory)
+
+    def _bring_back(self, directory: StateDirectory) -> None:
+        """Start the sandboxes of an earlier run; whoever asks for one waits until it runs."""
+        for spec, epoch in directory.remembered():
+            self.handle(c.SandboxRemembered(spec, epoch, cause=self.new_cause("remembered"), at=self.now()))
+        for sandbox, why in directory.unreadable:
+            self.record(Event("sandbox_not_restored", at=self.now(), sandbox=sandbox, reason=why))
+
+    async def close(self) -> None:
+        """End every sandbox; with a directory, the last state of each is kept first."""
+        await self.end()
+        if self._directory is not None:
+            await self.node.save_all()
+        await self.node.close()
+        if self._directory is not None:
+            self._directory.close()
+
+    def handle(self, event: c.ControlEvent) -> None:
+        """Give an event to the machine; a new version of an application is kept as well."""
+        super().handle(event)
+        if isinstance(event, c.ApplicationReplaced) and self._directory is not None:
+            record = self.state.sandboxes.get(event.sandbox)
+            if record is not None and record.spec.application == event.application:
+                self._directory.remember(record.spec, record.epoch)
+
+    async def make(self, i: c.StartInstance, request: StartRequest) -> None:
+        """Make the instance, which starts by itself and reports how that went."""
+        if self._directory is not None:
+            try:
+                self._directory.remember(i.spec, i.epoch)
+            except OSError as error:
+                reason = f"it could not be written to {self._directory.path}: {error}"
+                self._start_failed(i.spec.id, i.node, i.epoch, reason, i.cause)
+                return
+        SandboxActor(request, self.node)
+
+
+class LocalRequests(Requests):
+    """The verbs of a local manager: called, not sent."""
+
+    def __init__(self, plane: LocalPlane) -> None:
+        super().__init__(plane)
+        #: Takes what is pushed to clients: ``(kind, message)``.
+        self.listener: Callable[[tuple[str, Any]], None] | None = None
+
+    def push(self, kind: str, message: Any) -> None:
+        """Tell the listener."""
+        if self.listener is not None:
+            self.listener((kind, message))
+
+    async def run(self, verb: str, kwargs: dict[str, Any]) -> Any:
+        """Do what is asked.
+
+        Raises
+        ------
+        Unsupported
+            One node cannot do that.
+        """
+        if verb in NOT_HERE:
+            raise Unsupported(NOT_HERE[verb])
+        if verb not in VERBS:
+            raise Unsupported(f"A local manager knows no {verb!r}: that takes a Cluster.")
+        return await getattr(self, verb)(**kwargs)

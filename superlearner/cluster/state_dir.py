@@ -1,0 +1,208 @@
+"""Where a local manager keeps its sandboxes beyond its own end: a directory that only its owner can read.
+
+``lock`` belongs to the manager that uses it. ``sandboxes/<id>/`` holds ``spec``, what the sandbox is and the
+last epoch it had, and its newest checkpoints, ``<epoch>-<seq>.checkpoint``. A file is written aside and
+renamed, so it is whole or not there, also when the process dies at any instant. It does not wait for the
+disk: after a power cut the last files may be damaged. Each is sealed with a checksum; a damaged checkpoint
+is refused, and the one before it is taken.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import shutil
+import tempfile
+import zlib
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any
+
+import msgpack
+
+from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.spec import SandboxSpec, validate_id
+from superlearner.errors import CheckpointFailed, InvalidSpec, SuperlearnerError
+
+_MAGIC = b"superlearner 1\n"
+_SUFFIX = ".checkpoint"
+_SPEC = "spec"
+_NEW = ".new-"
+
+
+class StateDirectory:
+    """Sandboxes and their checkpoints, as files.
+
+    Parameters
+    ----------
+    path
+        The directory; it is made if need be.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self._sandboxes = self.path / "sandboxes"
+        self._lock: IO[bytes] | None = None
+        self._epochs: dict[str, int] = {}
+        #: The sandboxes that cannot be brought back, each with the reason; their files stay.
+        self.unreadable: list[tuple[str, str]] = []
+
+    def open(self) -> FileCheckpoints:
+        """Take the directory for this manager, and return the checkpoints in it.
+
+        Raises
+        ------
+        InvalidSpec
+            It is no directory of one's own, or another manager uses it.
+        """
+        try:
+            self._sandboxes.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+            lock = open(self.path / "lock", "wb", opener=_private)  # noqa: SIM115 - held until close
+        except OSError as error:
+            raise InvalidSpec(f"state_dir={str(self.path)!r} cannot be used: {error}.") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise InvalidSpec(
+                f"state_dir={str(self.path)!r} is in use by another manager: two of them would run each sandbox "
+                "twice. Close that one, or name another directory."
+            ) from None
+        self._lock = lock
+        return FileCheckpoints(self)
+
+    def close(self) -> None:
+        """Leave the directory to the next manager."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    # -- Sandboxes -----------------------------------------------------------------------------------
+
+    def remember(self, spec: SandboxSpec, epoch: int) -> None:
+        """Keep what a sandbox is, and the epoch that it has now."""
+        folder = self.folder(spec.id)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _write(folder / _SPEC, pickle.dumps((spec, epoch)))
+        self._epochs[spec.id] = epoch
+
+    def remembered(self) -> list[tuple[SandboxSpec, int]]:
+        """Return the sandboxes that are to run again, by id, each with its last epoch."""
+        found: list[tuple[SandboxSpec, int]] = []
+        for folder in self.folders():
+            try:
+                spec, epoch = pickle.loads(_read(folder / _SPEC))
+            except Exception as error:  # damaged, or of another version: it must not stop the others
+                self.unreadable.append((folder.name, f"{folder / _SPEC}: {error}"))
+                continue
+            self._epochs[spec.id] = epoch
+            found.append((spec, epoch))
+        return found
+
+    def forget(self, sandbox: str, epoch: int | None) -> None:
+        """Remove all files of a sandbox, unless a later epoch than `epoch` has begun."""
+        if epoch is None or self._epochs.get(sandbox, 0) <= epoch:
+            self._epochs.pop(sandbox, None)
+            shutil.rmtree(self.folder(sandbox), ignore_errors=True)
+
+    def folder(self, sandbox: str) -> Path:
+        """Return where the files of a sandbox are."""
+        return self._sandboxes / validate_id(sandbox)
+
+    def folders(self) -> list[Path]:
+        """Return the folders of all sandboxes, by id."""
+        return sorted(folder for folder in self._sandboxes.iterdir() if folder.is_dir())
+
+
+class FileCheckpoints(CheckpointStore):
+    """A store that keeps each version as a file, too, and begins with those that it finds."""
+
+    def __init__(self, directory: StateDirectory) -> None:
+        super().__init__()
+        self._directory = directory
+        for folder in directory.folders():
+            for unfinished in folder.glob(f"{_NEW}*"):
+                unfinished.unlink(missing_ok=True)
+            found = [_load(path) for path in folder.glob(f"*{_SUFFIX}")]
+            if versions := [version for version in found if version is not None]:
+                self._versions[folder.name] = sorted(versions, reverse=True)
+
+    def put(self, version: CheckpointVersion, keep: int = 3) -> None:
+        """Store a version, as `CheckpointStore.put`; `CheckpointFailed` too when it cannot be written."""
+        super().put(version, keep)
+        folder = self._directory.folder(version.sandbox)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            plain = asdict(version)
+            _write(folder / _name(version), msgpack.packb(plain))
+        except OSError as error:
+            raise CheckpointFailed(
+                version.sandbox, f"it could not be written to {folder}: {error}"
+            ) from error
+        self._tidy(version.sandbox)
+
+    def drop(self, sandbox: str, epoch: int | None = None) -> int:
+        """Remove versions, as `CheckpointStore.drop`, with their files; with the last one goes the sandbox."""
+        dropped = super().drop(sandbox, epoch)
+        if self.newest(sandbox):
+            self._tidy(sandbox)
+        else:
+            self._directory.forget(sandbox, epoch)
+        return dropped
+
+    def forget(self, sandbox: str) -> None:
+        """Remove everything that is known of a sandbox."""
+        super().forget(sandbox)
+        self._directory.forget(sandbox, None)
+
+    def _tidy(self, sandbox: str) -> None:
+        """Remove the files of versions that are not held any more."""
+        held = {_name(version) for version in self.newest(sandbox)}
+        for path in self._directory.folder(sandbox).glob(f"*{_SUFFIX}"):
+            if path.name not in held:
+                path.unlink(missing_ok=True)
+
+
+def _name(version: CheckpointVersion) -> str:
+    return f"{version.epoch}-{version.seq}{_SUFFIX}"
+
+
+def _load(path: Path) -> CheckpointVersion | None:
+    """Return the version in a file; a damaged one is returned as a bad one, which is refused when it is tried."""
+    try:
+        epoch, seq = (int(part) for part in path.name.removesuffix(_SUFFIX).split("-"))
+    except ValueError:
+        return None  # not one of ours
+    try:
+        plain: dict[str, Any] = msgpack.unpackb(_read(path))
+        return CheckpointVersion(**plain)
+    except Exception:  # whatever is wrong with it, the one before it is to be tried
+        bad = CheckpointVersion.of(path.parent.name, epoch, seq, b"")
+        return replace(bad, checksum=bad.checksum + 1)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _write(path: Path, body: bytes) -> None:
+    """Write a sealed file, whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(_MAGIC + zlib.crc32(body).to_bytes(4, "big") + body)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path) -> bytes:
+    """Return what `_write` sealed; raise when it is not that any more."""
+    data = path.read_bytes()
+    seal, body = data[: len(_MAGIC) + 4], data[len(_MAGIC) + 4 :]
+    if seal != _MAGIC + zlib.crc32(body).to_bytes(4, "big"):
+        raise SuperlearnerError(f"The file {path} is damaged: its checksum is wrong.")
+    return body
