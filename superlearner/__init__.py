@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from superlearner.cluster.cluster import Cluster, connect
+    from superlearner.cluster.dual import DualSandboxManager
+    from superlearner.cluster.local_manager import LocalSandboxManager
     from superlearner.cluster.sandbox import Sandbox
     from superlearner.core.history import Event
     from superlearner.core.spec import Checkpoint, Resources
@@ -41,8 +43,10 @@ _WHERE = {
     "Cluster": "cluster.cluster",
     "ClusterClosed": "errors",
     "ClusterNotFound": "errors",
+    "DualSandboxManager": "cluster.dual",
     "Event": "core.history",
     "InvalidSpec": "errors",
+    "LocalSandboxManager": "cluster.local_manager",
     "MoveFailed": "errors",
     "NoConnection": "errors",
     "NoProcess": "errors",
@@ -66,8 +70,10 @@ __all__ = [
     "Cluster",
     "ClusterClosed",
     "ClusterNotFound",
+    "DualSandboxManager",
     "Event",
     "InvalidSpec",
+    "LocalSandboxManager",
     "MoveFailed",
     "NoConnection",
     "NoProcess",

@@ -358,18 +358,29 @@ def connect(
     else:
         address, keys = target, security or Security()
 
-    async def install() -> Found:
-        try:
-            async with Client(
-                address,
-                security=keys,
-                asynchronous=True,
-                set_as_default=False,
-                timeout=config.get("connect-timeout"),
-            ) as client:
-                await client.register_plugin(ControlPlane())
-        except (OSError, TimeoutError) as error:
-            raise ClusterNotFound(f"No Dask scheduler answers at {address} ({error}).") from error
-        return Found(address, keys)
+    async def join() -> Found:
+        return await install(address, keys)
 
-    return Cluster.of(Session(install, asynchronous=asynchronous))
+    return Cluster.of(Session(join, asynchronous=asynchronous))
+
+
+async def install(address: str, keys: Security) -> Found:
+    """Put superlearner on the Dask cluster at `address`, unless it is there.
+
+    Raises
+    ------
+    ClusterNotFound
+        Nobody answers there.
+    """
+    try:
+        async with Client(
+            address,
+            security=keys,
+            asynchronous=True,
+            set_as_default=False,
+            timeout=config.get("connect-timeout"),
+        ) as client:
+            await client.register_plugin(ControlPlane())
+    except (OSError, TimeoutError) as error:
+        raise ClusterNotFound(f"No Dask scheduler answers at {address} ({error}).") from error
+    return Found(address, keys)

@@ -8,13 +8,13 @@ answered is *not* sent again, unless the caller declared it idempotent: it may h
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from superlearner import config
 from superlearner.cluster.agent import CHANNEL_OP
 from superlearner.cluster.channel import Answer, Channel, ChannelClosed
+from superlearner.cluster.handlers import Handler, Handlers
 from superlearner.cluster.plane import CONTROL_OP
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
@@ -30,9 +30,7 @@ from superlearner.errors import (
 )
 from superlearner.sandbox import payload
 
-logger = logging.getLogger(__name__)
 Place = tuple[str, int]  # (address, epoch)
-Handler = Callable[[Event], None]
 
 
 class Carrier(Protocol):
@@ -80,7 +78,7 @@ class Link:
         self._control: Channel | None = None
         self._nodes: Carriers = nodes or ChannelPool(CHANNEL_OP, connection_args)
         self._places: dict[str, Place] = {}
-        self._handlers: dict[object, tuple[Handler, str | None]] = {}
+        self._handlers = Handlers()
         self._subscribing: asyncio.Task[Any] | None = None
 
     async def open(self) -> None:
@@ -106,9 +104,14 @@ class Link:
 
     # -- The control plane ---------------------------------------------------------------------------
 
+    @property
+    def connected(self) -> bool:
+        """Whether the control plane can be asked."""
+        return self._control is not None and not self._control.closed
+
     async def ask(self, verb: str, **kwargs: Any) -> Any:
         """Ask the control plane."""
-        if self._control is None or self._control.closed:
+        if self._control is None or not self.connected:
             raise ClusterClosed(f"The connection to the cluster at {self.address} is closed.")
         try:
             status, body = await self._control.request(verb, payload.dumps(kwargs))
@@ -118,9 +121,7 @@ class Link:
 
     def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:
         """Call `handler` with every event from now on; return what ends that."""
-        key = object()
-        self._handlers[key] = (handler, kind)
-        return lambda: self._handlers.pop(key, None) and None
+        return self._handlers.add(handler, kind)
 
     def _on_push(self, message: tuple[str, Any]) -> None:
         kind, plain = message
@@ -133,12 +134,7 @@ class Link:
             place = self._places.get(event.sandbox)
             if place is not None and place[1] < event.epoch:
                 del self._places[event.sandbox]
-        for handler, wanted in list(self._handlers.values()):
-            if wanted is None or wanted == event.kind:
-                try:
-                    handler(event)
-                except Exception:
-                    logger.exception("superlearner: a handler given to subscribe() failed on %s", event.kind)
+        self._handlers.tell(event)
 
     def _abandon(self, address: Any) -> None:
         """Break with a lost node at once: no call to it waits for a timeout."""

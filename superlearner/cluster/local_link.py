@@ -148,3 +148,7 @@ class LocalLink(Link):
             if self._closed and task.cancelled():
                 raise ClusterClosed("This manager was closed before it could answer.") from None
             raise
+
+    def holds(self, sandbox: str) -> bool:
+        """Tell whether there is such a sandbox here."""
+        return sandbox in self.plane.state.sandboxes

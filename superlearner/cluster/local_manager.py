@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from superlearner.cluster.cluster import Manager
-from superlearner.cluster.link import Link
 from superlearner.cluster.local_link import LocalLink
 from superlearner.cluster.local_plane import LocalPlane
 from superlearner.cluster.session import Session
@@ -28,7 +27,7 @@ class LocalSession(Session):
         super().__init__(asynchronous=asynchronous)
         self._directory = directory
 
-    async def connect(self) -> Link:
+    async def connect(self) -> LocalLink:
         """Return a link to a machine that is not running yet."""
         return LocalLink(LocalPlane(self._directory))
 

@@ -17,7 +17,9 @@ from superlearner.errors import Unsupported
 from superlearner.sandbox.services import StartRequest
 
 _ONE_NODE = "A local manager has one node, this machine: "
-_WITH_A_CLUSTER = " Cluster(nodes=3) has more of them, and DualSandboxManager moves a local sandbox into one."
+_WITH_A_CLUSTER = (
+    " Cluster(nodes=3) has more; promote() of a DualSandboxManager moves a local sandbox into it."
+)
 #: What one node cannot do, each with the reason.
 NOT_HERE = {
     "move": f"{_ONE_NODE}there is nowhere to move a sandbox to; it runs on as before.{_WITH_A_CLUSTER}",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from distributed import Security
 
+from superlearner.cluster.handlers import Handler
 from superlearner.cluster.link import Link
 from superlearner.cluster.local import Connection
 from superlearner.cluster.runner import Runner
@@ -26,6 +27,39 @@ class Found:
 
     address: str
     security: Security
+
+
+class Way(Protocol):
+    """The way to whoever decides about sandboxes and to those who run them: a `Link`, or several."""
+
+    address: str
+
+    async def open(self) -> None:
+        """Connect."""
+
+    async def close(self) -> None:
+        """Connect no more; nothing of it is left."""
+
+    async def ask(self, verb: str, **kwargs: Any) -> Any:
+        """Ask whoever decides."""
+
+    def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:
+        """Call `handler` with every event from now on; return what ends that."""
+
+    async def request(
+        self,
+        verb: str,
+        sandbox: str,
+        target: Any,
+        body: bytes,
+        *,
+        timeout: float | None,
+        idempotent: bool = False,
+    ) -> Any:
+        """Make a request to a sandbox and return its answer."""
+
+    async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
+        """Send a message that has no answer to a sandbox."""
 
 
 class Session:
@@ -56,7 +90,7 @@ class Session:
         self._finder = finder
         self._stop = stop
         self._runner = Runner(asynchronous=asynchronous)
-        self._link: Link | None = None
+        self._link: Way | None = None
         self._found: Connection | Found | None = None
         self._closed = False
 
@@ -74,7 +108,7 @@ class Session:
                 raise
             self._link = link
 
-    async def connect(self) -> Link:
+    async def connect(self) -> Way:
         """Find the cluster and return a link to it, which is not open yet."""
         assert self._finder is not None
         self._found = await self._finder()
@@ -122,7 +156,7 @@ class Session:
         return self._found
 
     @property
-    def link(self) -> Link:
+    def link(self) -> Way:
         """The link, while the session is open."""
         if self._closed:
             raise ClusterClosed("This cluster object has been closed.")

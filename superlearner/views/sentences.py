@@ -207,6 +207,10 @@ def _sandbox(event: Event) -> Said | None:
     match event.kind:
         case "sandbox_created":
             return Said("◔", "busy", f"{id} is created{on}{epoch}.")
+        case "sandbox_kept_local":
+            return Said("●", "good", f"{id} runs on this machine, outside of any cluster{why(event)}.")
+        case "sandbox_not_restored":
+            return Said("✕", "bad", f"{id} cannot be brought back{why(event)}; its files are kept.")
         case "sandbox_started":
             return Said("●", "good", f"{id} runs{on}{epoch}.")
         case "sandbox_exited":

@@ -52,6 +52,14 @@ CASES = {
         Event("sandbox_restarted", sandbox="shop", node="beta", epoch=2, detail={"restored": None}),
         "shop runs again on beta (epoch 2), with a fresh state: there was no checkpoint.",
     ),
+    "sandbox_kept_local": (
+        Event("sandbox_kept_local", sandbox="shop", node="local", epoch=1, reason="no cluster answers"),
+        "shop runs on this machine, outside of any cluster (no cluster answers).",
+    ),
+    "sandbox_not_restored": (
+        Event("sandbox_not_restored", sandbox="shop", reason="the file is damaged"),
+        "shop cannot be brought back (the file is damaged); its files are kept.",
+    ),
     "sandbox_restarted": (
         Event("sandbox_restarted", sandbox="shop", node="beta", epoch=2, detail={"restored": [1, 14]}),
         "shop runs again on beta (epoch 2), with its state of checkpoint 1.14.",

@@ -1,0 +1,340 @@
+"""Two ways in one: to a cluster while it answers, and to the sandboxes of this machine.
+
+A request goes where its sandbox lives. While a sandbox is promoted its requests wait, and then go to the
+cluster. The events of both sides are one log with numbers of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from superlearner import config
+from superlearner.cluster.handlers import Handler, Handlers
+from superlearner.cluster.link import Link
+from superlearner.cluster.local import Connection
+from superlearner.cluster.local_link import LocalLink
+from superlearner.cluster.local_node import LOCAL
+from superlearner.cluster.promotion import Promotion
+from superlearner.cluster.session import Found
+from superlearner.core.history import Event, EventLog
+from superlearner.core.snapshots import ClusterStatus, Migration, SandboxInfo
+from superlearner.core.spec import SandboxSpec
+from superlearner.errors import (
+    CallTimeout,
+    ClusterClosed,
+    ClusterNotFound,
+    MoveFailed,
+    NoConnection,
+    NoQuorum,
+    NoSandbox,
+    SandboxExists,
+)
+
+
+class DualLink:
+    """The way of a `DualSandboxManager`.
+
+    Parameters
+    ----------
+    local
+        The way to the sandboxes of this machine.
+    find
+        Finds the cluster; raises `ClusterNotFound` when none answers.
+    """
+
+    def __init__(self, local: LocalLink, find: Callable[[], Awaitable[Connection | Found]]) -> None:
+        self.address = LOCAL
+        self._local = local
+        self._find = find
+        self._remote: Link | None = None
+        self._connecting = asyncio.Lock()
+        #: Why there is no cluster, where there is none.
+        self.missing: str | None = "none has been asked yet"
+        #: By sandbox: set when its promotion is over.
+        self._gates: dict[str, asyncio.Event] = {}
+        #: Sandboxes that were created here and live in the cluster now.
+        self._promoted: set[str] = set()
+        self._creating: set[str] = set()
+        self._handlers = Handlers()
+        self._log = EventLog(config.get("events.limit"))
+        #: The number, in the cluster's own log, of its last event that is in ours.
+        self._seen = 0
+
+    async def open(self) -> None:
+        """Start the local side, and connect to the cluster if it answers."""
+        await self._local.open()
+        self._local.subscribe(self._on_event, None)
+        for event in await self._local.ask("events"):
+            self._on_event(event)
+        await self.cluster(again=True)
+
+    async def close(self) -> None:
+        """End the sandboxes of this machine, and the connection to the cluster."""
+        if self._remote is not None:
+            await self._remote.close()
+        await self._local.close()
+
+    # -- The two sides ---------------------------------------------------------------------------------
+
+    async def cluster(self, *, again: bool = False) -> Link | None:
+        """Return the way to the cluster, None while there is none; `again`: look for one."""
+        remote = self._remote
+        if remote is not None and remote.connected:
+            return remote
+        if not again and self.missing is not None:
+            return None
+        async with self._connecting:
+            if self._remote is remote:
+                await self._connect()
+        return self._remote
+
+    async def _connect(self) -> None:
+        if self._remote is not None:
+            await self._remote.close()
+            self._remote = None
+        try:
+            found = await self._find()
+            link = Link(found.address, found.security.get_connection_args("client"))
+            pushed: list[Event] = []
+            try:
+                await link.open()
+                # What comes while the past is fetched is put behind it.
+                stop = link.subscribe(pushed.append, None)
+                past = await link.ask("events", since=self._seen if found.address == self.address else 0)
+            except BaseException:
+                await link.close()
+                raise
+        except (ClusterNotFound, ClusterClosed, NoConnection) as error:
+            self.missing = error.what()
+            return
+        if found.address != self.address:
+            self.address, self._seen = found.address, 0
+        self.missing, self._remote = None, link
+        stop()
+        link.subscribe(self._on_cluster_event, None)
+        for event in [*past, *pushed]:
+            self._on_cluster_event(event)
+
+    async def _home(self, sandbox: str) -> Link:
+        """Return the way to where a sandbox lives, when its promotion is over."""
+        while (gate := self._gates.get(sandbox)) is not None:
+            await gate.wait()
+        if self._local.holds(sandbox) and sandbox not in self._promoted:
+            return self._local
+        was_there = self._remote is not None
+        remote = await self.cluster(again=True)
+        if remote is not None:
+            return remote
+        if was_there or sandbox in self._promoted:
+            raise ClusterNotFound(
+                f"There is no sandbox {sandbox!r} on this machine, and the cluster that may have it does not "
+                f"answer: {self.missing}"
+            )
+        raise NoSandbox(sandbox)
+
+    def _has_moved(self, sandbox: str, home: Link | None) -> bool:
+        """Tell whether a sandbox that was not found at `home` is being promoted, or was, meanwhile."""
+        return home is self._local and (sandbox in self._promoted or sandbox in self._gates)
+
+    # -- Messages --------------------------------------------------------------------------------------
+
+    async def request(
+        self,
+        verb: str,
+        sandbox: str,
+        target: Any,
+        body: bytes,
+        *,
+        timeout: float | None,
+        idempotent: bool = False,
+    ) -> Any:
+        """Make a request to a sandbox wherever it lives, and return its answer: `Link.request`."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            left = None if timeout is None else max(0.0, began + timeout - loop.time())
+            home = None
+            try:
+                async with asyncio.timeout(left):
+                    home = await self._home(sandbox)
+                left = None if timeout is None else max(0.0, began + timeout - loop.time())
+                return await home.request(verb, sandbox, target, body, timeout=left, idempotent=idempotent)
+            except NoSandbox:
+                if not self._has_moved(sandbox, home):
+                    raise
+            except CallTimeout as error:
+                raise CallTimeout(error.target, timeout) from error.__cause__
+            except TimeoutError:
+                raise CallTimeout(f"{sandbox}/{target}", timeout) from None
+
+    async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
+        """Send a message that has no answer, to wherever the sandbox lives now."""
+        while True:
+            home = await self._home(sandbox)
+            try:
+                return await home.post(verb, sandbox, target, body)
+            except NoSandbox:
+                if not self._has_moved(sandbox, home):
+                    raise
+
+    # -- Questions -------------------------------------------------------------------------------------
+
+    async def ask(self, verb: str, **kwargs: Any) -> Any:
+        """Ask the side that it concerns, or both."""
+        match verb:
+            case "create":
+                return await self._create(**kwargs)
+            case "promote":
+                return await self._promote(**kwargs)
+            case "events":
+                return self._events(**kwargs)
+            case "story":
+                events = [event for answer in await self._both(verb, **kwargs) for event in answer]
+                return sorted(events, key=lambda event: event.at)
+            case "status":
+                return _status(*await self._both(verb))
+            case "nodes":
+                return [node for answer in await self._both(verb) for node in answer]
+            case "metrics":
+                return {
+                    node: samples for answer in await self._both(verb) for node, samples in answer.items()
+                }
+            case "sandboxes":
+                return await self._sandboxes(**kwargs)
+        if "sandbox" not in kwargs:
+            return await ((await self.cluster()) or self._local).ask(verb, **kwargs)
+        while True:
+            home = await self._home(kwargs["sandbox"])
+            try:
+                return await home.ask(verb, **kwargs)
+            except NoSandbox:
+                if not self._has_moved(kwargs["sandbox"], home):
+                    raise
+
+    async def _both(self, verb: str, **kwargs: Any) -> list[Any]:
+        """Return the answers of the local side and, while it answers, of the cluster."""
+        answers = [await self._local.ask(verb, **kwargs)]
+        remote = await self.cluster()
+        if remote is not None:
+            try:
+                answers.append(await remote.ask(verb, **kwargs))
+            except (NoConnection, ClusterClosed) as error:  # it has just been lost: the next one looks again
+                self.missing = error.what()
+        return answers
+
+    def _events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
+        return self._log.since(since, kind=kind, sandbox=sandbox)
+
+    async def _sandboxes(self, **kwargs: Any) -> list[Any]:
+        local, *remote = await self._both("sandboxes", **kwargs)
+        mine = [info for info in local if info.id not in self._promoted]
+        # One that is on its way is shown where it still counts.
+        theirs = [info for answer in remote for info in answer if info.id not in self._gates]
+        return sorted(mine + theirs, key=lambda info: info.id)
+
+    # -- Creating and promoting ------------------------------------------------------------------------
+
+    async def _create(self, spec: SandboxSpec, checkpoint: Any = None) -> Any:
+        """Create a sandbox in the cluster, or here when no cluster answers or it has no quorum."""
+        if spec.id in self._creating or (self._local.holds(spec.id) and spec.id not in self._promoted):
+            raise SandboxExists(spec.id, LOCAL)
+        self._creating.add(spec.id)
+        try:
+            remote = LOCAL if spec.node == LOCAL else await self._able_cluster()
+            if isinstance(remote, Link):
+                try:
+                    return await remote.ask("create", spec=spec, checkpoint=checkpoint)
+                except NoQuorum as error:
+                    return await self._create_here(spec, checkpoint, error.what())
+            why = "its spec names this node" if spec.node == LOCAL else remote
+            return await self._create_here(spec, checkpoint, why)
+        finally:
+            self._creating.discard(spec.id)
+
+    async def _create_here(self, spec: SandboxSpec, checkpoint: Any, why: str) -> SandboxInfo:
+        there = await self._in_cluster(spec.id)
+        if there is not None:
+            raise SandboxExists(spec.id, there.node)
+        made: SandboxInfo = await self._local.ask("create", spec=spec, checkpoint=checkpoint)
+        self._promoted.discard(spec.id)
+        fields: dict[str, Any] = {"sandbox": spec.id, "node": LOCAL, "epoch": made.epoch}
+        self._local.plane.record(Event("sandbox_kept_local", at=time.time(), reason=why, **fields))
+        return made
+
+    async def _able_cluster(self) -> Link | str:
+        """Return the way to a cluster that can take sandboxes, or why there is none."""
+        remote = await self.cluster(again=True)
+        if remote is not None:
+            try:
+                status: ClusterStatus = await remote.ask("status")
+            except (NoConnection, ClusterClosed) as error:
+                self.missing = error.what()
+            else:
+                return remote if status.quorum else "the cluster has no quorum"
+        return f"no cluster answers: {self.missing}"
+
+    async def _promote(self, sandbox: str, node: str) -> Migration:
+        """Move a sandbox of this machine into the cluster."""
+        while (gate := self._gates.get(sandbox)) is not None:
+            await gate.wait()
+        if not self._local.holds(sandbox) or sandbox in self._promoted:
+            if sandbox in self._promoted or await self._in_cluster(sandbox) is not None:
+                raise MoveFailed(sandbox, "it lives in the cluster already")
+            raise NoSandbox(sandbox)
+        gate = self._gates[sandbox] = asyncio.Event()
+        try:
+            remote = await self._able_cluster()
+            if not isinstance(remote, Link):
+                raise MoveFailed(sandbox, remote.rstrip("."))
+            promotion = Promotion(self._local, remote, sandbox, node)
+            moved = await promotion.run()
+            self._promoted.add(sandbox)
+        finally:
+            del self._gates[sandbox]
+            gate.set()
+        await promotion.leave()
+        return moved
+
+    async def _in_cluster(self, sandbox: str) -> SandboxInfo | None:
+        """Return what the cluster says of a sandbox, None when it has none or does not answer."""
+        remote = await self.cluster()
+        if remote is None:
+            return None
+        try:
+            found: SandboxInfo = await remote.ask("sandbox", sandbox=sandbox)
+        except (NoSandbox, NoConnection, ClusterClosed):
+            return None
+        return found
+
+    # -- Events ----------------------------------------------------------------------------------------
+
+    def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:
+        """Call `handler` with every event of either side from now on; return what ends that."""
+        return self._handlers.add(handler, kind)
+
+    def _on_cluster_event(self, event: Event) -> None:
+        if event.seq > self._seen:
+            self._seen = event.seq
+            self._on_event(event)
+
+    def _on_event(self, event: Event) -> None:
+        self._handlers.tell(self._log.append(event))
+
+
+def _status(local: ClusterStatus, remote: ClusterStatus | None = None) -> ClusterStatus:
+    """Return both sides at a glance; health and quorum are the cluster's while it answers."""
+    if remote is None:
+        return local
+    return ClusterStatus(
+        nodes=remote.nodes + local.nodes,
+        total_nodes=remote.total_nodes + local.total_nodes,
+        healthy_nodes=remote.healthy_nodes + local.healthy_nodes,
+        cluster_health=remote.cluster_health,
+        quorum=remote.quorum,
+        control_plane=remote.control_plane,
+        sandboxes=remote.sandboxes + local.sandboxes,
+        address=remote.address,
+    )
