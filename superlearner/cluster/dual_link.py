@@ -197,7 +197,7 @@ class DualLink:
             case "status":
                 return _status(*await self._both(verb))
             case "nodes":
-                return [node for answer in await self._both(verb) for node in answer]
+                return [node for answer in reversed(await self._both(verb)) for node in answer]
             case "metrics":
                 return {
                     node: samples for answer in await self._both(verb) for node, samples in answer.items()
