@@ -1,4 +1,7 @@
-"""The cluster that a person holds."""
+"""The cluster that a person holds, and what it has in common with managers that need none.
+
+The module is long because it is a face: a method for everything that can be asked, each with its words.
+"""
 
 from __future__ import annotations
 

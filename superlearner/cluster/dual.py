@@ -18,7 +18,7 @@ from superlearner.cluster.local_plane import LocalPlane
 from superlearner.cluster.session import Found, Session
 from superlearner.cluster.state_dir import StateDirectory
 from superlearner.core.snapshots import Migration
-from superlearner.errors import ClusterNotFound
+from superlearner.errors import ClusterNotFound, InvalidSpec
 
 #: What names a cluster.
 Target: TypeAlias = Cluster | Client | str | None
@@ -133,8 +133,12 @@ def _address(target: Target, security: Security | None) -> Found | None:
             return Found(target.address, target.security)
         case Client():
             return Found(str(target.scheduler.address), target.security)
-        case _:
+        case str():
             return Found(target, security or Security())
+    raise InvalidSpec(
+        f"cluster={target!r} names no cluster: give a Cluster, a scheduler's address or a Dask client, or None for "
+        "the local cluster of this machine."
+    )
 
 
 async def _probe(address: str) -> None:

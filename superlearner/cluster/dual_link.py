@@ -11,15 +11,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from superlearner import config
-from superlearner.cluster.handlers import Handler, Handlers
+from superlearner.cluster.handlers import Handler
 from superlearner.cluster.link import Link
 from superlearner.cluster.local import Connection
 from superlearner.cluster.local_link import LocalLink
 from superlearner.cluster.local_node import LOCAL
 from superlearner.cluster.promotion import Promotion
 from superlearner.cluster.session import Found
-from superlearner.core.history import Event, EventLog
+from superlearner.cluster.sides import Sides
+from superlearner.core.history import Event
 from superlearner.core.snapshots import ClusterStatus, Migration, SandboxInfo
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import (
@@ -46,77 +46,31 @@ class DualLink:
     """
 
     def __init__(self, local: LocalLink, find: Callable[[], Awaitable[Connection | Found]]) -> None:
-        self.address = LOCAL
+        self._sides = Sides(local, find)
         self._local = local
-        self._find = find
-        self._remote: Link | None = None
-        self._connecting = asyncio.Lock()
-        #: Why there is no cluster, where there is none.
-        self.missing: str | None = "none has been asked yet"
-        #: By sandbox: set when its promotion is over.
-        self._gates: dict[str, asyncio.Event] = {}
+        self._gates = self._sides.gates
         #: Sandboxes that were created here and live in the cluster now.
         self._promoted: set[str] = set()
         self._creating: set[str] = set()
-        self._handlers = Handlers()
-        self._log = EventLog(config.get("events.limit"))
-        #: The number, in the cluster's own log, of its last event that is in ours.
-        self._seen = 0
+
+    @property
+    def address(self) -> str:
+        """Where the cluster was found last, else ``"local"``."""
+        return self._sides.address
 
     async def open(self) -> None:
         """Start the local side, and connect to the cluster if it answers."""
-        await self._local.open()
-        self._local.subscribe(self._on_event, None)
-        for event in await self._local.ask("events"):
-            self._on_event(event)
-        await self.cluster(again=True)
+        await self._sides.open()
 
     async def close(self) -> None:
         """End the sandboxes of this machine, and the connection to the cluster."""
-        if self._remote is not None:
-            await self._remote.close()
-        await self._local.close()
+        await self._sides.close()
 
-    # -- The two sides ---------------------------------------------------------------------------------
+    def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:
+        """Call `handler` with every event of either side from now on; return what ends that."""
+        return self._sides.handlers.add(handler, kind)
 
-    async def cluster(self, *, again: bool = False) -> Link | None:
-        """Return the way to the cluster, None while there is none; `again`: look for one."""
-        remote = self._remote
-        if remote is not None and remote.connected:
-            return remote
-        if not again and self.missing is not None:
-            return None
-        async with self._connecting:
-            if self._remote is remote:
-                await self._connect()
-        return self._remote
-
-    async def _connect(self) -> None:
-        if self._remote is not None:
-            await self._remote.close()
-            self._remote = None
-        try:
-            found = await self._find()
-            link = Link(found.address, found.security.get_connection_args("client"))
-            pushed: list[Event] = []
-            try:
-                await link.open()
-                # What comes while the past is fetched is put behind it.
-                stop = link.subscribe(pushed.append, None)
-                past = await link.ask("events", since=self._seen if found.address == self.address else 0)
-            except BaseException:
-                await link.close()
-                raise
-        except (ClusterNotFound, ClusterClosed, NoConnection) as error:
-            self.missing = error.what()
-            return
-        if found.address != self.address:
-            self.address, self._seen = found.address, 0
-        self.missing, self._remote = None, link
-        stop()
-        link.subscribe(self._on_cluster_event, None)
-        for event in [*past, *pushed]:
-            self._on_cluster_event(event)
+    # -- Where a sandbox lives -------------------------------------------------------------------------
 
     async def _home(self, sandbox: str) -> Link:
         """Return the way to where a sandbox lives, when its promotion is over."""
@@ -124,14 +78,14 @@ class DualLink:
             await gate.wait()
         if self._local.holds(sandbox) and sandbox not in self._promoted:
             return self._local
-        was_there = self._remote is not None
-        remote = await self.cluster(again=True)
+        may_be_there = self._sides.known or sandbox in self._local.plane.held or sandbox in self._promoted
+        remote = await self._sides.cluster(again=True)
         if remote is not None:
-            return remote
-        if was_there or sandbox in self._promoted:
+            return self._local if self._local.holds(sandbox) and sandbox not in self._promoted else remote
+        if may_be_there:
             raise ClusterNotFound(
                 f"There is no sandbox {sandbox!r} on this machine, and the cluster that may have it does not "
-                f"answer: {self.missing}"
+                f"answer: {self._sides.missing}"
             )
         raise NoSandbox(sandbox)
 
@@ -205,7 +159,7 @@ class DualLink:
             case "sandboxes":
                 return await self._sandboxes(**kwargs)
         if "sandbox" not in kwargs:
-            return await ((await self.cluster()) or self._local).ask(verb, **kwargs)
+            return await ((await self._sides.cluster()) or self._local).ask(verb, **kwargs)
         while True:
             home = await self._home(kwargs["sandbox"])
             try:
@@ -217,16 +171,16 @@ class DualLink:
     async def _both(self, verb: str, **kwargs: Any) -> list[Any]:
         """Return the answers of the local side and, while it answers, of the cluster."""
         answers = [await self._local.ask(verb, **kwargs)]
-        remote = await self.cluster()
+        remote = await self._sides.cluster()
         if remote is not None:
             try:
                 answers.append(await remote.ask(verb, **kwargs))
             except (NoConnection, ClusterClosed) as error:  # it has just been lost: the next one looks again
-                self.missing = error.what()
+                self._sides.missing = error.what()
         return answers
 
     def _events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
-        return self._log.since(since, kind=kind, sandbox=sandbox)
+        return self._sides.log.since(since, kind=kind, sandbox=sandbox)
 
     async def _sandboxes(self, **kwargs: Any) -> list[Any]:
         local, *remote = await self._both("sandboxes", **kwargs)
@@ -266,15 +220,15 @@ class DualLink:
 
     async def _able_cluster(self) -> Link | str:
         """Return the way to a cluster that can take sandboxes, or why there is none."""
-        remote = await self.cluster(again=True)
+        remote = await self._sides.cluster(again=True)
         if remote is not None:
             try:
                 status: ClusterStatus = await remote.ask("status")
             except (NoConnection, ClusterClosed) as error:
-                self.missing = error.what()
+                self._sides.missing = error.what()
             else:
                 return remote if status.quorum else "the cluster has no quorum"
-        return f"no cluster answers: {self.missing}"
+        return f"no cluster answers: {self._sides.missing}"
 
     async def _promote(self, sandbox: str, node: str) -> Migration:
         """Move a sandbox of this machine into the cluster."""
@@ -300,7 +254,7 @@ class DualLink:
 
     async def _in_cluster(self, sandbox: str) -> SandboxInfo | None:
         """Return what the cluster says of a sandbox, None when it has none or does not answer."""
-        remote = await self.cluster()
+        remote = await self._sides.cluster()
         if remote is None:
             return None
         try:
@@ -308,20 +262,6 @@ class DualLink:
         except (NoSandbox, NoConnection, ClusterClosed):
             return None
         return found
-
-    # -- Events ----------------------------------------------------------------------------------------
-
-    def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:
-        """Call `handler` with every event of either side from now on; return what ends that."""
-        return self._handlers.add(handler, kind)
-
-    def _on_cluster_event(self, event: Event) -> None:
-        if event.seq > self._seen:
-            self._seen = event.seq
-            self._on_event(event)
-
-    def _on_event(self, event: Event) -> None:
-        self._handlers.tell(self._log.append(event))
 
 
 def _status(local: ClusterStatus, remote: ClusterStatus | None = None) -> ClusterStatus:

@@ -9,11 +9,13 @@ from superlearner.cluster.agent import SandboxActor
 from superlearner.cluster.local_node import LOCAL, LocalDoor, LocalNode
 from superlearner.cluster.plane import Pump
 from superlearner.cluster.requests import VERBS, Requests
-from superlearner.cluster.state_dir import StateDirectory
+from superlearner.cluster.state_dir import Doubt, StateDirectory
 from superlearner.core import control as c
-from superlearner.core.checkpoints import CheckpointStore
+from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.history import Event
-from superlearner.errors import Unsupported
+from superlearner.core.snapshots import SandboxInfo
+from superlearner.core.spec import SandboxSpec
+from superlearner.errors import SandboxExists, Unsupported
 from superlearner.sandbox.services import StartRequest
 
 _ONE_NODE = "A local manager has one node, this machine: "
@@ -46,6 +48,10 @@ class LocalPlane(Pump):
     def __init__(self, directory: StateDirectory | None = None) -> None:
         super().__init__()
         self._directory = directory
+        #: By sandbox: a move into a cluster of which it is not certain how it ended.
+        self.doubts: dict[str, Doubt] = {}
+        #: Sandboxes that may live in a cluster, so that they must not be started here before that is known.
+        self.held: dict[str, tuple[SandboxSpec, int]] = {}
 
     async def open(self) -> None:
         """Start the node; then what the directory remembers. Nothing is left when that fails."""
@@ -64,10 +70,37 @@ class LocalPlane(Pump):
 
     def _bring_back(self, directory: StateDirectory) -> None:
         """Start the sandboxes of an earlier run; whoever asks for one waits until it runs."""
+        self.doubts = directory.doubts()
         for spec, epoch in directory.remembered():
-            self.handle(c.SandboxRemembered(spec, epoch, cause=self.new_cause("remembered"), at=self.now()))
+            if self.doubts.get(spec.id) == "open":
+                self.held[spec.id] = (spec, epoch)
+                why = "it was on its way into a cluster, and only that can tell whether it has arrived"
+                self.record(Event("sandbox_not_restored", at=self.now(), sandbox=spec.id, reason=why))
+            else:
+                self._remember(spec, epoch)
         for sandbox, why in directory.unreadable:
             self.record(Event("sandbox_not_restored", at=self.now(), sandbox=sandbox, reason=why))
+
+    def _remember(self, spec: SandboxSpec, epoch: int) -> None:
+        self.handle(c.SandboxRemembered(spec, epoch, cause=self.new_cause("remembered"), at=self.now()))
+
+    def doubt(self, sandbox: str, doubt: Doubt | None) -> None:
+        """Note what is not certain about a move of a sandbox into a cluster; None: nothing is."""
+        if doubt is None:
+            self.doubts.pop(sandbox, None)
+        else:
+            self.doubts[sandbox] = doubt
+        if self._directory is not None and (doubt or self._directory.folder(sandbox).exists()):
+            self._directory.doubt(sandbox, doubt)
+
+    def let_go(self, sandbox: str, *, start: bool) -> None:
+        """Start a sandbox that was held, or forget it, since it lives in the cluster."""
+        spec, epoch = self.held.pop(sandbox)
+        self.doubt(sandbox, None)
+        if start:
+            self._remember(spec, epoch)
+        else:
+            self.node.checkpoints.forget(sandbox)
 
     async def close(self) -> None:
         """End every sandbox; with a directory, the last state of each is kept first."""
@@ -103,6 +136,7 @@ class LocalRequests(Requests):
 
     def __init__(self, plane: LocalPlane) -> None:
         super().__init__(plane)
+        self._held = plane.held
         #: Takes what is pushed to clients: ``(kind, message)``.
         self.listener: Callable[[tuple[str, Any]], None] | None = None
 
@@ -110,6 +144,12 @@ class LocalRequests(Requests):
         """Tell the listener."""
         if self.listener is not None:
             self.listener((kind, message))
+
+    async def create(self, spec: SandboxSpec, checkpoint: CheckpointVersion | None = None) -> SandboxInfo:
+        """Create a sandbox, unless one of that id may live in a cluster."""
+        if spec.id in self._held:
+            raise SandboxExists(spec.id)
+        return await super().create(spec, checkpoint)
 
     async def run(self, verb: str, kwargs: dict[str, Any]) -> Any:
         """Do what is asked.

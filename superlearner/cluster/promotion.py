@@ -71,6 +71,8 @@ class Promotion:
         except (CheckpointFailed, InstanceGone) as error:
             raise self._failed(record, error) from error
         rested = time.time()
+        # From here on until `leave`, a crash of this process leaves open where it lives.
+        plane.doubt(self._sandbox, "open")
         try:
             made = await self._create(record)
         except BaseException as error:
@@ -91,6 +93,7 @@ class Promotion:
         """Stop what is left here, and remove its checkpoints."""
         try:
             await self._local.ask("destroy", sandbox=self._sandbox)
+            self._local.plane.doubt(self._sandbox, None)
         except SuperlearnerError:
             logger.exception("superlearner: what %s left behind could not be stopped", self._sandbox)
 
@@ -121,6 +124,7 @@ class Promotion:
             isinstance(error, SuperlearnerError) and error.definite and not isinstance(error, MoveFailed)
         )
         certain = refused or await self._destroy_there()
+        self._local.plane.doubt(self._sandbox, None if certain else "here")
         try:
             await self._instance(record, "resume")
         except InstanceGone:  # it has ended meanwhile; its next one serves
@@ -154,7 +158,7 @@ class Promotion:
             case _:
                 reason = f"{type(error).__name__}: {error}"
         if not certain:
-            reason += "; the cluster may hold a copy of it, which you should destroy when it answers again"
+            reason += "; should the cluster have made one, it is destroyed as soon as that answers again"
         self._note("move_rolled_back", record, reason=reason, target=self._node)
         failed = MoveFailed(self._sandbox, reason)
         failed.definite = certain

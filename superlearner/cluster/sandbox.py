@@ -21,7 +21,7 @@ LOOK_TIMEOUT = 10.0
 
 
 class Sandbox:
-    """A handle on one sandbox, wherever it lives now; made by `Cluster.create_sandbox` or `Cluster.sandbox`.
+    """A handle on one sandbox, wherever it lives now; made by `create_sandbox` or `sandbox` of its manager.
 
     It holds nothing but the id: it stays good when the sandbox is restarted or moved. Processes are
     addressed by registered name or by pid.

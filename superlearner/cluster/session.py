@@ -32,7 +32,9 @@ class Found:
 class Way(Protocol):
     """The way to whoever decides about sandboxes and to those who run them: a `Link`, or several."""
 
-    address: str
+    @property
+    def address(self) -> str:
+        """Where it leads to."""
 
     async def open(self) -> None:
         """Connect."""

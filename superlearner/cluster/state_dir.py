@@ -1,7 +1,8 @@
 """Where a local manager keeps its sandboxes beyond its own end: a directory that only its owner can read.
 
 ``lock`` belongs to the manager that uses it. ``sandboxes/<id>/`` holds ``spec``, what the sandbox is and the
-last epoch it had, and its newest checkpoints, ``<epoch>-<seq>.checkpoint``. A file is written aside and
+last epoch it had, its newest checkpoints, ``<epoch>-<seq>.checkpoint``, and ``moving`` from the moment in
+which a cluster is asked to take it over until that is over. A file is written aside and
 renamed, so it is whole or not there, also when the process dies at any instant. It does not wait for the
 disk: after a power cut the last files may be damaged. Each is sealed with a checksum; a damaged checkpoint
 is refused, and the one before it is taken.
@@ -9,6 +10,7 @@ is refused, and the one before it is taken.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pickle
@@ -17,7 +19,7 @@ import tempfile
 import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import msgpack
 
@@ -29,6 +31,11 @@ _MAGIC = b"superlearner 1\n"
 _SUFFIX = ".checkpoint"
 _SPEC = "spec"
 _NEW = ".new-"
+_DOUBT = "moving"
+
+#: A move into a cluster that has not been finished. ``open``: the sandbox is here or there, as the cluster will
+#: tell. ``here``: this one has served since, and what the cluster may have of it is to be destroyed.
+Doubt = Literal["open", "here"]
 
 
 class StateDirectory:
@@ -99,6 +106,23 @@ class StateDirectory:
                 continue
             self._epochs[spec.id] = epoch
             found.append((spec, epoch))
+        return found
+
+    def doubt(self, sandbox: str, doubt: Doubt | None) -> None:
+        """Keep what is not certain about a move of a sandbox into a cluster; None: nothing is."""
+        path = self.folder(sandbox) / _DOUBT
+        if doubt is None:
+            path.unlink(missing_ok=True)
+        else:
+            _write(path, doubt.encode())
+
+    def doubts(self) -> dict[str, Doubt]:
+        """Return what is not certain, by sandbox; a file that cannot be read leaves everything open."""
+        found: dict[str, Doubt] = {}
+        for folder in self.folders():
+            with contextlib.suppress(FileNotFoundError):
+                data = (folder / _DOUBT).read_bytes()
+                found[folder.name] = "here" if data.endswith(b"here") else "open"
         return found
 
     def forget(self, sandbox: str, epoch: int | None) -> None:

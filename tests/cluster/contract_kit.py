@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,7 +56,8 @@ class Listener(GenServer):
         return NoReply([*state, ("cast", message)])
 
     def handle_info(self, message, state):
-        print("heard", message, flush=True)
+        sys.stdout.write(f"heard {message}\n")
+        sys.stdout.flush()
         return NoReply([*state, ("info", message)])
 
 

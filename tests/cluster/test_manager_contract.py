@@ -83,7 +83,10 @@ class TestWhatIsSeen:
     def test_the_tree_and_the_processes(self, manager, fresh):
         sandbox = manager.create_sandbox(fresh, shop())
         tree = sandbox.tree()
-        assert (tree.type, [process.name for process in tree.children]) == ("supervisor", ["counter", "other"])
+        assert (tree.type, [process.name for process in tree.children]) == (
+            "supervisor",
+            ["counter", "other"],
+        )
         assert {process.name for process in sandbox.processes()} >= {"counter", "other"}
         assert sandbox.process("counter").pid == tree.children[0].pid
 
@@ -92,7 +95,7 @@ class TestWhatIsSeen:
         kinds = [event.kind for event in sandbox.events()]
         assert kinds[0] == "sandbox_created"
         assert "sandbox_started" in kinds
-        assert [event.kind for event in manager.story(fresh)][0] == "sandbox_created"
+        assert manager.story(fresh)[0].kind == "sandbox_created"
         (created,) = manager.events(kind="sandbox_created", sandbox=fresh)
         later = manager.events(since=created.seq, sandbox=fresh)
         assert [event.seq for event in later] == sorted({event.seq for event in later})

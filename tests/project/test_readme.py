@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import subprocess
@@ -32,6 +33,11 @@ def test_the_example_has_ten_lines_and_runs_as_it_stands(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"42 on node (alpha|beta|gamma)\n", done.stdout)
     assert done.stderr == ""
+
+
+def test_the_other_examples_answer_as_they_say():
+    examples = doctest.DocTestParser().get_doctest("".join(blocks("pycon")), {}, "README.md", None, 0)
+    assert doctest.DocTestRunner().run(examples) == (0, len(examples.examples))
 
 
 def test_the_first_two_commands_are_the_lab_and_the_tests():
