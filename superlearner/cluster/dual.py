@@ -45,10 +45,10 @@ class DualSession(Session):
         *,
         asynchronous: bool,
     ) -> None:
+        # Before anything is started, and not on the session's loop: a client belongs to another.
+        self._target = _address(target, security)
         super().__init__(asynchronous=asynchronous)
         self._directory = directory
-        # Read here: a client's address may not be asked for on another loop than its own.
-        self._target = _address(target, security)
 
     async def connect(self) -> DualLink:
         """Return the way to both."""

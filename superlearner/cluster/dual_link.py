@@ -7,7 +7,6 @@ cluster. The events of both sides are one log with numbers of its own.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -215,7 +214,9 @@ class DualLink:
         made: SandboxInfo = await self._local.ask("create", spec=spec, checkpoint=checkpoint)
         self._promoted.discard(spec.id)
         fields: dict[str, Any] = {"sandbox": spec.id, "node": LOCAL, "epoch": made.epoch}
-        self._local.plane.record(Event("sandbox_kept_local", at=time.time(), reason=why, **fields))
+        self._local.plane.record(
+            Event("sandbox_kept_local", at=self._local.plane.now(), reason=why, **fields)
+        )
         return made
 
     async def _able_cluster(self) -> Link | str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -64,13 +63,13 @@ class Promotion:
             raise MoveFailed(self._sandbox, f"it is {record.status}")
         if await self._is_there():
             raise MoveFailed(self._sandbox, "the cluster has a sandbox of that id already")
-        began = time.time()
+        began = plane.now()
         self._note("sandbox_moving", record)
         try:
             size: int = (await self._instance(record, "quiesce"))["size"]
         except (CheckpointFailed, InstanceGone) as error:
             raise self._failed(record, error) from error
-        rested = time.time()
+        rested = plane.now()
         # From here on until `leave`, a crash of this process leaves open where it lives.
         plane.doubt(self._sandbox, "open")
         try:
@@ -81,8 +80,8 @@ class Promotion:
                 raise
             failed = self._failed(record, error, certain=certain)
             raise failed from error
-        phases = {"quiesce": rested - began, "start": time.time() - rested}
-        pause = time.time() - began
+        phases = {"quiesce": rested - began, "start": plane.now() - rested}
+        pause = plane.now() - began
         moved = Migration(
             self._sandbox, record.node or "", made.node or "", made.epoch, phases, bytes=size, pause=pause
         )
@@ -176,7 +175,7 @@ class Promotion:
         self._local.plane.record(
             Event(
                 kind,
-                at=time.time(),
+                at=self._local.plane.now(),
                 sandbox=self._sandbox,
                 node=record.node,
                 epoch=record.epoch if epoch is None else epoch,

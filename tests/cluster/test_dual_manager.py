@@ -332,6 +332,7 @@ def test_a_program_that_dies_over_a_promotion_leaves_one_sandbox(cluster, fresh,
     assert (tmp_path / "sandboxes" / fresh).exists() is not arrives
 
 
+@pytest.mark.slow
 def test_a_lost_cluster_leaves_the_local_ones_at_work_and_its_own_are_asked_for_in_vain():
     with sl.Cluster(nodes=1) as own, sl.DualSandboxManager(own) as manager:
         away = manager.create_sandbox("away", shop())
