@@ -63,6 +63,11 @@ class Manager:
         """Whether the methods are to be awaited."""
         return self._session.asynchronous
 
+    @property
+    def address(self) -> str:
+        """The address of the scheduler; without one, a name that tells this manager from others."""
+        return self._session.link.address
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session}>"
 
@@ -292,11 +297,6 @@ class Cluster(Manager):
             return await starting.start(names, detached=False, dashboard=dashboard)
 
         self._begin(Session(start, asynchronous=asynchronous, stop=stop_daemon))
-
-    @property
-    def address(self) -> str:
-        """The address of the scheduler."""
-        return self._session.link.address
 
     @property
     def security(self) -> Security:

@@ -54,7 +54,7 @@ class DualLink:
 
     @property
     def address(self) -> str:
-        """Where the cluster was found last, else ``"local"``."""
+        """Where the cluster was found last; before that, the local side's."""
         return self._sides.address
 
     async def open(self) -> None:

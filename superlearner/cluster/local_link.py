@@ -8,7 +8,7 @@ from typing import Any
 
 from superlearner.cluster.channel import Answer, ChannelClosed
 from superlearner.cluster.link import Link
-from superlearner.cluster.local_node import LOCAL, LocalNode
+from superlearner.cluster.local_node import LocalNode
 from superlearner.cluster.local_plane import LocalPlane
 from superlearner.errors import ClusterClosed, StaleEpoch
 
@@ -114,7 +114,7 @@ class LocalLink(Link):
 
     def __init__(self, plane: LocalPlane) -> None:
         self._channels = LocalChannels()
-        super().__init__(LOCAL, {}, self._channels)
+        super().__init__(plane.address, {}, self._channels)
         self.plane = plane
         self._asked: set[asyncio.Task[Any]] = set()
         self._opened = self._closed = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +14,14 @@ from superlearner.cluster.requests import VERBS, Requests
 from superlearner.cluster.state_dir import Doubt, StateDirectory
 from superlearner.core import control as c
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.control_records import SandboxRecord
 from superlearner.core.history import Event
 from superlearner.core.snapshots import SandboxInfo
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import SandboxExists, Unsupported
 from superlearner.sandbox.services import StartRequest
 
+_NUMBERS = itertools.count(1)
 _ONE_NODE = "A local manager has one node, this machine: "
 _WITH_A_CLUSTER = (
     " Cluster(nodes=3) has more; promote() of a DualSandboxManager moves a local sandbox into it."
@@ -42,11 +46,12 @@ class LocalPlane(Pump):
         Where sandboxes and their checkpoints are kept beyond the manager's end; None: in memory only.
     """
 
-    address = LOCAL
     requests: LocalRequests
 
     def __init__(self, directory: StateDirectory | None = None) -> None:
         super().__init__()
+        #: Tells it from every other local manager of this machine.
+        self.address = f"{LOCAL}:{os.getpid()}.{next(_NUMBERS)}"
         self._directory = directory
         #: By sandbox: a move into a cluster of which it is not certain how it ended.
         self.doubts: dict[str, Doubt] = {}
@@ -117,7 +122,14 @@ class LocalPlane(Pump):
         if isinstance(event, c.ApplicationReplaced) and self._directory is not None:
             record = self.state.sandboxes.get(event.sandbox)
             if record is not None and record.spec.application == event.application:
-                self._directory.remember(record.spec, record.epoch)
+                self._keep_version(self._directory, record)
+
+    def _keep_version(self, directory: StateDirectory, record: SandboxRecord) -> None:
+        try:
+            directory.remember(record.spec, record.epoch)
+        except OSError as error:
+            why = f"its new version could not be written to {directory.path}: {error}"
+            self.record(Event("checkpoint_failed", at=self.now(), sandbox=record.id, reason=why))
 
     async def make(self, i: c.StartInstance, request: StartRequest) -> None:
         """Make the instance, which starts by itself and reports how that went."""

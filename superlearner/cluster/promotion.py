@@ -70,9 +70,9 @@ class Promotion:
         except (CheckpointFailed, InstanceGone) as error:
             raise self._failed(record, error) from error
         rested = plane.now()
-        # From here on until `leave`, a crash of this process leaves open where it lives.
-        plane.doubt(self._sandbox, "open")
         try:
+            # From here on until `leave`, a crash of this process leaves open where it lives.
+            plane.doubt(self._sandbox, "open")
             made = await self._create(record)
         except BaseException as error:
             certain = await asyncio.shield(self._undo(record, error))
@@ -123,11 +123,11 @@ class Promotion:
             isinstance(error, SuperlearnerError) and error.definite and not isinstance(error, MoveFailed)
         )
         certain = refused or await self._destroy_there()
-        self._local.plane.doubt(self._sandbox, None if certain else "here")
         try:
             await self._instance(record, "resume")
         except InstanceGone:  # it has ended meanwhile; its next one serves
             logger.info("superlearner: %s had ended at rest", self._sandbox)
+        self._local.plane.doubt(self._sandbox, None if certain else "here")
         return certain
 
     async def _destroy_there(self) -> bool:

@@ -11,10 +11,12 @@ from superlearner.cluster.handlers import Handlers
 from superlearner.cluster.link import Link
 from superlearner.cluster.local import Connection
 from superlearner.cluster.local_link import LocalLink
-from superlearner.cluster.local_node import LOCAL
 from superlearner.cluster.session import Found
 from superlearner.core.history import Event, EventLog
 from superlearner.errors import ClusterClosed, ClusterNotFound, NoConnection, NoSandbox
+
+#: Seconds after a failure in which those who only look do not look for the cluster again.
+LOOK_AGAIN = 5.0
 
 
 class Sides:
@@ -29,8 +31,8 @@ class Sides:
     """
 
     def __init__(self, local: LocalLink, find: Callable[[], Awaitable[Connection | Found]]) -> None:
-        #: Where the cluster was found last.
-        self.address = LOCAL
+        #: Where the cluster was found last; before that, the local side's.
+        self.address = local.address
         self.local = local
         #: Why there is no cluster, where there is none.
         self.missing: str | None = "none has been asked yet"
@@ -41,14 +43,17 @@ class Sides:
         self.log = EventLog(config.get("events.limit"))
         self._find = find
         self._remote: Link | None = None
+        self._loop = asyncio.get_running_loop()
         self._connecting = asyncio.Lock()
+        #: When somebody who only looks may look for the cluster again, on the loop's clock.
+        self._look_again = 0.0
         #: The number, in the cluster's own log, of its last event that is in ours.
         self._seen = 0
 
     @property
     def known(self) -> bool:
         """Whether a cluster has ever answered."""
-        return self.address != LOCAL
+        return self.address != self.local.address
 
     async def open(self) -> None:
         """Start the local side, and connect to the cluster if it answers."""
@@ -65,11 +70,11 @@ class Sides:
         await self.local.close()
 
     async def cluster(self, *, again: bool = False) -> Link | None:
-        """Return the way to the cluster, None while there is none; `again`: look for one."""
+        """Return the way to the cluster, None while there is none; `again`: look for one now."""
         remote = self._remote
         if remote is not None and remote.connected:
             return remote
-        if not again and self.missing is not None:
+        if not again and self.missing is not None and self._loop.time() < self._look_again:
             return None
         async with self._connecting:
             if self._remote is remote:
@@ -92,6 +97,7 @@ class Sides:
                 raise
         except (ClusterNotFound, ClusterClosed, NoConnection) as error:
             self.missing = error.what()
+            self._look_again = self._loop.time() + LOOK_AGAIN
         else:
             self.missing, self._remote = None, link
 

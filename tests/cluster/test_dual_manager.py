@@ -19,6 +19,7 @@ from contract_kit import listening
 import superlearner as sl
 from superlearner.cluster.link import Link
 from superlearner.cluster.local import tls_of
+from superlearner.cluster.state_dir import StateDirectory
 
 
 @pytest.fixture
@@ -239,6 +240,20 @@ class TestPromotion:
         manager.create_sandbox(f"{fresh}-next", Counter)  # looks for the cluster again
         assert fresh not in {info.id for info in cluster.sandboxes()}
         assert sandbox.call("counter", "increment") == 2
+
+    def test_that_cannot_be_noted_on_disk_does_not_begin(self, cluster, fresh, tmp_path, monkeypatch):
+        with sl.DualSandboxManager(cluster, state_dir=tmp_path) as manager:
+            sandbox = manager.create_sandbox(fresh, shop(), node="local")
+
+            def full(self, sandbox, doubt):
+                if doubt:
+                    raise OSError(28, "No space left on device")
+
+            monkeypatch.setattr(StateDirectory, "doubt", full)
+            with pytest.raises(sl.MoveFailed, match="No space left"):
+                manager.promote(fresh)
+            assert fresh not in {info.id for info in cluster.sandboxes()}
+            assert sandbox.call("counter", "increment") == 1
 
     def test_that_is_cancelled_lets_the_local_one_go_on(self, cluster, fresh, monkeypatch):
         async def work():
