@@ -186,8 +186,11 @@ def _share_imports() -> None:
 
     Dask's own list adds NumPy, pandas and more where they are installed: tens of megabytes for each node.
     """
-    optional_packages.clear()
-    get_mp_context().set_forkserver_preload(["distributed", "superlearner.cluster.agent"])
+    theirs = optional_packages.copy()
+    optional_packages.clear()  # while its context is made, which imports them; later it tells their versions
+    context = get_mp_context()
+    optional_packages.extend(theirs)
+    context.set_forkserver_preload(["distributed", "superlearner.cluster.agent"])
 
 
 def main() -> None:

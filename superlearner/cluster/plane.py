@@ -127,6 +127,10 @@ class Pump:
     def publish(self, topic: str, message: Any) -> None:
         """Tell everybody who listens to `topic` outside of superlearner."""
 
+    async def retire(self, node: str, address: str) -> None:
+        """End the worker of a node that carries nothing any more."""
+        raise NotImplementedError
+
     def last_seen(self, node: str) -> float | None:
         """Return when a node last gave a sign of life beside its samples, None when that is not known."""
 
@@ -614,6 +618,13 @@ class ControlPlane(Pump, SchedulerPlugin):
     def publish(self, topic: str, message: Any) -> None:
         """Log an event under one of Dask's topics."""
         self.scheduler.log_event(topic, message)
+
+    async def retire(self, node: str, address: str) -> None:
+        """End the worker of a node that carries nothing any more."""
+        if self.launcher is not None:
+            await self.launcher.remove(node)
+        else:
+            await self.scheduler.retire_workers(workers=[address], close_workers=True, remove=True)
 
     def last_seen(self, node: str) -> float | None:
         """Return when a node's worker sent its last heartbeat."""

@@ -258,10 +258,7 @@ class Requests:
         """Move everything off a node, then retire its worker; answered when it is gone."""
         moved = await self._ask("drain", c.DrainRequested, node)
         address = self._address(node)
-        if self._plane.launcher is not None:
-            await self._plane.launcher.remove(node)
-        else:
-            await self._plane.scheduler.retire_workers(workers=[address], close_workers=True, remove=True)
+        await self._plane.retire(node, address)
         while self._plane.known.get(node, {}).get("up"):
             await self._plane.changed()
         self._plane.forget(node)
