@@ -25,9 +25,11 @@ from superlearner.cluster.commands import NODE_OP, Commands, Nodes
 from superlearner.cluster.lease import Lease
 from superlearner.cluster.machine import this_machine
 from superlearner.cluster.node import Node, refusal
+from superlearner.cluster.state_dir import DurableCheckpoints
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.history import Event
 from superlearner.core.spec import Checkpoint
+from superlearner.errors import StaleEpoch
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Instance, StartRequest
 
@@ -59,13 +61,22 @@ class NodeAgent(Node, WorkerPlugin):
     name = PLUGIN_NAME
     idempotent = True
 
-    def __init__(self, interval: float = 2.0, lease: float | None = None, *, fenced: bool = True) -> None:
+    def __init__(
+        self,
+        interval: float = 2.0,
+        lease: float | None = None,
+        *,
+        fenced: bool = True,
+        state: str | None = None,
+    ) -> None:
         #: Seconds between two telemetry samples.
         self.interval = interval
         #: Seconds that the node may answer without being heard of. None: it is not asked for.
         self.lease_length = lease
         #: Whether it stops everything past its lease; else it goes on, and there may be two owners.
         self.fenced = fenced
+        #: The state directory, where the nodes of this machine keep checkpoints as files.
+        self.state = state
 
     async def setup(self, worker: Worker) -> None:
         """Start the fork server, take requests, and tell the control plane that the node is ready."""
@@ -73,6 +84,7 @@ class NodeAgent(Node, WorkerPlugin):
         self.node = node_name(worker.name)
         self.prepare()
         self.checkpoints = CheckpointStore()
+        self._durable = None if self.state is None else DurableCheckpoints(self.state)
         self.fork_server = ForkServer()
         self._peers = Nodes(worker.connection_args)
         #: Which life this is: past its lease a node stops everything and begins the next.
@@ -190,8 +202,28 @@ class NodeAgent(Node, WorkerPlugin):
                 return None
             return None if refused else node
 
-        done = await asyncio.gather(*(store(node, address) for node, address in peers))
+        done = await asyncio.gather(self._keep(version, keep), *(store(*peer) for peer in peers))
         return [node for node in done if node is not None]
+
+    async def _keep(self, version: CheckpointVersion, keep: int) -> None:
+        """Write a version to the state directory, where there is one."""
+        if self._durable is None:
+            return
+        try:
+            await asyncio.to_thread(self._durable.put, version, keep)
+        except StaleEpoch:
+            pass  # it was destroyed or replaced meanwhile, which the control plane knows
+        except OSError as error:
+            why = f"it could not be written to the state directory: {error}"
+            event = Event(
+                "checkpoint_failed",
+                at=time.time(),
+                node=self.node,
+                sandbox=version.sandbox,
+                epoch=version.epoch,
+                reason=why,
+            )
+            self.report("events", events=[event.as_dict()])
 
     async def fetch(self, sandbox: str, sources: Iterable[tuple[str, str]]) -> list[CheckpointVersion]:
         """Return the versions that this node and `sources` hold, newest first, each once."""
@@ -209,6 +241,9 @@ class NodeAgent(Node, WorkerPlugin):
         for answer in await asyncio.gather(*map(ask, addresses)):
             for plain in answer:
                 version = CheckpointVersion(**plain)
+                found.setdefault(version.version, version)
+        if self._durable is not None:
+            for version in await asyncio.to_thread(self._durable.others, sandbox, frozenset(found)):
                 found.setdefault(version.version, version)
         return [found[key] for key in sorted(found, reverse=True)]
 

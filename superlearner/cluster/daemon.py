@@ -1,6 +1,7 @@
 """The process of a local cluster: Dask's scheduler with the control plane, and a nanny for each node.
 
-Started by `superlearner.cluster.local.start_daemon` as ``python -m superlearner.cluster.daemon SETTINGS``.
+Started by its guardian as ``python -m superlearner.cluster.daemon SETTINGS``, with what the daemon was that it
+takes over from, or ``null``, as the first line of its standard input.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ import importlib.util
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -87,70 +86,77 @@ class LocalNodes:
         )
         nanny.plane = self.plane
         await nanny
+        self._note()
+
+    def _note(self) -> None:
+        """Keep the names of the nodes for a daemon that takes over."""
+        _names_file(self._directory).write_text(json.dumps(list(self._nannies)), encoding="utf-8")
 
     async def remove(self, name: str) -> None:
         """Stop a node for good."""
         nanny = self._nannies.pop(name, None)
         if nanny is not None:
+            self._note()
             await nanny.close(timeout=5)
 
     async def close(self) -> None:
         """Stop all nodes."""
-        await asyncio.gather(*(self.remove(name) for name in list(self._nannies)))
+        nannies, self._nannies = self._nannies, {}
+        await asyncio.gather(*(nanny.close(timeout=5) for nanny in nannies.values()))
 
 
-async def run(settings: dict[str, Any]) -> None:
-    """Run a cluster until SIGTERM, SIGINT, or the end of the owner's pipe."""
+def _names_file(directory: str) -> Path:
+    return Path(directory) / "nodes.json"
+
+
+async def run(settings: dict[str, Any], before: Connection | None) -> None:
+    """Run a cluster until SIGTERM, SIGINT, or the end of the guardian's pipe.
+
+    `before` is what the daemon was that this one takes over from: it gets the same address and keys.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if settings["path"] is None:
 
-        def owner_ended() -> None:
-            loop.remove_reader(0)  # the end of a pipe stays readable
-            stop.set()
+    def guardian_ended() -> None:
+        loop.remove_reader(0)  # the end of a pipe stays readable
+        stop.set()
 
-        loop.add_reader(0, owner_ended)  # nothing is ever written there: readable means its end
+    loop.add_reader(0, guardian_ended)  # nothing more is ever written there: readable means its end
 
-    security = Security.temporary()
-    directory = tempfile.mkdtemp(prefix="superlearner-")
+    directory = settings["directory"]
+    security = Security.temporary() if before is None else before.security
+    if before is not None:
+        settings["nodes"] = json.loads(_names_file(directory).read_text(encoding="utf-8"))
     dask.config.set({"temporary-directory": directory})  # the scheduler's scratch space too
     served = settings["dashboard"] and importlib.util.find_spec("bokeh") is not None
-    try:
-        async with Scheduler(
-            host="127.0.0.1",
-            port=0,
-            protocol="tls",
-            security=security,
-            dashboard=served,
-            dashboard_address="127.0.0.1:0",  # ":0" would listen on every interface
-        ) as scheduler:
-            nodes = LocalNodes(scheduler, security, directory)
-            plane = nodes.plane = ControlPlane(journal=settings["journal"], launcher=nodes)
-            await plane.start(scheduler)
-            scheduler.add_plugin(plane)
-            serving = asyncio.create_task(_serve(settings, scheduler, plane, nodes, served=served))
-            stopping = asyncio.create_task(stop.wait())
-            try:
-                await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-                if serving.done():
-                    serving.result()  # it never returns: it raises what kept the cluster from starting
-            finally:
-                serving.cancel()
-                stopping.cancel()
-                await asyncio.gather(serving, stopping, return_exceptions=True)
-                plane.stop()
-                await nodes.close()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        _forget(settings["path"])
-
-
-def _forget(path: str | None) -> None:
-    """Remove the connection file, if there is one."""
-    if path:
-        Path(path).unlink(missing_ok=True)
+    async with Scheduler(
+        host="127.0.0.1",
+        port=0 if before is None else int(before.address.rpartition(":")[2]),
+        protocol="tls",
+        security=security,
+        dashboard=served,
+        dashboard_address="127.0.0.1:0",  # ":0" would listen on every interface
+    ) as scheduler:
+        nodes = LocalNodes(scheduler, security, directory)
+        journal = settings["journal"] or str(Path(directory) / "journal.sqlite")
+        state = settings["state"] or str(Path(directory) / "state")
+        plane = nodes.plane = ControlPlane(journal, nodes, state)
+        await plane.start(scheduler)
+        scheduler.add_plugin(plane)
+        serving = asyncio.create_task(_serve(settings, scheduler, plane, nodes, served=served))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()  # it never returns: it raises what kept the cluster from starting
+        finally:
+            serving.cancel()
+            stopping.cancel()
+            await asyncio.gather(serving, stopping, return_exceptions=True)
+            plane.stop()
+            await nodes.close()
 
 
 async def _serve(
@@ -159,6 +165,7 @@ async def _serve(
     """Start the nodes, tell that the cluster is ready, and serve until cancelled."""
     await asyncio.gather(*(nodes.add(name) for name in settings["nodes"]))
     await plane.wait_for_nodes(settings["nodes"])
+    plane.restore()
     _tell_ready(settings, scheduler, served=served)
     await asyncio.Event().wait()
 
@@ -167,13 +174,14 @@ def _tell_ready(settings: dict[str, Any], scheduler: Scheduler, *, served: bool)
     """Write the connection file, and the same to whoever waits for the start."""
     connection = Connection(
         address=scheduler.address,
-        pid=os.getpid(),
-        started=psutil.Process().create_time(),
+        pid=os.getppid(),  # its guardian, which outlives it
+        started=psutil.Process(os.getppid()).create_time(),
         nodes=tuple(settings["nodes"]),
         tls=tls_of(scheduler.security),
         dashboard=f"http://127.0.0.1:{scheduler.http_server.port}/status" if served else None,
         path=settings["path"],
-        directory=dask.config.get("temporary-directory"),
+        directory=settings["directory"],
+        state=settings["state"],
     )
     if settings["path"]:
         connection.save(Path(settings["path"]))
@@ -196,11 +204,13 @@ def _share_imports() -> None:
 def main() -> None:
     """Run the daemon with the settings given as JSON on the command line."""
     settings = json.loads(sys.argv[1])
+    line = sys.stdin.readline().strip()
+    before = None if line == "null" else Connection.parse(line)
     warnings.simplefilter("ignore")
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with dask.config.set({**_DASK_SETTINGS, "superlearner": settings["config"]}):
         _share_imports()
-        asyncio.run(run(settings))
+        asyncio.run(run(settings, before))
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ class Connection:
     path: str | None = None
     #: Where its processes keep their temporary files.
     directory: str | None = None
+    #: Where it keeps its sandboxes beyond its own end; None: in its temporary files.
+    state: str | None = None
 
     @property
     def security(self) -> Security:
@@ -112,6 +114,11 @@ def connection_path() -> Path:
 def journal_path() -> Path:
     """Return where the event log of the shared local cluster is kept, also when it has ended."""
     return config.state_dir() / "journal.sqlite"
+
+
+def state_path() -> Path:
+    """Return where the shared local cluster keeps its sandboxes and their checkpoints, also when it was killed."""
+    return config.state_dir() / "cluster"
 
 
 def find_connection() -> Connection | None:
@@ -169,13 +176,14 @@ def start_daemon(
         "path": str(connection_path()) if detached else None,
         "dashboard": config.get("dashboard") if dashboard is None else dashboard,
         "journal": str(journal_path()) if detached else None,
+        "state": str(state_path()) if detached else None,
         "ready": ready_write,
         "config": config.everything(),
     }
     log = tempfile.TemporaryFile()  # noqa: SIM115 - it is the daemon's stderr for as long as that lives
     with log:
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "superlearner.cluster.daemon", json.dumps(settings)],
+            [sys.executable, "-m", "superlearner.cluster.guardian", json.dumps(settings)],
             # An owned daemon ends when its standard input does, that is with its owner, however that ends.
             stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -211,6 +219,9 @@ def stop_daemon(connection: Connection, timeout: float = 20.0) -> None:
             daemon.stdin.close()
         daemon.wait()
     connection.forget()
+    if connection.state:
+        # It was stopped, not killed: its sandboxes end with it.
+        shutil.rmtree(Path(connection.state) / "sandboxes", ignore_errors=True)
 
 
 def _process(connection: Connection) -> psutil.Process | None:

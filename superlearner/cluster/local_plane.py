@@ -14,8 +14,6 @@ from superlearner.cluster.requests import VERBS, Requests
 from superlearner.cluster.state_dir import Doubt, StateDirectory
 from superlearner.core import control as c
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
-from superlearner.core.control_records import SandboxRecord
-from superlearner.core.history import Event
 from superlearner.core.snapshots import SandboxInfo
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import SandboxExists, Unsupported
@@ -49,10 +47,9 @@ class LocalPlane(Pump):
     requests: LocalRequests
 
     def __init__(self, directory: StateDirectory | None = None) -> None:
-        super().__init__()
+        super().__init__(directory)
         #: Tells it from every other local manager of this machine.
         self.address = f"{LOCAL}:{os.getpid()}.{next(_NUMBERS)}"
-        self._directory = directory
         #: By sandbox: a move into a cluster of which it is not certain how it ended.
         self.doubts: dict[str, Doubt] = {}
         #: Sandboxes that may live in a cluster, so that they must not be started here before that is known.
@@ -71,23 +68,20 @@ class LocalPlane(Pump):
             await self.close()
             raise
         if self._directory is not None:
-            self._bring_back(self._directory)
+            self._bring_all_back(self._directory)
 
-    def _bring_back(self, directory: StateDirectory) -> None:
+    def _bring_all_back(self, directory: StateDirectory) -> None:
         """Start the sandboxes of an earlier run; whoever asks for one waits until it runs."""
         self.doubts = directory.doubts()
         for spec, epoch in directory.remembered():
             if self.doubts.get(spec.id) == "open":
                 self.held[spec.id] = (spec, epoch)
                 why = "it was on its way into a cluster, and only that can tell whether it has arrived"
-                self.record(Event("sandbox_not_restored", at=self.now(), sandbox=spec.id, reason=why))
+                self.not_restored(spec.id, why)
             else:
-                self._remember(spec, epoch)
+                self.bring_back([(spec, epoch)])
         for sandbox, why in directory.unreadable:
-            self.record(Event("sandbox_not_restored", at=self.now(), sandbox=sandbox, reason=why))
-
-    def _remember(self, spec: SandboxSpec, epoch: int) -> None:
-        self.handle(c.SandboxRemembered(spec, epoch, cause=self.new_cause("remembered"), at=self.now()))
+            self.not_restored(sandbox, why)
 
     def doubt(self, sandbox: str, doubt: Doubt | None) -> None:
         """Note what is not certain about a move of a sandbox into a cluster; None: nothing is."""
@@ -103,7 +97,7 @@ class LocalPlane(Pump):
         spec, epoch = self.held.pop(sandbox)
         self.doubt(sandbox, None)
         if start:
-            self._remember(spec, epoch)
+            self.bring_back([(spec, epoch)])
         else:
             self.node.checkpoints.forget(sandbox)
 
@@ -116,30 +110,8 @@ class LocalPlane(Pump):
         if self._directory is not None:
             self._directory.close()
 
-    def handle(self, event: c.ControlEvent) -> None:
-        """Give an event to the machine; a new version of an application is kept as well."""
-        super().handle(event)
-        if isinstance(event, c.ApplicationReplaced) and self._directory is not None:
-            record = self.state.sandboxes.get(event.sandbox)
-            if record is not None and record.spec.application == event.application:
-                self._keep_version(self._directory, record)
-
-    def _keep_version(self, directory: StateDirectory, record: SandboxRecord) -> None:
-        try:
-            directory.remember(record.spec, record.epoch)
-        except OSError as error:
-            why = f"its new version could not be written to {directory.path}: {error}"
-            self.record(Event("checkpoint_failed", at=self.now(), sandbox=record.id, reason=why))
-
     async def make(self, i: c.StartInstance, request: StartRequest) -> None:
         """Make the instance, which starts by itself and reports how that went."""
-        if self._directory is not None:
-            try:
-                self._directory.remember(i.spec, i.epoch)
-            except OSError as error:
-                reason = f"it could not be written to {self._directory.path}: {error}"
-                self._start_failed(i.spec.id, i.node, i.epoch, reason, i.cause)
-                return
         SandboxActor(request, self.node)
 
 

@@ -28,9 +28,11 @@ from superlearner.cluster.commands import InstanceGone, NodeDoor, Nodes
 from superlearner.cluster.journal import Journal
 from superlearner.cluster.machine import Deaths
 from superlearner.cluster.requests import Requests
+from superlearner.cluster.state_dir import StateDirectory
 from superlearner.core import control as c
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.history import Event, EventLog
+from superlearner.core.spec import SandboxSpec
 from superlearner.errors import StartFailed, SuperlearnerError
 from superlearner.sandbox.instance import StartRequest
 
@@ -63,15 +65,16 @@ class Pump:
     address: str
     launcher: NodeLauncher | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, directory: StateDirectory | None = None) -> None:
         self._journal: Journal | None = None
+        #: Where sandboxes are kept beyond the end of this process.
+        self._directory = directory
 
     def begin(self, policy: c.ControlPolicy) -> None:
         """Make what belongs to one run; in the loop that it is going to live on."""
         self._clock = time.time() - time.monotonic()
         self.state = c.ControlState(policy)
-        first_seq = self._journal.last_seq + 1 if self._journal else 1
-        self.log = EventLog(config.get("events.limit"), first_seq)
+        self.log = EventLog(config.get("events.limit"), self._journal.last_seq + 1 if self._journal else 1)
         #: The newest samples of each node, oldest first.
         self.samples: dict[str, deque[dict[str, Any]]] = {}
         #: What each node said of itself when it was last ready; lost nodes stay until they are removed.
@@ -314,7 +317,10 @@ class Pump:
         if self._ended:
             return
         before: list[asyncio.Task[None]] = []
-        for instruction in self.state.handle(event):
+        instructions = self.state.handle(event)
+        if isinstance(event, c.ApplicationReplaced):
+            self._keep_version(event)
+        for instruction in instructions:
             match instruction:
                 case c.Record(logged):
                     self.record(logged)
@@ -386,10 +392,37 @@ class Pump:
         if i.seed is not None and (refused := await self._sow(i, i.seed)):
             self._start_failed(i.spec.id, i.node, i.epoch, refused, i.cause)
             return
+        if self._directory is not None:
+            try:
+                self._directory.remember(i.spec, i.epoch)
+            except OSError as error:
+                reason = f"it could not be written to {self._directory.path}: {error}"
+                self._start_failed(i.spec.id, i.node, i.epoch, reason, i.cause)
+                return
         spec = i.spec
         await self.make(
             i, StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, cause=i.cause)
         )
+
+    def bring_back(self, remembered: Iterable[tuple[SandboxSpec, int]]) -> None:
+        """Start the sandboxes of an earlier run; whoever asks for one waits until it runs."""
+        for spec, epoch in remembered:
+            self.handle(c.SandboxRemembered(spec, epoch, cause=self.new_cause("remembered"), at=self.now()))
+
+    def not_restored(self, sandbox: str, why: str) -> None:
+        """Tell that a sandbox of an earlier run is not started again."""
+        self.record(Event("sandbox_not_restored", at=self.now(), sandbox=sandbox, reason=why))
+
+    def _keep_version(self, event: c.ApplicationReplaced) -> None:
+        """Keep a new version of an application for later runs."""
+        record = self.state.sandboxes.get(event.sandbox)
+        if self._directory is None or record is None or record.spec.application != event.application:
+            return
+        try:
+            self._directory.remember(record.spec, record.epoch)
+        except OSError as error:
+            why = f"its new version could not be written to {self._directory.path}: {error}"
+            self.record(Event("checkpoint_failed", at=self.now(), sandbox=record.id, reason=why))
 
     async def _sow(self, i: c.StartInstance, seed: CheckpointVersion) -> str | None:
         """Store a checkpoint from elsewhere on the node and its peers; return why the node has not got it."""
@@ -462,6 +495,8 @@ class Pump:
                 await self.nodes.ask(address, "drop", i.sandbox, i.epoch)
 
         await asyncio.gather(*map(drop, i.addresses))
+        if self._directory is not None:
+            self._directory.forget(i.sandbox, i.epoch)
 
     async def _settle(
         self,
@@ -504,20 +539,27 @@ class ControlPlane(Pump, SchedulerPlugin):
         Path of the file that keeps the events; None: they are kept in memory only.
     launcher
         What can start and stop nodes here; None on a cluster that somebody else looks after.
+    state
+        The state directory, which its nodes can reach, too; None: nothing is kept beyond the end of the scheduler.
     """
 
     name = PLUGIN_NAME
     idempotent = True
 
-    def __init__(self, journal: str | None = None, launcher: NodeLauncher | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, journal: str | None = None, launcher: NodeLauncher | None = None, state: str | None = None
+    ) -> None:
+        super().__init__(None if state is None else StateDirectory(state))
         self._journal_path = journal
+        self._state = state
         self.launcher = launcher
 
     async def start(self, scheduler: Scheduler) -> None:
         """Join the scheduler: take requests and reports, and put an agent on each of its workers."""
         self.scheduler = scheduler
         self.address = scheduler.address
+        if self._directory is not None:
+            self._directory.take()
         self._journal = Journal(self._journal_path) if self._journal_path else None
         lease, partition = config.get("lease"), config.get("partition")
         self.begin(c.ControlPolicy(lease=lease, partition=partition))
@@ -533,7 +575,20 @@ class ControlPlane(Pump, SchedulerPlugin):
         )
         self.record(Event("cluster_started", at=self.now(), detail={"address": scheduler.address}))
         interval = config.get("telemetry.interval")
-        await self.client.register_plugin(NodeAgent(interval, lease, fenced=partition == "quorum"))
+        agent = NodeAgent(interval, lease, fenced=partition == "quorum", state=self._state)
+        await self.client.register_plugin(agent)
+        #: Set when clients may ask: what an earlier run left is known by then.
+        self._ready = asyncio.Event()
+        if self._directory is None:
+            self._ready.set()
+
+    def restore(self) -> None:
+        """Bring back what an earlier run left, now that the nodes are there, and let clients ask."""
+        if self._directory is not None:
+            self.bring_back(self._directory.remembered())
+            for sandbox, why in self._directory.unreadable:
+                self.not_restored(sandbox, why)
+        self._ready.set()
 
     def stop(self) -> None:
         """Take note that the whole cluster is being stopped: a node that ends from now on is not lost."""
@@ -548,6 +603,8 @@ class ControlPlane(Pump, SchedulerPlugin):
         await self.client.close()
         if self._journal:
             self._journal.close()
+        if self._directory is not None:
+            self._directory.close()
 
     # -- What Dask tells -------------------------------------------------------------------------
 
@@ -568,6 +625,7 @@ class ControlPlane(Pump, SchedulerPlugin):
         return [worker for worker in workers if worker.address not in used]
 
     async def _serve(self, comm: Comm) -> None:
+        await self._ready.wait()
         await self.requests.serve(comm)
 
     # -- What the machine wants of Dask -----------------------------------------------------------

@@ -17,6 +17,7 @@ import pickle
 import shutil
 import tempfile
 import zlib
+from collections.abc import Container
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -25,7 +26,7 @@ import msgpack
 
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.spec import SandboxSpec, validate_id
-from superlearner.errors import CheckpointFailed, InvalidSpec, SuperlearnerError
+from superlearner.errors import CheckpointFailed, InvalidSpec, StaleEpoch, SuperlearnerError
 
 _MAGIC = b"superlearner 1\n"
 _SUFFIX = ".checkpoint"
@@ -56,7 +57,12 @@ class StateDirectory:
         self.unreadable: list[tuple[str, str]] = []
 
     def open(self) -> FileCheckpoints:
-        """Take the directory for this manager, and return the checkpoints in it.
+        """Take the directory for this manager, and return the checkpoints in it; raises as `take`."""
+        self.take()
+        return FileCheckpoints(self)
+
+    def take(self) -> None:
+        """Take the directory for whoever runs the sandboxes in it.
 
         Raises
         ------
@@ -78,7 +84,6 @@ class StateDirectory:
                 "twice. Close that one, or name another directory."
             ) from None
         self._lock = lock
-        return FileCheckpoints(self)
 
     def close(self) -> None:
         """Leave the directory to the next manager."""
@@ -189,21 +194,68 @@ class FileCheckpoints(CheckpointStore):
                 path.unlink(missing_ok=True)
 
 
+class DurableCheckpoints:
+    """The same files, for the nodes of a cluster on this machine: read when they are needed, and held by nobody.
+
+    The control plane makes and removes the folder of a sandbox; a write after its removal is refused.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._sandboxes = Path(path) / "sandboxes"
+
+    def put(self, version: CheckpointVersion, keep: int) -> None:
+        """Write a version, and remove all but the newest `keep`.
+
+        Raises
+        ------
+        StaleEpoch
+            The sandbox has been destroyed, or has a version of a later epoch.
+        OSError
+            It could not be written.
+        """
+        folder = self._sandboxes / version.sandbox
+        try:
+            held = self._versions(folder)
+            if held and held[0][0] > version.epoch:
+                raise StaleEpoch(version.sandbox, version.epoch, held[0][0])
+            _write(folder / _name(version), msgpack.packb(asdict(version)))
+        except FileNotFoundError:
+            raise StaleEpoch(version.sandbox, version.epoch) from None
+        for old in self._versions(folder)[keep:]:
+            (folder / f"{old[0]}-{old[1]}{_SUFFIX}").unlink(missing_ok=True)
+
+    def others(self, sandbox: str, known: Container[tuple[int, int]]) -> list[CheckpointVersion]:
+        """Return the versions of a sandbox that are not `known`; a damaged one as a bad one."""
+        folder = self._sandboxes / sandbox
+        wanted = [version for version in self._versions(folder) if version not in known]
+        found = (_load(folder / f"{epoch}-{seq}{_SUFFIX}") for epoch, seq in wanted)
+        return [version for version in found if version is not None]
+
+    def _versions(self, folder: Path) -> list[tuple[int, int]]:
+        """Return the (epoch, seq) of what is there, newest first."""
+        found = (_parsed(path) for path in folder.glob(f"*{_SUFFIX}"))
+        return sorted((version for version in found if version is not None), reverse=True)
+
+
+def _parsed(path: Path) -> tuple[int, int] | None:
+    epoch, _, seq = path.name.removesuffix(_SUFFIX).partition("-")
+    return (int(epoch), int(seq)) if epoch.isdecimal() and seq.isdecimal() else None  # else: not one of ours
+
+
 def _name(version: CheckpointVersion) -> str:
     return f"{version.epoch}-{version.seq}{_SUFFIX}"
 
 
 def _load(path: Path) -> CheckpointVersion | None:
     """Return the version in a file; a damaged one is returned as a bad one, which is refused when it is tried."""
-    try:
-        epoch, seq = (int(part) for part in path.name.removesuffix(_SUFFIX).split("-"))
-    except ValueError:
-        return None  # not one of ours
+    version = _parsed(path)
+    if version is None:
+        return None
     try:
         plain: dict[str, Any] = msgpack.unpackb(_read(path))
         return CheckpointVersion(**plain)
     except Exception:  # whatever is wrong with it, the one before it is to be tried
-        bad = CheckpointVersion.of(path.parent.name, epoch, seq, b"")
+        bad = CheckpointVersion.of(path.parent.name, *version, b"")
         return replace(bad, checksum=bad.checksum + 1)
 
 

@@ -80,9 +80,7 @@ class Keeper:
                 await self._copy(newest)
 
     async def _copy(self, version: CheckpointVersion) -> dict[str, Any]:
-        nodes = [self._request.node]
-        if self.peers:
-            nodes += await self._services().replicate(version, self.peers)
+        nodes = [self._request.node, *await self._services().replicate(version, self.peers)]
         stored = {"epoch": version.epoch, "seq": version.seq, "size": version.size, "nodes": nodes}
         if self.stored is None or self.stored["seq"] <= version.seq:
             self.stored = stored | {"at": version.at}
