@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from superlearner.cluster.cluster import Manager
 from superlearner.cluster.local_link import LocalLink
@@ -63,7 +62,3 @@ class LocalSandboxManager(Manager):
     ) -> None:
         directory = None if state_dir is None else StateDirectory(state_dir)
         self._begin(LocalSession(directory, asynchronous=asynchronous))
-
-    def drain(self, node: str) -> Any:
-        """Raise `Unsupported`: there is no other node."""
-        return self._session.ask("drain", node=node)
