@@ -42,7 +42,8 @@ class LocalSandboxManager(Manager):
     ----------
     state_dir
         A directory that keeps the sandboxes and their checkpoints beyond that end: a new manager on it
-        starts them again with their state. None: their checkpoints are in memory.
+        starts them again with their state. `close` takes a last checkpoint of each; without it, what changed
+        after the newest one is lost. None: their checkpoints are in memory.
     asynchronous
         Whether the methods are to be awaited.
 
