@@ -109,7 +109,11 @@ class Kernel:
             )
         )
         if self.on_event is not None:
-            self.on_event(event)
+            try:
+                self.on_event(event)
+            except Exception as error:  # a listener's mistake must not stop half-way what is being recorded
+                context = {"message": f"on_event failed for {event.kind}", "exception": error}
+                self.loop.call_exception_handler(context)
         return event
 
     # -- Addresses --------------------------------------------------------------------------------
@@ -328,9 +332,9 @@ def label(process: Process) -> str:
 def partition_of(key: Any, partitions: int) -> int:
     """Return the partition of a key: whole numbers in turn, everything else by a hash that never changes.
 
-    >>> partition_of(6, 4), partition_of("ann", 4) == partition_of("ann", 4)
-    (2, True)
+    >>> partition_of(6, 4), partition_of(-1, 3), partition_of("ann", 4) == partition_of("ann", 4)
+    (2, 1, True)
     """
     if isinstance(key, int) and not isinstance(key, bool):
-        return key % partitions
+        return abs(key) % partitions
     return zlib.crc32(repr(key).encode()) % partitions

@@ -214,6 +214,12 @@ class Process:
         except Exception as error:  # told to who asked; the server goes on
             future.set_exception(error)
 
+    def owe(self, sender: Sender) -> None:
+        """Remember a call that is answered later, until it is answered or its caller gives up."""
+        if sender.future is not None and not sender.future.done():
+            self.unanswered[sender] = None
+            sender.future.add_done_callback(lambda _: self.unanswered.pop(sender, None))
+
     # -- Running code -----------------------------------------------------------------------------
 
     def run_async(self, coro: Coroutine[Any, Any, Any], then: Callable[[Any], None]) -> None:
@@ -327,8 +333,9 @@ class Process:
     def _stop_running(self) -> None:
         """Cancel a handler that is under way, and close its coroutine if it does not unwind."""
         task, coro = self.task, self._coro
-        if task is None or coro is None or task is asyncio.current_task(self.loop):
+        if task is None or coro is None:
             return
+        # Also the task that is running now, when its own code brought this death about: it ends at its next await.
         task.cancel()
         self.kernel.leftovers[task] = self
         task.add_done_callback(self.kernel.leftovers.pop)

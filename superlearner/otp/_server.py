@@ -131,6 +131,10 @@ class ServerProcess(Process):
             self._timer = None
         turns = _TURN
         while not self.dead:
+            turns -= 1
+            if turns < 0:
+                self.loop.call_soon(self.drain, context=self.context)
+                return
             if self._continuation is not ABSENT and not self.suspended:
                 value, self._continuation = self._continuation, ABSENT
                 if not self._step("handle_continue", self.server.handle_continue, (value,), self._next_state):
@@ -138,10 +142,6 @@ class ServerProcess(Process):
                 continue
             if not mailbox or (self.suspended and not self.bring_urgent_forward()):
                 self._rest()
-                return
-            turns -= 1
-            if turns < 0:
-                self.loop.call_soon(self.drain, context=self.context)
                 return
             kind, payload = mailbox.popleft()
             if kind == TRACED:
@@ -239,8 +239,8 @@ class ServerProcess(Process):
                     return True
                 return False
             case NoReply():
-                if sender.answered:
-                    self.unanswered.pop(sender, None)
+                self.unanswered.pop(sender, None)
+                self.owe(sender)
                 return self._take_state(result, "handle_call", _ANSWER)
             case Stop(reason=reason, reply=reply, state=state):
                 if state is not ABSENT:
@@ -253,6 +253,11 @@ class ServerProcess(Process):
 
     def _next_state(self, result: Any) -> bool:
         if result.__class__ is Stop:
+            if result.reply is not ABSENT:
+                self._bad_return(
+                    self.current or "a handler", result, f"{_NEW_STATE}: nobody waits for a reply"
+                )
+                return False
             if result.state is not ABSENT:
                 self.state = result.state
             self._end(result.reason)
@@ -261,6 +266,9 @@ class ServerProcess(Process):
 
     def _take_state(self, result: Any, handler: str, allowed: str) -> bool:
         if result.__class__ is NoReply:
+            if result.timeout is not None and not _is_seconds(result.timeout):
+                self._bad_return(handler, result, "timeout=, in seconds and not negative")
+                return False
             self.state = result.state
             self._timeout = result.timeout
             self._continuation = result.continue_
@@ -318,6 +326,10 @@ async def _outcome(awaitable: Any) -> BaseException | None:
     except BaseException as error:
         return error
     return None
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
 def _short(value: Any) -> str:

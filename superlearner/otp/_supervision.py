@@ -41,7 +41,14 @@ from superlearner.core.strategy_instructions import (
     StopChild,
     StopTogether,
 )
-from superlearner.errors import AlreadyStarted, InvalidSpec, NameTaken, StartFailed, Unsupported
+from superlearner.errors import (
+    AlreadyStarted,
+    ChildNotFound,
+    InvalidSpec,
+    NameTaken,
+    StartFailed,
+    Unsupported,
+)
 from superlearner.otp._kernel import Kernel, label
 from superlearner.otp._pid import Pid
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, Process, Sender, is_async
@@ -107,10 +114,14 @@ class SupervisorProcess(Process):
             return None
         if not isinstance(found, SupervisorSpec):
             raise InvalidSpec(f"{self.behaviour}.init returned {found!r}: return supervisor([...]).")
-        if found.name is not None and self.spec.name is None:
-            self.kernel.register(found.name, self)
-        elif found.kind == "partition" and not self.names:
-            self.kernel.register(str(self.id), self)
+        name = found.name if self.spec.name is None else None
+        if name is None and found.kind == "partition" and not self.names:
+            name = str(self.id)
+        if name is not None:
+            try:
+                self.kernel.register(name, self)
+            except NameTaken as taken:
+                raise Exit(("already_started", taken.pid)) from None
         return found
 
     async def _bring_back(self) -> None:
@@ -149,12 +160,13 @@ class SupervisorProcess(Process):
             self.status = "stopping"
             await self._carry_out(self._machine.handle(StopRequested(signal.reason)))
             return
-        key = self._keys.pop(signal.pid, None)
-        if key is None:
-            return  # not a child, or one that was stopped meanwhile
-        event = self.running[key].exit_event
-        self._cause = None if event is None else str(event.seq)
-        await self._carry_out(self._machine.handle(ChildExited(key, signal.reason, at=self.loop.time())))
+        key = self._keys.get(signal.pid)
+        if key is None or not self.running[key].dead:
+            return  # not a child, one that was stopped meanwhile, or one that lives and sent a signal itself
+        del self._keys[signal.pid]
+        process = self.running[key]
+        self._cause = None if process.exit_event is None else str(process.exit_event.seq)
+        await self._carry_out(self._machine.handle(ChildExited(key, process.reason, at=self.loop.time())))
         self._forget_gone(key)
 
     def _forget_gone(self, key: Hashable) -> None:
@@ -323,7 +335,14 @@ class SupervisorProcess(Process):
 
     def key_of(self, target: Any) -> Hashable:
         """Return the key of a child given by id or pid."""
-        key = self._keys.get(target)
+        try:
+            key = self._keys.get(target)
+        except TypeError:
+            raise ChildNotFound(target) from None
+        if key is None and isinstance(target, str) and target not in self._machine.children:
+            # A child that waits for its restart has no pid; its last one still names it, as in OTP.
+            waiting = (c for c in self._machine.children.values() if c.status == "restarting")
+            key = next((c.key for c in waiting if c.was == target), None)
         return target if key is None else key
 
     def child_info(self, key: Hashable) -> ChildInfo:

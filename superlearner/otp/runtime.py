@@ -12,12 +12,19 @@ from contextlib import suppress
 from typing import Any, Self
 
 from superlearner.core.history import Event, EventLog
-from superlearner.errors import NoProcess, NotInProcess
+from superlearner.errors import CallTimeout, NoProcess, NotInProcess
 from superlearner.otp import _snapshot
 from superlearner.otp._engine import Engine
 from superlearner.otp._info import process_info
 from superlearner.otp._kernel import Kernel
 from superlearner.otp.application import as_application
+
+#: Seconds that a loop which is not blocked gets to tell a timeout itself.
+_GRACE = 0.1
+
+
+class _LoopIsBlocked(Exception):
+    """A plain handler blocks the loop, which could not even tell that the time is over."""
 
 
 class Runtime:
@@ -211,10 +218,19 @@ class Runtime:
 
     # -- From here to the loop ----------------------------------------------------------------------
 
-    def _do(self, work: Callable[[Engine], Coroutine[Any, Any, Any]], what: str) -> Any:
+    def _do(
+        self,
+        work: Callable[[Engine], Coroutine[Any, Any, Any]],
+        what: str,
+        target: Any = None,
+        timeout: float | None = None,
+    ) -> Any:
         if self.asynchronous:
             return self._work(work)
-        return self._submit(lambda: self._work(work), what)
+        try:
+            return self._submit(lambda: self._work(work), what, None if timeout is None else timeout + _GRACE)
+        except _LoopIsBlocked:
+            raise CallTimeout(target, timeout) from None
 
     async def _work(self, work: Callable[[Engine], Awaitable[Any]]) -> Any:
         engine = self._started
@@ -222,7 +238,9 @@ class Runtime:
             raise NoProcess("root")
         return await work(engine)
 
-    def _submit(self, work: Callable[[], Coroutine[Any, Any, Any]], what: str) -> Any:
+    def _submit(
+        self, work: Callable[[], Coroutine[Any, Any, Any]], what: str, limit: float | None = None
+    ) -> Any:
         if threading.current_thread() is self._thread:
             raise NotInProcess(
                 f"rt.{what}() inside a process would wait for itself: use the verbs of superlearner.otp."
@@ -230,19 +248,24 @@ class Runtime:
         with self._lock:
             if not self._open or self._loop is None:
                 raise NoProcess("root")
-            future = asyncio.run_coroutine_threadsafe(self._answering(work()), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._answering(work), self._loop)
         try:
-            return future.result()
+            return future.result(limit)
+        except TimeoutError:
+            if future.done():  # the work itself says that its time is over
+                return future.result()
+            future.cancel()
+            raise _LoopIsBlocked from None
         except KeyboardInterrupt:
             future.cancel()
             raise
 
-    async def _answering(self, work: Coroutine[Any, Any, Any]) -> Any:
+    async def _answering(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         task = asyncio.current_task()
         assert task is not None
         self._asked.add(task)
         try:
-            return await work
+            return await work()
         finally:
             self._asked.discard(task)
 
@@ -253,7 +276,7 @@ class Runtime:
 
         Raises `NoProcess`, `CallTimeout` after `timeout` seconds (None: never), or `ProcessDied`.
         """
-        return self._do(lambda engine: engine.call(target, request, timeout), "call")
+        return self._do(lambda engine: engine.call(target, request, timeout), "call", target, timeout)
 
     def cast(self, target: Any, message: Any) -> Any:
         """Send to `handle_cast`, without an answer; nobody there is no error."""
@@ -275,19 +298,21 @@ class Runtime:
 
     def suspend(self, target: Any, timeout: float | None = 5.0) -> Any:
         """Let a server handle no message until `resume`; they wait in its mailbox."""
-        return self._do(lambda engine: engine.suspend(target, timeout), "suspend")
+        return self._do(lambda engine: engine.suspend(target, timeout), "suspend", target, timeout)
 
     def resume(self, target: Any, timeout: float | None = 5.0) -> Any:
         """Let a suspended server go on."""
-        return self._do(lambda engine: engine.resume(target, timeout), "resume")
+        return self._do(lambda engine: engine.resume(target, timeout), "resume", target, timeout)
 
     def get_state(self, target: Any, timeout: float | None = 5.0) -> Any:
         """Return a server's state, between two messages; also while it is suspended."""
-        return self._do(lambda engine: engine.get_state(target, timeout), "get_state")
+        return self._do(lambda engine: engine.get_state(target, timeout), "get_state", target, timeout)
 
     def replace_state(self, target: Any, value: Any, timeout: float | None = 5.0) -> Any:
         """Give a server another state, between two messages; return it."""
-        return self._do(lambda engine: engine.replace_state(target, value, timeout), "replace_state")
+        return self._do(
+            lambda engine: engine.replace_state(target, value, timeout), "replace_state", target, timeout
+        )
 
     def trace(self, duration: float = 1.0, limit: int = 10_000) -> Any:
         """Note every message for `duration` seconds, or until there are `limit` `TraceEvent`; return them."""
