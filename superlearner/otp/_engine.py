@@ -93,16 +93,16 @@ class Engine:
     async def call(self, target: Any, request: Any, timeout: float | None = 5.0) -> Any:
         return await self.kernel.call(target, request, timeout, self.kernel.outside)
 
-    async def cast(self, target: Any, message: Any) -> None:
+    def cast(self, target: Any, message: Any) -> None:
         self.kernel.cast(target, message)
 
-    async def send(self, target: Any, message: Any) -> None:
+    def send(self, target: Any, message: Any) -> None:
         self.kernel.send(target, message)
 
-    async def kill(self, target: Any, reason: Any = "kill") -> None:
+    def kill(self, target: Any, reason: Any = "kill") -> None:
         self.kernel.find(target).signal(self.kernel.outside, reason)
 
-    async def whereis(self, name: Any) -> Any:
+    def whereis(self, name: Any) -> Any:
         try:
             return self.kernel.find(name).pid
         except NoProcess:

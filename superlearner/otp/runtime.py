@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from superlearner.core.history import Event, EventLog
@@ -232,23 +233,41 @@ class Runtime:
         except _LoopIsBlocked:
             raise CallTimeout(target, timeout) from None
 
-    async def _work(self, work: Callable[[Engine], Awaitable[Any]]) -> Any:
+    def _at_once(self, work: Callable[[Engine], Any], what: str, patience: float | None = None) -> Any:
+        # Without a task, and answered on the spot: a handler that blocks right after it keeps nobody waiting.
+        if self.asynchronous:
+            return self._work_at_once(work)
+        answer: Future[Any] = Future()
+        with self._loop_for(what) as loop:
+            loop.call_soon_threadsafe(self._settle, answer, work)
+        try:
+            return answer.result(patience)
+        except TimeoutError:
+            return None  # the loop is blocked; what was sent arrives when it goes on
+
+    async def _work_at_once(self, work: Callable[[Engine], Any]) -> Any:
+        return self._alive(work)
+
+    def _alive(self, work: Callable[[Engine], Any]) -> Any:
         engine = self._started
         if engine.root.dead:
             raise NoProcess("root")
-        return await work(engine)
+        return work(engine)
+
+    def _settle(self, answer: Future[Any], work: Callable[[Engine], Any]) -> None:
+        try:
+            answer.set_result(self._alive(work))
+        except Exception as error:  # told to who asked
+            answer.set_exception(error)
+
+    async def _work(self, work: Callable[[Engine], Awaitable[Any]]) -> Any:
+        return await self._alive(work)
 
     def _submit(
         self, work: Callable[[], Coroutine[Any, Any, Any]], what: str, limit: float | None = None
     ) -> Any:
-        if threading.current_thread() is self._thread:
-            raise NotInProcess(
-                f"rt.{what}() inside a process would wait for itself: use the verbs of superlearner.otp."
-            )
-        with self._lock:
-            if not self._open or self._loop is None:
-                raise NoProcess("root")
-            future = asyncio.run_coroutine_threadsafe(self._answering(work), self._loop)
+        with self._loop_for(what) as loop:
+            future = asyncio.run_coroutine_threadsafe(self._answering(work), loop)
         try:
             return future.result(limit)
         except TimeoutError:
@@ -259,6 +278,17 @@ class Runtime:
         except KeyboardInterrupt:
             future.cancel()
             raise
+
+    @contextmanager
+    def _loop_for(self, what: str) -> Iterator[asyncio.AbstractEventLoop]:
+        if threading.current_thread() is self._thread:
+            raise NotInProcess(
+                f"rt.{what}() inside a process would wait for itself: use the verbs of superlearner.otp."
+            )
+        with self._lock:
+            if not self._open or self._loop is None:
+                raise NoProcess("root")
+            yield self._loop
 
     async def _answering(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         task = asyncio.current_task()
@@ -280,19 +310,19 @@ class Runtime:
 
     def cast(self, target: Any, message: Any) -> Any:
         """Send to `handle_cast`, without an answer; nobody there is no error."""
-        return self._do(lambda engine: engine.cast(target, message), "cast")
+        return self._at_once(lambda engine: engine.cast(target, message), "cast", _GRACE)
 
     def send(self, target: Any, message: Any) -> Any:
         """Send to `handle_info`; nobody there is no error."""
-        return self._do(lambda engine: engine.send(target, message), "send")
+        return self._at_once(lambda engine: engine.send(target, message), "send", _GRACE)
 
     def kill(self, target: Any, reason: Any = "kill") -> Any:
         """Send an exit signal; ``"kill"`` cannot be trapped. Raises `NoProcess`."""
-        return self._do(lambda engine: engine.kill(target, reason), "kill")
+        return self._at_once(lambda engine: engine.kill(target, reason), "kill")
 
     def whereis(self, name: Any) -> Any:
         """Return the pid of a name, or None."""
-        return self._do(lambda engine: engine.whereis(name), "whereis")
+        return self._at_once(lambda engine: engine.whereis(name), "whereis")
 
     # -- Looking and touching -----------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ class Trapping(Doer):
 
 def answer(value=None):
     """A request that is answered with a value, or with what a function says inside of the server."""
-    return lambda sender, state: Reply(value() if callable(value) else value, state)
+    return lambda _sender, state: Reply(value() if callable(value) else value, state)
 
 
 class Member(GenServer):
@@ -125,3 +125,11 @@ async def settled(rt, name="root"):
 async def kill_and_settle(rt, target, reason="boom", supervisor="root"):
     await rt.kill(target, reason)
     await settled(rt, supervisor)
+
+
+async def turns_until(condition):
+    """Let the loop turn until something is so."""
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0)

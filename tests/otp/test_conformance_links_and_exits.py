@@ -6,8 +6,8 @@ import asyncio
 import gc
 
 import pytest
-from conformance_kit import Doer, Trapping, answer, both_flavours, running
-from otp_kit import as_process, asynchronous, inside
+from conformance_kit import Doer, Trapping, answer, both_flavours, running, turns_until
+from otp_kit import as_process, asynchronous, inside, until
 
 from superlearner.errors import CallTimeout, NameTaken, NoProcess, ProcessDied
 from superlearner.otp import (
@@ -42,7 +42,7 @@ from superlearner.otp._process import Process
 
 
 async def forever():
-    await receive(match=lambda message: False)
+    await receive(match=lambda _message: False)
 
 
 async def leave_when_told():
@@ -193,8 +193,7 @@ class TestExitSignals:
 
         async with running(child(Doer, name="it", restart="temporary")) as rt:
             await rt.cast("it", suicidal)
-            while not reached:
-                await asyncio.sleep(0)
+            await turns_until(lambda: reached)
             for _ in range(5):
                 await asyncio.sleep(0)
             assert stuck.cancelled()
@@ -216,11 +215,8 @@ class TestExitSignals:
             except Exit as error:
                 after.append(error.reason)
 
-        async with running(
-            child(Task, stubborn, id="it"), child(Doer, [], id="other", name="other")
-        ) as rt:
-            while len(after) < 2:
-                await asyncio.sleep(0)
+        async with running(child(Task, stubborn, id="it"), child(Doer, [], id="other", name="other")) as rt:
+            await turns_until(lambda: len(after) == 2)
             assert after == ["swallowed", "boom"]
             assert await rt.get_state("other") == []
 
@@ -307,9 +303,8 @@ class TestLinks:
             for name in ("trapping", "plain"):
                 await rt.call(name, answer(lambda: link("target")))
             pid = await rt.whereis("target")
-            await rt.cast("target", lambda state: Stop("boom"))
-            while await rt.whereis("target"):
-                await asyncio.sleep(0)
+            await rt.cast("target", lambda _state: Stop("boom"))
+            await until(rt, "process_exited", 2)
             assert await rt.get_state("trapping") == [ExitSignal(pid, "boom")]
             assert await rt.whereis("plain") is None
             assert [e.reason for e in await rt.events(kind="process_exited")] == ["boom", "boom"]
@@ -645,7 +640,7 @@ async def test_calls_that_timed_out_are_forgotten_by_a_server_that_answers_later
     async def body():
         for _ in range(20):
             with pytest.raises(CallTimeout):
-                await call("later", lambda sender, state: NoReply(state), timeout=0)
+                await call("later", lambda _sender, state: NoReply(state), timeout=0)
         return True
 
     result = asyncio.get_running_loop().create_future()
