@@ -7,21 +7,26 @@ stopped. Any failure puts the old code, states and specs back.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
 from superlearner.core.childspec import AnySpec, SupervisorSpec
 from superlearner.core.strategy import initial_children
-from superlearner.errors import InvalidSpec, ReloadFailed
+from superlearner.errors import CallTimeout, InvalidSpec, NoProcess, ProcessDied, ReloadFailed
 from superlearner.otp._process import Process, is_async
 from superlearner.otp._server import ServerProcess
 from superlearner.otp._supervision import SupervisorProcess, Verb
 from superlearner.otp.genserver import GenServer
-from superlearner.otp.messages import NoReply, exit_reason, find_error
+from superlearner.otp.messages import Ignore, NoReply, exit_reason, find_error
 from superlearner.otp.supervisor import Supervisor
+
+#: What code of the application may raise; all but the cancellation of who asked for the reload.
+_ANY_MISTAKE = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
 @dataclass
@@ -44,7 +49,9 @@ async def reload(root: SupervisorProcess, app: SupervisorSpec, timeout: float | 
     root.kernel.record("application_reloaded", root, detail={"changed": changed})
 
 
-async def _compare(plan: _Plan, supervisor: SupervisorProcess, spec: SupervisorSpec) -> None:
+async def _compare(plan: _Plan, supervisor: SupervisorProcess, spec: SupervisorSpec | None) -> None:
+    if spec is None:
+        return  # its `init` says Ignore: it stays as it is, as in OTP
     plan.supervisors.append((supervisor, spec))
     for key, new in initial_children(spec):
         process = supervisor.running.get(key)
@@ -60,17 +67,37 @@ async def _compare(plan: _Plan, supervisor: SupervisorProcess, spec: SupervisorS
             plan.servers.append((process, new))
 
 
+async def _guarded(awaitable: Any, context: Context | None = None) -> Any:
+    """Await what the application wrote, as the process whose context it is; its SystemExit must not reach the loop."""
+
+    async def run() -> tuple[Any, BaseException | None]:
+        try:
+            return await awaitable, None
+        except _ANY_MISTAKE as error:
+            return None, error
+
+    result, error = await asyncio.get_running_loop().create_task(run(), context=context)
+    if error is not None:
+        raise error
+    return result
+
+
 def _is_server(start: Any) -> bool:
     return isinstance(start, type) and issubclass(start, GenServer)
 
 
-async def _supervisor_spec(spec: AnySpec) -> SupervisorSpec:
+async def _supervisor_spec(spec: AnySpec) -> SupervisorSpec | None:
     if isinstance(spec, SupervisorSpec):
         return spec
     if isinstance(spec.start, type) and issubclass(spec.start, Supervisor):
-        found = spec.start().init(*spec.args)
-        if is_async(found):
-            found = await found
+        try:
+            found = spec.start().init(*spec.args)
+            if is_async(found):
+                found = await _guarded(found)
+        except _ANY_MISTAKE as error:
+            raise ReloadFailed(spec.id, exit_reason(error)) from error
+        if isinstance(found, Ignore):
+            return None
         if isinstance(found, SupervisorSpec):
             return found
     raise InvalidSpec(
@@ -85,7 +112,10 @@ async def _suspended(servers: list[ServerProcess], timeout: float | None) -> Asy
     try:
         for process in servers:
             if not process.suspended:
-                await process.kernel.system(process.pid, _hold, timeout)
+                try:
+                    await process.kernel.system(process.pid, _hold, timeout)
+                except (CallTimeout, NoProcess, ProcessDied) as error:
+                    raise ReloadFailed(process.id, error) from error
                 held.append(process)
         yield
     finally:
@@ -107,11 +137,14 @@ async def _changed(process: ServerProcess, spec: Any) -> tuple[Any, GenServer, A
     try:
         server: GenServer = spec.start()
         old_version = getattr(type(process.server), "version", None)
-        # The old state must survive a code_change that fails half way.
-        result = process.context.run(server.code_change, old_version, copy.deepcopy(process.state))
+        state = process.state
+        if type(server).code_change is not GenServer.code_change:
+            # The old state must survive a code_change that fails half way; one that is not there cannot fail.
+            state = copy.deepcopy(state)
+        result = process.context.run(server.code_change, old_version, state)
         if is_async(result):
-            result = await result
-    except Exception as error:
+            result = await _guarded(result, process.context)
+    except _ANY_MISTAKE as error:
         raise ReloadFailed(process.id, exit_reason(error)) from error
     if result is None:
         raise ReloadFailed(
