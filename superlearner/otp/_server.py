@@ -27,6 +27,8 @@ _TURN = 500
 _NEW_STATE = "the new state (a state of None is NoReply(None)), NoReply(state) or Stop(reason)"
 _ANSWER = "Reply(value, state), NoReply(state) or Stop(reason, reply=...); a request that no case matches ends here too"
 _FIRST = "the first state (a state of None is NoReply(None)), NoReply(state), Ignore() or Stop(reason)"
+#: What is no state, nor is its class, with the brackets forgotten.
+_NO_STATES = (Reply, NoReply, Ignore, Stop, Done)
 
 
 class ServerProcess(Process):
@@ -273,7 +275,11 @@ class ServerProcess(Process):
             self._timeout = result.timeout
             self._continuation = result.continue_
             return True
-        if result is None or isinstance(result, Reply | Ignore | Stop | Done):
+        if (
+            result is None
+            or isinstance(result, _NO_STATES)
+            or (isinstance(result, type) and issubclass(result, _NO_STATES))
+        ):
             self._bad_return(handler, result, allowed)
             return False
         self.state = result

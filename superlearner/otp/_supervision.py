@@ -55,7 +55,7 @@ from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, Process, Sender,
 from superlearner.otp._server import ServerProcess
 from superlearner.otp.genserver import GenServer
 from superlearner.otp.messages import Exit, ExitSignal, Ignore, exit_reason, find_error
-from superlearner.otp.supervisor import Supervisor
+from superlearner.otp.supervisor import Supervisor, child
 from superlearner.otp.task import FunctionProcess, Task
 
 
@@ -380,8 +380,9 @@ def as_child(spec: Any) -> AnySpec:
     """Return `spec` if it can be started as a child, else teach."""
     if isinstance(spec, ChildSpec | SupervisorSpec):
         return spec
-    if isinstance(spec, type) and issubclass(spec, GenServer):
-        return ChildSpec(id=spec.__name__, start=spec)
+    if isinstance(spec, type) and issubclass(spec, GenServer | Supervisor):
+        described: ChildSpec = child(spec)
+        return described
     raise InvalidSpec(f"{spec!r} is not a child spec: write child(...).")
 
 
