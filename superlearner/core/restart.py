@@ -16,8 +16,10 @@ def is_normal(reason: Any) -> bool:
     (True, True, False)
     """
     match reason:
-        case "normal" | "shutdown" | ("shutdown", _):
-            return True
+        case str():
+            return reason in {"normal", "shutdown"}
+        case (str() as word, _):
+            return word == "shutdown"
         case _:
             return False
 

@@ -157,16 +157,20 @@ class Kernel:
             del self.addresses[freed]
             self.record("name_freed", process, name=freed, reason=process.reason)
         if process.announced:
-            who = {} if process.ended_by is None else {"who": process.ended_by}
-            process.exit_event = self.record(
-                "process_exited",
-                process,
-                name=name,
-                reason=process.reason,
-                detail={**who, "restart": process.restarts},
-            )
+            self.record_exit(process, name)
         for timer in process.timers:
             self.cancel_timer(timer)
+
+    def record_exit(self, process: Process, name: str) -> None:
+        """Put the end of a process into the log."""
+        who = {} if process.ended_by is None else {"who": process.ended_by}
+        process.exit_event = self.record(
+            "process_exited",
+            process,
+            name=name,
+            reason=process.reason,
+            detail={**who, "restart": process.restarts},
+        )
 
     def find(self, target: Any) -> Process:
         """Return the living process at a pid, a name or a ``(partition supervisor, key)``."""

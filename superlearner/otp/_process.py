@@ -60,6 +60,10 @@ class Sender:
         # A copy, say from a checkpoint, answers nobody: the call was lost with the process.
         return Sender, (self.pid,)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sender:
+        # Handed on in a copied message, or kept in a state that a reload copies, it still answers its caller.
+        return self
+
     def answer(self, value: Any) -> None:
         """Give the caller its answer, unless it has one or has given up."""
         future = self.future
@@ -277,11 +281,13 @@ class Process:
         """Get an exit signal."""
         if self.dead:
             return
-        if self.trapping and (by_link or reason != "kill"):
+        # A reason may be anything, even what cannot be compared with a word, such as an array.
+        word = reason if isinstance(reason, str) else ""
+        if self.trapping and (by_link or word != "kill"):
             self.deliver((INFO, ExitSignal(source, reason)))
-        elif reason != "normal" or source == self.pid:
+        elif word != "normal" or source == self.pid:
             self.ended_by = source
-            self.die("killed" if reason == "kill" and not by_link else reason)
+            self.die("killed" if word == "kill" and not by_link else reason)
 
     def exited(self) -> asyncio.Future[Any]:
         """Return a future for the exit reason."""

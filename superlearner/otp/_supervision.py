@@ -255,6 +255,8 @@ class SupervisorProcess(Process):
             self.kernel.record(
                 "process_restarted", process, cause=self._cause or str(event.seq), detail=detail
             )
+        if process.dead:  # it ended after its start, before this supervisor could go on
+            self.kernel.record_exit(process, start.spec.name or str(process.id))
 
     async def _stop(self, stop: StopChild) -> None:
         process = self.running[stop.key]

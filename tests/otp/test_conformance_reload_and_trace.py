@@ -24,6 +24,7 @@ from superlearner.otp import (
     cast,
     child,
     receive,
+    reply,
     self_,
     send,
     send_after,
@@ -121,6 +122,28 @@ class TestCodeChange:
             await rt.reload(supervisor([old("a", cls=New)]))
             await rt.resume("a")
             assert await asked == ("New", ["from old", "waiting"])
+
+    @asynchronous
+    async def test_calls_that_are_answered_later_are_answered_by_the_new_code(self):
+        class Keeping(Old):
+            def handle_call(self, request, sender, state):
+                return NoReply([*state, sender])
+
+        class Answering(Keeping):
+            def code_change(self, old_version, state):
+                return state
+
+            def handle_cast(self, message, state):
+                for sender in state:
+                    reply(sender, message)
+                return []
+
+        async with running(old("a", cls=Keeping)) as rt:
+            asked = asyncio.ensure_future(rt.call("a", "later"))
+            await asyncio.sleep(0)
+            await rt.reload(supervisor([old("a", cls=Answering)]))
+            await rt.cast("a", "answer")
+            assert await asked == "answer"
 
     @asynchronous
     async def test_names_links_and_timers_stay(self):

@@ -31,6 +31,7 @@ from superlearner.otp import (
     monitor,
     receive,
     register,
+    reply,
     self_,
     send,
     spawn,
@@ -388,3 +389,77 @@ async def test_a_server_whose_own_init_registers_more_names_frees_them_all():
         assert await rt.whereis("one") == await rt.whereis("two") == await rt.whereis("n") != pid
         freed = [e.name for e in await rt.events(kind="name_freed")]
         assert sorted(freed) == ["n", "one", "two"]
+
+
+class Uncomparable:
+    """Like an array: comparing it says nothing."""
+
+    def __eq__(self, other):
+        raise ValueError("ambiguous")
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("how", ["stop", "exit", "signal", "link"])
+@pytest.mark.parametrize("restart", ["transient", "temporary"])
+@asynchronous
+async def test_any_value_may_be_a_reason(how, restart):
+    reason = Uncomparable()
+    watcher = child(Trapping, [], id="w", name="w")
+    async with running(child(Doer, id="a", name="a", restart=restart), watcher) as rt:
+        await rt.call("w", answer(lambda: link("a")))
+        match how:
+            case "stop":
+                await rt.cast("a", lambda _: Stop(reason))
+            case "exit":
+
+                def leave(_):
+                    raise Exit(reason)
+
+                await rt.cast("a", leave)
+            case "signal":
+                await rt.kill("a", reason)
+            case "link":
+                await rt.cast("a", lambda _: exit_(spawn(forever, link=True), reason))
+        await until(rt, "process_exited")
+        await settled(rt)
+        (signal,) = await rt.get_state("w")
+        assert signal.reason is reason
+        assert (await rt.whereis("a") is None) is (restart == "temporary")
+
+
+@asynchronous
+async def test_a_child_that_ends_before_its_supervisor_goes_on_has_its_start_and_end_told():
+    class Short(GenServer):
+        async def init(self):
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(self.end.kernel.find("short").die, "soon")
+            return 0
+
+    async with running(supervisor([], id="s", name="s", restart="temporary")) as rt:
+        Short.end = rt
+        await rt.start_child("s", child(Short, id="short", name="short", restart="temporary"))
+        await until(rt, "process_exited", name="short")
+        story = [e.kind for e in await rt.events() if e.name == "short"]
+        assert story == ["name_registered", "name_freed", "process_started", "process_exited"]
+        await settled(rt, "s")
+        assert await rt.which_children("s") == []
+
+
+@asynchronous
+async def test_a_caller_is_answered_by_a_helper_that_got_a_copied_message():
+    def hand_on(sender, state):
+        send("helper", [sender])
+        return NoReply(state)
+
+    class Helper(GenServer):
+        def init(self):
+            return 0
+
+        def handle_info(self, message, state):
+            reply(message[0], "from the helper")
+            return state
+
+    app = supervisor([child(Doer, id="a", name="a"), child(Helper, id="helper", name="helper")])
+    async with Runtime(app, asynchronous=True, copy_messages=True) as rt:
+        assert await rt.call("a", hand_on, timeout=1.0) == "from the helper"
