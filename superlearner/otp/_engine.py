@@ -15,7 +15,7 @@ from superlearner.otp._kernel import Kernel
 from superlearner.otp._process import Process
 from superlearner.otp._reload import reload
 from superlearner.otp._server import ServerProcess
-from superlearner.otp._supervision import SupervisorProcess, Verb
+from superlearner.otp._supervision import SupervisorProcess, Verb, ask
 from superlearner.otp.application import as_application
 from superlearner.otp.messages import find_error
 from superlearner.otp.tracing import TraceEvent, take_trace
@@ -142,7 +142,8 @@ class Engine:
         await reload(self.root, as_application(app), timeout)
 
     async def verb(self, name: str, supervisor: Any, *args: Any, timeout: float | None = None) -> Any:
-        return await self.kernel.call(supervisor, Verb(name, args), timeout, self.kernel.outside)
+        future = ask(self.kernel, supervisor, Verb(name, args), self.kernel.outside)
+        return await self.kernel.answer(future, supervisor, timeout)
 
 
 def _suspend(process: Process) -> None:

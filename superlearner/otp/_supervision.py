@@ -9,6 +9,7 @@ import asyncio
 import pickle
 from collections import deque
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, assert_never
 
@@ -46,6 +47,7 @@ from superlearner.errors import (
     ChildNotFound,
     InvalidSpec,
     NameTaken,
+    NoProcess,
     StartFailed,
     Unsupported,
 )
@@ -369,6 +371,17 @@ class SupervisorProcess(Process):
 
     def crash(self, error: BaseException) -> None:
         self.die(exit_reason(error))
+
+
+def ask(kernel: Kernel, supervisor: Any, verb: Verb, caller: Pid) -> asyncio.Future[Any]:
+    """Send a verb; a server that is no supervisor is spared a request that it cannot understand."""
+    with suppress(NoProcess):  # nobody there: told by the call itself
+        process = kernel.find(supervisor)
+        if not isinstance(process, SupervisorProcess):
+            raise Unsupported(
+                f"{str(supervisor)!r} is a {process.behaviour}, not a supervisor: it has no children."
+            )
+    return kernel.post_call(supervisor, verb, caller)
 
 
 def name_of(spec: AnySpec) -> str | None:

@@ -38,11 +38,13 @@ from superlearner.otp import (
     GenServer,
     Ignore,
     NoReply,
+    Reply,
     Runtime,
     Stop,
     Supervisor,
     Task,
     child,
+    count_children,
     exit_,
     link,
     receive,
@@ -944,11 +946,6 @@ class TestVerbs:
     async def test_a_child_may_be_started_and_stopped_by_another_process(self):
         async def grow(sender, state):
             pid = await start_child("root", child(Doer, id="new", name="new"))
-            return NoReply(state) if pid is None else _reply(sender, state, pid)
-
-        def _reply(_, state, pid):
-            from superlearner.otp import Reply
-
             return Reply(pid, state)
 
         async with running(child(Doer, id="a", name="a")) as rt:
@@ -956,9 +953,19 @@ class TestVerbs:
 
     @asynchronous
     async def test_only_living_supervisors_are_asked(self):
-        async with running(child(Doer, id="a", name="a")) as rt:
+        async def ask(_, state):
+            with pytest.raises(Unsupported):
+                await count_children("b")
+            return Reply("refused", state)
+
+        async with running(*(child(Doer, id=n, name=n) for n in "ab")) as rt:
+            pids = [await rt.whereis(n) for n in "ab"]
             with pytest.raises(NoProcess):
                 await rt.which_children("nobody")
+            with pytest.raises(Unsupported, match="'a' is a Doer, not a supervisor"):
+                await rt.which_children("a")
+            assert await rt.call("a", ask) == "refused"
+            assert [await rt.whereis(n) for n in "ab"] == pids
 
 
 class TestModuleBased:
