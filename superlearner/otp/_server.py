@@ -41,6 +41,8 @@ class ServerProcess(Process):
         self.state: Any = None
         self._continuation: Any = ABSENT
         self._terminating = False
+        #: What is to be said after `terminate`: the answer to the call that was stopped with.
+        self._last_word: Callable[[], None] | None = None
         self._timeout: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -302,36 +304,27 @@ class ServerProcess(Process):
     def _end(self, reason: Any, then: Callable[[], None] | None = None) -> None:
         """Call `terminate`, then `then`, then die; a crash of `terminate` gives the reason."""
         if self._terminating:
-            self.die(reason)
+            self._finish(reason)  # it is `terminate` that has crashed
             return
-        self._terminating = True
+        self._terminating, self._last_word = True, then
         self.status = "stopping"
         self.current = "terminate"
-        finish = partial(self._finish, reason, then)
         try:
             result = self.server.terminate(reason, self.state)
         except BaseException as error:
-            finish(error)
+            self._finish(exit_reason(error))
             return
         if is_async(result):
-            self.run_async(_outcome(result), finish)
+            self.run_async(result, lambda _: self._finish(reason))
         else:
-            finish(None)
+            self._finish(reason)
 
-    def _finish(self, reason: Any, then: Callable[[], None] | None, error: BaseException | None) -> None:
+    def _finish(self, reason: Any) -> None:
         if self.dead:
             return
-        if then is not None:
-            then()
-        self.die(reason if error is None else exit_reason(error))
-
-
-async def _outcome(awaitable: Any) -> BaseException | None:
-    try:
-        await awaitable
-    except BaseException as error:
-        return error
-    return None
+        if self._last_word is not None:
+            self._last_word()
+        self.die(reason)
 
 
 def _is_seconds(value: Any) -> bool:
