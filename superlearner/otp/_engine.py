@@ -40,6 +40,8 @@ class Engine:
         self.ended: asyncio.Event = asyncio.Event()
         self.reason: Any = None
         self._end: asyncio.Task[None] | None = None
+        #: One reload at a time: each holds servers that the other would let go.
+        self._reloading = asyncio.Lock()
 
     async def start(self) -> None:
         """Start the root; raise `StartFailed` when it, or one of its children, cannot."""
@@ -139,7 +141,8 @@ class Engine:
         return await take_trace(self.kernel, duration, limit)
 
     async def reload(self, app: Any, timeout: float | None) -> None:
-        await reload(self.root, as_application(app), timeout)
+        async with self._reloading:
+            await reload(self.root, as_application(app), timeout)
 
     async def verb(self, name: str, supervisor: Any, *args: Any, timeout: float | None = None) -> Any:
         future = ask(self.kernel, supervisor, Verb(name, args), self.kernel.outside)

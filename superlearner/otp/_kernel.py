@@ -169,6 +169,7 @@ class Kernel:
             process,
             name=name,
             reason=process.reason,
+            cause=process.exit_cause,
             detail={**who, "restart": process.restarts},
         )
 

@@ -121,6 +121,8 @@ class Process:
         self.announced = False
         #: Who sent the exit signal that ended it.
         self.ended_by: Pid | None = None
+        #: The event that its end answers to, where that is known.
+        self.exit_cause: str | None = None
         #: Its `process_exited`, the cause of what its supervisor does next.
         self.exit_event: Event | None = None
         #: ("ok" | "ignore" | "error", reason), once its start is over.
@@ -277,8 +279,8 @@ class Process:
         self.links.pop(other, None)
         other.links.pop(self, None)
 
-    def signal(self, source: Pid, reason: Any, *, by_link: bool = False) -> None:
-        """Get an exit signal."""
+    def signal(self, source: Pid, reason: Any, *, by_link: bool = False, cause: Event | None = None) -> None:
+        """Get an exit signal, of a link when the end of `source`, told by `cause`, has sent it."""
         if self.dead:
             return
         # A reason may be anything, even what cannot be compared with a word, such as an array.
@@ -287,6 +289,8 @@ class Process:
             self.deliver((INFO, ExitSignal(source, reason)))
         elif word != "normal" or source == self.pid:
             self.ended_by = source
+            if cause is not None:
+                self.exit_cause = str(cause.seq)
             self.die("killed" if word == "kill" and not by_link else reason)
 
     def exited(self) -> asyncio.Future[Any]:
@@ -313,7 +317,8 @@ class Process:
         self._stop_running()
         for other in links:
             other.links.pop(self, None)
-            self.kernel.later(partial(other.signal, self.pid, reason, by_link=True))
+            signal = partial(other.signal, self.pid, reason, by_link=True, cause=self.exit_event)
+            self.kernel.later(signal)
         for ref, watcher in watchers:
             watcher.monitors.pop(ref, None)
             if not watcher.dead:

@@ -153,6 +153,7 @@ class SupervisorProcess(Process):
         elif kind == CALL:
             await self._serve(payload)
         elif kind == CAST and isinstance(payload, RetryDue):
+            self._cause = payload.cause or None
             await self._carry_out(self._machine.handle(replace(payload, at=self.loop.time())))
         elif kind == INFO and isinstance(payload, ExitSignal):
             await self._exit_signal(payload)
@@ -190,7 +191,7 @@ class SupervisorProcess(Process):
                     await asyncio.gather(*map(self._stop, children))
                 case Retry(key):
                     # To the end of the own mailbox, a turn of the loop later: others go first, as in OTP.
-                    self.loop.call_soon(self.deliver, (CAST, RetryDue(key)))
+                    self.loop.call_soon(self.deliver, (CAST, RetryDue(key, cause=self._cause or "")))
                 case Refuse(error):
                     raise error
                 case Record() as record:
@@ -263,6 +264,7 @@ class SupervisorProcess(Process):
     async def _stop(self, stop: StopChild) -> None:
         process = self.running[stop.key]
         self._keys.pop(process.pid, None)
+        process.exit_cause = self._cause
         exited = process.exited()
         if stop.spec.shutdown == "brutal_kill":
             process.signal(self.pid, "kill")
@@ -282,6 +284,7 @@ class SupervisorProcess(Process):
 
     async def _serve(self, sender: Sender) -> None:
         self.unanswered[sender] = None
+        self._cause = None
         request = sender.request
         try:
             answer = await self._verb(request)
@@ -326,7 +329,6 @@ class SupervisorProcess(Process):
         return await self._carry_out_start(instructions, keys[0] if keys else None)
 
     async def _carry_out_start(self, instructions: list[Instruction], key: Hashable) -> Pid | None:
-        self._cause = None
         try:
             await self._carry_out(instructions)
         except StartFailed as failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from conformance_kit import Doer, Member, Trapping, answer, both_flavours, member, running, took, turns_until
@@ -22,6 +23,7 @@ from superlearner.otp import (
     cast,
     child,
     exit_,
+    link,
     receive,
     reply,
     self_,
@@ -937,6 +939,39 @@ class TestRuntime:
             assert [restarted.kind, restarted.cause] == ["process_restarted", str(scheduled.seq)]
             assert restarted.detail["budget_left"] == 2
             assert await rt.events(since=events[-1].seq) == []
+
+
+@asynchronous
+async def test_an_end_names_the_event_that_brought_it_about():
+    children = [child(Doer, id=n, name=n) for n in "abc"]
+    async with running(*children, strategy="rest_for_one") as rt:
+        await rt.call("a", answer(lambda: link("b")))
+        await rt.kill("a", "boom")
+        await until(rt, "process_restarted", 3)
+        events = await rt.events()
+        exits = {e.name: e for e in events if e.kind == "process_exited"}
+        (scheduled,) = [e for e in events if e.kind == "restart_scheduled"]
+        assert exits["a"].cause is None
+        assert exits["b"].cause == scheduled.cause == str(exits["a"].seq)
+        assert exits["c"].cause == str(scheduled.seq)
+        assert exits["c"].detail["who"] == await rt.whereis("root")
+        assert {e.cause for e in events if e.kind == "process_restarted"} == {str(scheduled.seq)}
+
+
+@asynchronous
+async def test_each_try_to_restart_names_the_failure_before_it():
+    log = []
+    spec = member(log, "a", "ok", "fail", "fail")
+    async with running(spec, member(log, "b"), max_restarts=9) as rt:
+        await rt.kill("a")
+        await rt.kill("b")
+        await until(rt, "process_restarted", 2)
+        story = [
+            e for e in await rt.events() if e.name == "a" and e.kind in {"start_failed", "restart_scheduled"}
+        ]
+        assert [e.kind for e in story] == ["restart_scheduled", "start_failed"] * 2 + ["restart_scheduled"]
+        for before, after in pairwise(story):
+            assert after.cause == str(before.seq)
 
 
 @both_flavours

@@ -185,6 +185,14 @@ class TestCodeChange:
             assert [p.status for p in (await rt.tree()).children] == ["running", "running"]
 
     @asynchronous
+    async def test_two_reloads_at_once_follow_each_other(self):
+        async with running(old("a")) as rt:
+            app = supervisor([old("a", cls=AsyncNew)])
+            await asyncio.gather(rt.reload(app), rt.reload(app))
+            pid = await rt.whereis("a")
+            assert await rt.get_state("a") == ["from old", pid, "from new", pid]
+
+    @asynchronous
     async def test_a_server_that_dies_meanwhile_fails_it(self):
         async def die(state):
             await asyncio.sleep(0)
