@@ -140,7 +140,7 @@ class ServerProcess(Process):
                 self.loop.call_soon(self.drain, context=self.context)
                 return
             if self._continuation is not ABSENT and not self.suspended:
-                value, self._continuation = self._continuation, ABSENT
+                value, self._continuation, self._timeout = self._continuation, ABSENT, None
                 if not self._step("handle_continue", self.server.handle_continue, (value,), self._next_state):
                     return
                 continue

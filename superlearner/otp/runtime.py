@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from superlearner.core.history import Event, EventLog
-from superlearner.errors import CallTimeout, NoProcess, NotInProcess
+from superlearner.errors import AlreadyStarted, CallTimeout, NoProcess, NotInProcess
 from superlearner.otp import _snapshot
 from superlearner.otp._engine import Engine
 from superlearner.otp._info import process_info
@@ -83,7 +83,11 @@ class Runtime:
     # -- Start and end ----------------------------------------------------------------------------
 
     def start(self) -> Any:
-        """Start the root and all below it; raise `StartFailed` when that fails."""
+        """Start the root and all below it; raise `StartFailed` when that fails, `AlreadyStarted` while it runs."""
+        if self._engine is not None:
+            if not self._engine.ended.is_set():
+                raise AlreadyStarted(self._engine.root.pid)
+            self._options["first_serial"] = self._engine.kernel.next_serial  # no pid is used twice
         return self._start_here() if self.asynchronous else self._start_thread()
 
     def stop(self, reason: Any = "shutdown", timeout: float | None = None) -> Any:

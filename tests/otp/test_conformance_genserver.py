@@ -9,7 +9,15 @@ import pytest
 from conformance_kit import Doer, Member, Trapping, answer, both_flavours, member, running, took, turns_until
 from otp_kit import asynchronous, inside, until
 
-from superlearner.errors import BadReturn, CallTimeout, NoProcess, ProcessDied, StartFailed, Unsupported
+from superlearner.errors import (
+    AlreadyStarted,
+    BadReturn,
+    CallTimeout,
+    NoProcess,
+    ProcessDied,
+    StartFailed,
+    Unsupported,
+)
 from superlearner.otp import (
     Exit,
     ExitSignal,
@@ -712,6 +720,24 @@ class TestTimeout:
             await rt.kill("it")
             assert process._timer is None
 
+    @pytest.mark.parametrize("result", [1, NoReply(1)], ids=["bare", "NoReply"])
+    @both_flavours
+    @asynchronous
+    async def test_what_the_continuation_returns_decides(self, result, flavour):
+        class It(GenServer):
+            def init(self):
+                return NoReply(0, continue_="go", timeout=0.001)
+
+            def handle_continue(self, value, state):
+                return result
+
+            def handle_info(self, message, state):
+                return "timeout"
+
+        async with running(child(flavour(It), id="it", name="it")) as rt:
+            await asyncio.sleep(0.01)
+            assert await rt.get_state("it") == 1
+
     @each_handler
     @pytest.mark.parametrize("timeout", ["soon", -1, True, float("nan")])
     @asynchronous
@@ -879,6 +905,30 @@ class TestRuntime:
         with Runtime(child(Doer, id="it", name="it")) as rt, pytest.raises(ProcessDied) as died:
             rt.call("it", fail)
         assert isinstance(died.value.__cause__, TimeoutError)
+
+    @pytest.mark.parametrize("asynchronous_one", [True, False])
+    def test_it_runs_once_at_a_time_and_may_be_started_again_after_its_end(self, asynchronous_one):
+        async def within():
+            rt = Runtime(child(Doer, id="it", name="it"), asynchronous=True)
+            pids = []
+            for _ in range(2):
+                async with rt:
+                    pids.append(await rt.whereis("it"))
+                    with pytest.raises(AlreadyStarted):
+                        rt.start()
+            return pids
+
+        if asynchronous_one:
+            pids = asyncio.run(within())
+        else:
+            rt, pids = Runtime(child(Doer, id="it", name="it")), []
+            for _ in range(2):
+                with rt:
+                    pids.append(rt.whereis("it"))
+                    with pytest.raises(AlreadyStarted):
+                        rt.start()
+                    assert rt.call("it", answer(1)) == 1
+        assert len(set(pids)) == 2
 
     @asynchronous
     async def test_a_listener_that_raises_is_reported_and_stops_nothing(self):
