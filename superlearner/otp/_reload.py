@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +18,11 @@ from typing import Any
 from superlearner.core.childspec import AnySpec, SupervisorSpec
 from superlearner.core.strategy import initial_children
 from superlearner.errors import CallTimeout, InvalidSpec, NoProcess, ProcessDied, ReloadFailed
-from superlearner.otp._process import Process, is_async
+from superlearner.otp._process import Process, discard, is_async
 from superlearner.otp._server import ServerProcess
 from superlearner.otp._supervision import SupervisorProcess, Verb
 from superlearner.otp.genserver import GenServer
-from superlearner.otp.messages import Ignore, NoReply, exit_reason, find_error
+from superlearner.otp.messages import Ignore, NoReply, exit_reason, find_error, one_line
 from superlearner.otp.supervisor import Supervisor
 
 #: What code of the application may raise; all but the cancellation of who asked for the reload.
@@ -76,7 +76,10 @@ async def _guarded(awaitable: Any, context: Context | None = None) -> Any:
         except _ANY_MISTAKE as error:
             return None, error
 
-    result, error = await asyncio.get_running_loop().create_task(run(), context=context)
+    try:
+        result, error = await asyncio.get_running_loop().create_task(run(), context=context)
+    finally:
+        discard(awaitable)  # when it was given up before it began
     if error is not None:
         raise error
     return result
@@ -112,15 +115,15 @@ async def _suspended(servers: list[ServerProcess], timeout: float | None) -> Asy
     try:
         for process in servers:
             if not process.suspended:
+                held.append(process)
                 try:
                     await process.kernel.system(process.pid, _hold, timeout)
                 except (CallTimeout, NoProcess, ProcessDied) as error:
                     raise ReloadFailed(process.id, error) from error
-                held.append(process)
         yield
     finally:
         for process in held:
-            if not process.dead:
+            if process.suspended and not process.dead:
                 await process.kernel.system(process.pid, _release, None)
 
 
@@ -175,15 +178,26 @@ async def _apply(root: SupervisorProcess, plan: _Plan, undo: list[Callable[[], N
             assert supervisor.state is not None
             done.append((supervisor, supervisor.state.spec))
             await _ask(supervisor, Verb("change", (spec,)))
-    except Exception as error:
+        _check_alive(plan.servers)
+    except BaseException as error:  # also when whoever asked for it gives up half-way
         for take_back in undo:
             take_back()
         for supervisor, old in reversed(done):
-            await _ask(supervisor, Verb("change", (old,)))
-            await _ask(supervisor, Verb("prune"))
+            with suppress(NoProcess, ProcessDied):  # its own supervisor starts it again, with the old code
+                await _ask(supervisor, Verb("change", (old,)))
+                await _ask(supervisor, Verb("prune"))
+        if isinstance(error, ReloadFailed) or not isinstance(error, Exception):
+            raise
         raise ReloadFailed(root.id, getattr(error, "reason", error)) from find_error(error)
     for supervisor, _ in plan.supervisors:
-        await _ask(supervisor, Verb("prune"))
+        with suppress(NoProcess, ProcessDied):
+            await _ask(supervisor, Verb("prune"))
+
+
+def _check_alive(servers: list[tuple[ServerProcess, Any]]) -> None:
+    for process, _ in servers:
+        if process.dead:
+            raise ReloadFailed(process.id, f"it ended meanwhile: {one_line(process.reason)}")
 
 
 async def _ask(supervisor: SupervisorProcess, verb: Verb) -> Any:

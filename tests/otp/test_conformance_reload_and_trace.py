@@ -23,6 +23,7 @@ from superlearner.otp import (
     call,
     cast,
     child,
+    exit_,
     receive,
     reply,
     self_,
@@ -183,6 +184,36 @@ class TestCodeChange:
             release.set()
             await rt.get_state("b")
             assert [p.status for p in (await rt.tree()).children] == ["running", "running"]
+
+    @asynchronous
+    async def test_a_server_that_is_killed_while_another_changes_rolls_it_back(self):
+        class Killing(Old):
+            async def code_change(self, old_version, state):
+                exit_("a", "kill")
+                return state
+
+        async with running(old("a", 1), old("b", 2)) as rt:
+            with pytest.raises(ReloadFailed, match="ended meanwhile") as failed:
+                await rt.reload(supervisor([old("a", cls=New), old("b", cls=Killing), old("c")]))
+            assert failed.value.id == "a"
+            assert [await rt.call(n, "who") for n in "ab"] == [("Old", [1]), ("Old", [2])]
+            assert [c.id for c in await rt.which_children("root")] == ["a", "b"]
+
+    @pytest.mark.parametrize("turns", range(1, 12))
+    @asynchronous
+    async def test_one_that_is_given_up_leaves_everything_as_it_was_or_has_worked(self, turns):
+        async with running(old("a", 1), old("b", 2)) as rt:
+            reloading = asyncio.ensure_future(
+                rt.reload(supervisor([old("a", cls=AsyncNew), old("b", cls=AsyncNew), old("c")]))
+            )
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            reloading.cancel()
+            await asyncio.gather(reloading, return_exceptions=True)
+            names = [(await rt.call(n, "who"))[0] for n in "ab"]
+            assert names == (["Old", "Old"] if reloading.cancelled() else ["AsyncNew", "AsyncNew"])
+            assert (await rt.whereis("c") is None) is reloading.cancelled()
+            assert {p.status for p in (await rt.tree()).children} == {"running"}
 
     @asynchronous
     async def test_two_reloads_at_once_follow_each_other(self):
