@@ -250,7 +250,15 @@ class Kernel:
             callee.unanswered.pop(sender, None)
             if self.tracer is not None:
                 self.tracer.note_reply(callee.pid, sender, value)
-        sender.answer(copy.deepcopy(value) if self.copy_messages else value)
+        if self.copy_messages:
+            try:
+                value = copy.deepcopy(value)
+            except (
+                Exception
+            ) as error:  # whatever the value's classes raise: told to who waits, the server goes on
+                sender.fail(error)
+                return
+        sender.answer(value)
 
     async def system(self, target: Any, work: Callable[[Any], Any], timeout: float | None) -> Any:
         """Have a process do `work` between two messages, in its turn, even while it is suspended."""

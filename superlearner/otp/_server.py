@@ -19,7 +19,17 @@ from superlearner.otp._kernel import Kernel
 from superlearner.otp._pid import Done, Pid
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, TRACED, Process, Sender, discard, is_async
 from superlearner.otp.genserver import GenServer
-from superlearner.otp.messages import ABSENT, ExitSignal, Ignore, NoReply, Reply, Stop, Timeout, exit_reason
+from superlearner.otp.messages import (
+    ABSENT,
+    ExitSignal,
+    Ignore,
+    NoReply,
+    Reply,
+    Stop,
+    Timeout,
+    exit_reason,
+    safe_repr,
+)
 
 #: Messages that one process may handle before the others have their turn.
 _TURN = 500
@@ -332,5 +342,5 @@ def _is_seconds(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = safe_repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -22,6 +22,8 @@ from superlearner.otp.application import as_application
 
 #: Seconds that a loop which is not blocked gets to tell a timeout itself.
 _GRACE = 0.1
+#: The same for a stop, after whose timeout everything is killed and may unwind.
+_STOP_GRACE = 2.0
 
 
 class _LoopIsBlocked(Exception):
@@ -91,7 +93,10 @@ class Runtime:
         return self._start_here() if self.asynchronous else self._start_thread()
 
     def stop(self, reason: Any = "shutdown", timeout: float | None = None) -> Any:
-        """Stop in reverse start order; kill what is left after `timeout` seconds. Harmless when stopped."""
+        """Stop in reverse start order; kill what is left after `timeout` seconds. Harmless when stopped.
+
+        Raises `CallTimeout` when a plain handler blocks, which nothing can kill; it stops when that returns.
+        """
         if self.asynchronous:
             return self._stop_here(reason, timeout)
         self._stop_thread(reason, timeout)
@@ -200,8 +205,12 @@ class Runtime:
             await asyncio.wait(others, timeout=1.0)
 
     def _stop_thread(self, reason: Any, timeout: float | None) -> None:
+        limit = None if timeout is None else timeout + _STOP_GRACE
         with suppress(NoProcess):  # it has ended by itself: there is nothing to stop
-            self._submit(lambda: self._stop_here(reason, timeout), "stop")
+            try:
+                self._submit(lambda: self._stop_here(reason, timeout), "stop", limit)
+            except _LoopIsBlocked:
+                raise CallTimeout("root", timeout) from None
         if self._thread is not None:
             self._thread.join()
 

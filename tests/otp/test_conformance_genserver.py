@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from itertools import pairwise
 
 import pytest
-from conformance_kit import Doer, Member, Trapping, answer, both_flavours, member, running, took, turns_until
+from conformance_kit import (
+    Doer,
+    Member,
+    Trapping,
+    answer,
+    both_flavours,
+    member,
+    running,
+    settled,
+    took,
+    turns_until,
+)
 from otp_kit import asynchronous, inside, until
 
 from superlearner.errors import (
@@ -876,11 +888,62 @@ class TestSystem:
                 await rt.cast("it", (i for i in ()))
             assert await rt.whereis("it") == pid
 
+    @both_flavours
+    @asynchronous
+    async def test_an_answer_that_cannot_be_copied_is_told_to_its_caller_and_the_server_goes_on(
+        self, flavour
+    ):
+        def later(sender, state):
+            reply(sender, (i for i in ()))
+            return NoReply(state)
+
+        async with Runtime(
+            child(flavour(Doer), id="it", name="it"), asynchronous=True, copy_messages=True
+        ) as rt:
+            pid = await rt.whereis("it")
+            for request in (answer(lambda: (i for i in ())), later):
+                with pytest.raises(TypeError):
+                    await rt.call("it", request)
+            assert await rt.call("it", answer(1)) == 1
+            assert await rt.whereis("it") == pid
+
+    @pytest.mark.parametrize("how", ["reason", "state", "message", "answer", "error"])
+    @asynchronous
+    async def test_what_cannot_be_shown_disturbs_nobody(self, how):
+        class Shy:
+            def __repr__(self):
+                raise ValueError
+
+        class Shyest(Exception):
+            __repr__ = __str__ = Shy.__repr__
+
+        async with running(child(Doer, id="it", name="it")) as rt:
+            tracing = asyncio.ensure_future(rt.trace(60.0, limit=6))
+            await asyncio.sleep(0)
+            match how:
+                case "reason":
+                    await rt.cast("it", lambda _: Stop(Shy()))
+                case "state":
+                    with pytest.raises(ProcessDied):
+                        await rt.call("it", lambda *_: Shy())
+                case "message":
+                    await rt.send("it", Shy())
+                case "answer":
+                    assert isinstance(await rt.call("it", answer(Shy)), Shy)
+                case "error":
+
+                    def fail(_):
+                        raise Shyest
+
+                    await rt.cast("it", fail)
+            for _ in range(3):
+                await settled(rt)
+            assert await rt.call("it", answer(1)) == 1
+            assert len(await tracing) == 6
+
 
 class TestRuntime:
     def test_a_call_times_out_although_a_plain_handler_blocks(self):
-        import threading
-
         release = threading.Event()
 
         def block(state):
@@ -897,6 +960,23 @@ class TestRuntime:
             finally:
                 release.set()
             assert rt.call("it", answer(2)) == 2
+
+    def test_a_stop_with_a_timeout_comes_back_although_a_plain_handler_blocks(self, monkeypatch):
+        monkeypatch.setattr("superlearner.otp.runtime._STOP_GRACE", 0.05)
+        release = threading.Event()
+
+        def block(state):
+            release.wait(5)
+            return NoReply(state)
+
+        rt = Runtime(child(Doer, id="it", name="it"))
+        rt.start()
+        rt.cast("it", block)
+        with pytest.raises(CallTimeout):
+            rt.stop(timeout=0.01)
+        release.set()
+        rt.stop()
+        assert rt.tree().status == "exited"
 
     def test_a_callee_that_answers_with_its_own_timeout_error_is_heard(self):
         def fail(sender, state):
