@@ -244,7 +244,10 @@ class Process:
             return
         if not self.dead:
             self.task = self._coro = None
-            then(result)
+            try:
+                then(result)
+            except BaseException as error:  # what came of it is so odd that it cannot even be looked at
+                self.crash(error)
 
     def crash(self, error: BaseException) -> None:
         """An exception left the process's code."""

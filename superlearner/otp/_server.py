@@ -144,59 +144,56 @@ class ServerProcess(Process):
             self._timer.cancel()
             self._timer = None
         turns = _TURN
-        while not self.dead:
-            turns -= 1
-            if turns < 0:
-                self.loop.call_soon(self.drain, context=self.context)
-                return
-            if self._continuation is not ABSENT and not self.suspended:
-                value, self._continuation, self._timeout = self._continuation, ABSENT, None
-                if not self._step("handle_continue", self.server.handle_continue, (value,), self._next_state):
+        try:
+            while not self.dead:
+                turns -= 1
+                if turns < 0:
+                    self.loop.call_soon(self.drain, context=self.context)
                     return
-                continue
-            if not mailbox or (self.suspended and not self.bring_urgent_forward()):
-                self._rest()
-                return
-            kind, payload = mailbox.popleft()
-            if kind == TRACED:
-                kind, payload = payload.received(self)
-            self.handled += 1
-            self.kernel.handled += 1
-            if kind == SYSTEM:
-                self.do_system(*payload)
-                continue
-            self._timeout = None
-            if kind == CAST:
-                # The hot path, written out: one message is one handler and one look at what it returned.
-                self.current = "handle_cast"
-                try:
-                    result = self._on_cast(payload, self.state)
-                except BaseException as error:
-                    self.crash(error)
-                    return
-                if result.__class__ is NoReply and result.continue_ is ABSENT and result.timeout is None:
-                    self.state = result.state
+                if self._continuation is not ABSENT and not self.suspended:
+                    value, self._continuation, self._timeout = self._continuation, ABSENT, None
+                    if not self._step(
+                        "handle_continue", self.server.handle_continue, (value,), self._next_state
+                    ):
+                        return
                     continue
-                if not self._after(result, self._next_state):
+                if not mailbox or (self.suspended and not self.bring_urgent_forward()):
+                    self._rest()
                     return
-            elif kind == CALL:
-                if not self._serve_call(payload):
+                kind, payload = mailbox.popleft()
+                if kind == TRACED:
+                    kind, payload = payload.received(self)
+                self.handled += 1
+                self.kernel.handled += 1
+                if kind == SYSTEM:
+                    self.do_system(*payload)
+                    continue
+                self._timeout = None
+                if kind == CAST:
+                    # The hot path, written out: one message is one handler and one look at what it returned.
+                    self.current = "handle_cast"
+                    result = self._on_cast(payload, self.state)
+                    if result.__class__ is NoReply and result.continue_ is ABSENT and result.timeout is None:
+                        self.state = result.state
+                        continue
+                    if not self._after(result, self._next_state):
+                        return
+                elif kind == CALL:
+                    if not self._serve_call(payload):
+                        return
+                elif payload.__class__ is ExitSignal and payload.pid == self.parent:
+                    self._end(payload.reason)
                     return
-            elif payload.__class__ is ExitSignal and payload.pid == self.parent:
-                self._end(payload.reason)
-                return
-            elif not self._step("handle_info", self._on_info, (payload,), self._next_state):
-                return
+                elif not self._step("handle_info", self._on_info, (payload,), self._next_state):
+                    return
+        except BaseException as error:  # of a handler, or what it returned cannot even be looked at
+            self.crash(error)
 
     def _serve_call(self, sender: Sender) -> bool:
         self.current = "handle_call"
         self.unanswered[sender] = None
         request, sender.request = sender.request, None
-        try:
-            result = self._on_call(request, sender, self.state)
-        except BaseException as error:
-            self.crash(error)
-            return False
+        result = self._on_call(request, sender, self.state)
         if result.__class__ is Reply and result.continue_ is ABSENT and result.timeout is None:
             self.state = result.state
             if not self.dead:
@@ -208,12 +205,7 @@ class ServerProcess(Process):
         self, name: str, handler: Callable[..., Any], args: tuple[Any, ...], then: Callable[[Any], bool]
     ) -> bool:
         self.current = name
-        try:
-            result = handler(*args, self.state)
-        except BaseException as error:
-            self.crash(error)
-            return False
-        return self._after(result, then)
+        return self._after(handler(*args, self.state), then)
 
     def _after(self, result: Any, then: Callable[[Any], bool]) -> bool:
         """Take a handler's result, now or when it is there; tell whether the loop may go on at once."""

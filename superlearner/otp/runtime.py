@@ -95,7 +95,7 @@ class Runtime:
     def stop(self, reason: Any = "shutdown", timeout: float | None = None) -> Any:
         """Stop in reverse start order; kill what is left after `timeout` seconds. Harmless when stopped.
 
-        Raises `CallTimeout` when a plain handler blocks, which nothing can kill; it stops when that returns.
+        Raises `CallTimeout` when a plain handler blocks: nothing can be stopped before that returns.
         """
         if self.asynchronous:
             return self._stop_here(reason, timeout)

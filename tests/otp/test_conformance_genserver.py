@@ -14,6 +14,7 @@ from conformance_kit import (
     answer,
     both_flavours,
     member,
+    plain,
     running,
     settled,
     took,
@@ -906,6 +907,22 @@ class TestSystem:
                     await rt.call("it", request)
             assert await rt.call("it", answer(1)) == 1
             assert await rt.whereis("it") == pid
+
+    @pytest.mark.parametrize("handler", ["handle_call", "handle_cast", "handle_info", "handle_continue"])
+    @both_flavours
+    @asynchronous
+    async def test_a_result_that_cannot_even_be_looked_at_ends_its_server_alone(self, handler, flavour):
+        class Odd:
+            def __getattr__(self, name):
+                raise ValueError(name)
+
+        async with running(child(flavour(Noting), [], id="it", name="it", restart="temporary")) as rt:
+            await deliver(rt, handler, [Odd()][0])
+            if handler == "handle_call" or flavour is plain:
+                await until(rt, "process_exited", name="it")
+            else:
+                # Awaited as a coroutine's value, it is a state like any other.
+                assert isinstance(await rt.get_state("it"), Odd)
 
     @pytest.mark.parametrize("how", ["reason", "state", "message", "answer", "error"])
     @asynchronous
