@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from superlearner.core.childspec import validate_name
 from superlearner.core.history import Event, EventLog
 from superlearner.errors import CallsItself, CallTimeout, NameTaken, NoProcess
+from superlearner.otp._deadlines import USUAL, Deadlines
 from superlearner.otp._pid import Pid, Ref, SecondsLeft, Timer
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, Process, Sender
 from superlearner.otp.messages import Down, find_traceback, plain
@@ -59,6 +60,7 @@ class Kernel:
         self.saved_children: dict[tuple[Any, ...], bytes] = {}
         #: Tasks of dead processes that still unwind.
         self.leftovers: dict[asyncio.Task[None], Process] = {}
+        self._deadlines = Deadlines(loop)
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._signals: deque[Callable[[], None]] = deque()
         self._pumping = False
@@ -211,7 +213,11 @@ class Kernel:
 
     async def call(self, target: Any, request: Any, timeout: float | None, caller: Pid) -> Any:
         """Send a call and wait for its answer."""
-        return await self.answer(self.post_call(target, request, caller), target, timeout)
+        future = self.post_call(target, request, caller)
+        if timeout == USUAL:
+            self._deadlines.add(future, target)
+            return await future
+        return await self.answer(future, target, timeout)
 
     async def answer(self, future: asyncio.Future[Any], target: Any, timeout: float | None) -> Any:
         """Wait for an answer, at most `timeout` seconds."""
@@ -253,9 +259,7 @@ class Kernel:
         if self.copy_messages:
             try:
                 value = copy.deepcopy(value)
-            except (
-                Exception
-            ) as error:  # whatever the value's classes raise: told to who waits, the server goes on
+            except Exception as error:  # of the value's own classes: told to who waits; the server goes on
                 sender.fail(error)
                 return
         sender.answer(value)
@@ -328,6 +332,7 @@ class Kernel:
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
+        self._deadlines.close()
         if self.leftovers:
             await asyncio.wait(list(self.leftovers), timeout=1.0)
 
