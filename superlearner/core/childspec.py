@@ -168,8 +168,8 @@ class SupervisorSpec:
                 _whole(self.max_children, "max_children", least=0)
         elif self.max_children is not None:
             raise InvalidSpec("max_children is an option of kind='dynamic' alone.")
-        if self.kind != "static" and self.strategy != "one_for_one":
-            raise InvalidSpec(f"kind={self.kind!r} knows strategy='one_for_one' alone.")
+        if self.kind == "dynamic" and self.strategy != "one_for_one":
+            raise InvalidSpec("kind='dynamic' knows strategy='one_for_one' alone.")
         if self.kind == "partition":
             self._validate_partitions()
         elif self.partitions is not None:

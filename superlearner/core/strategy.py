@@ -71,6 +71,8 @@ class Child:
     spec: AnySpec
     status: ChildStatus = "stopped"
     pid: Any = None
+    #: The pid before this one, by which a child that waits for its restart is still known.
+    was: Any = None
     #: How often it has been started again.
     restarts: int = 0
     #: Added at run time by start_child.
@@ -90,11 +92,15 @@ class SupervisorState:
         self.phase: Literal["starting", "running", "ending"] = "starting"
         #: The children whose start somebody waits for: a failure is told, not retried.
         self._requested: set[Hashable] = set()
+        #: The children that the newest restart starts.
+        self._together: set[Hashable] = set()
         #: The children that go when a reload has worked.
         self._going: set[Hashable] = set()
         self._serial = 1
         for key, child in initial_children(spec):
             self.children[key] = Child(key, child)
+        #: How many of the first children have not started yet.
+        self._first = len(self.children)
 
     def handle(self, event: SupervisorEvent) -> list[Instruction]:
         """Take one event and return what to do, in order."""
@@ -149,8 +155,10 @@ class SupervisorState:
             del self.children[event.key]
         else:
             self.children[event.key] = replace(child, status="stopped", pid=None)
-        if self.phase == "starting" and not any(c.status == "starting" for c in self.children.values()):
-            self.phase = "running"
+        if self.phase == "starting":
+            self._first -= 1
+            if self._first == 0:
+                self.phase = "running"
         return []
 
     def _start_failed(self, event: ChildStartFailed) -> list[Instruction]:
@@ -167,6 +175,10 @@ class SupervisorState:
             self.children[event.key] = replace(child, status="stopped")
             reason = ("shutdown", ("failed_to_start_child", event.key, event.reason))
             return [record, *self._end(End(reason))]
+        # The others of this restart are started with the next try: theirs is not pending, as in OTP.
+        for other in self._together & self.children.keys():
+            if self.children[other].status == "restarting":
+                self.children[other] = replace(self.children[other], status="stopped")
         self.children[event.key] = replace(child, status="restarting")
         return [record, Retry(event.key)]
 
@@ -193,13 +205,15 @@ class SupervisorState:
             case "any_significant":
                 return self._end(End("shutdown"))
             case "all_significant":
-                alive = any(c.spec.significant and c.status == "running" for c in self.children.values())
+                # One that waits for its restart is not gone, as in OTP.
+                alive = any(c.spec.significant and c.status != "stopped" for c in self.children.values())
                 return [] if alive else self._end(End("shutdown"))
         assert_never(self.spec.auto_shutdown)
 
     def _restart(self, child: Child, reason: Any, at: float) -> list[Instruction]:
         self.intensity, allowed = self.intensity.spend(at)
-        child = replace(child, status="restarting", pid=None, restarts=child.restarts + 1)
+        was = child.was if child.pid is None else child.pid
+        child = replace(child, status="restarting", pid=None, was=was, restarts=child.restarts + 1)
         self.children[child.key] = child
         if not allowed:
             return self._exhausted(child, reason)
@@ -212,6 +226,7 @@ class SupervisorState:
             for key in self._from(child.key, behind)
             if self.children[key].spec.restart != "temporary"
         ]
+        self._together = {start.key for start in starts}
         detail = {
             "restart": child.restarts,
             "budget_left": self.intensity.left(at),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from superlearner.core.childspec import validate_name
 from superlearner.core.history import Event, EventLog
 from superlearner.errors import CallsItself, CallTimeout, NameTaken, NoProcess
+from superlearner.otp._deadlines import USUAL, Deadlines
 from superlearner.otp._pid import Pid, Ref, SecondsLeft, Timer
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, Process, Sender
 from superlearner.otp.messages import Down, find_traceback, plain
@@ -59,6 +60,7 @@ class Kernel:
         self.saved_children: dict[tuple[Any, ...], bytes] = {}
         #: Tasks of dead processes that still unwind.
         self.leftovers: dict[asyncio.Task[None], Process] = {}
+        self._deadlines = Deadlines(loop)
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._signals: deque[Callable[[], None]] = deque()
         self._pumping = False
@@ -109,7 +111,11 @@ class Kernel:
             )
         )
         if self.on_event is not None:
-            self.on_event(event)
+            try:
+                self.on_event(event)
+            except Exception as error:  # a listener's mistake must not stop half-way what is being recorded
+                context = {"message": f"on_event failed for {event.kind}", "exception": error}
+                self.loop.call_exception_handler(context)
         return event
 
     # -- Addresses --------------------------------------------------------------------------------
@@ -153,16 +159,21 @@ class Kernel:
             del self.addresses[freed]
             self.record("name_freed", process, name=freed, reason=process.reason)
         if process.announced:
-            who = {} if process.ended_by is None else {"who": process.ended_by}
-            process.exit_event = self.record(
-                "process_exited",
-                process,
-                name=name,
-                reason=process.reason,
-                detail={**who, "restart": process.restarts},
-            )
+            self.record_exit(process, name)
         for timer in process.timers:
             self.cancel_timer(timer)
+
+    def record_exit(self, process: Process, name: str) -> None:
+        """Put the end of a process into the log."""
+        who = {} if process.ended_by is None else {"who": process.ended_by}
+        process.exit_event = self.record(
+            "process_exited",
+            process,
+            name=name,
+            reason=process.reason,
+            cause=process.exit_cause,
+            detail={**who, "restart": process.restarts},
+        )
 
     def find(self, target: Any) -> Process:
         """Return the living process at a pid, a name or a ``(partition supervisor, key)``."""
@@ -202,7 +213,11 @@ class Kernel:
 
     async def call(self, target: Any, request: Any, timeout: float | None, caller: Pid) -> Any:
         """Send a call and wait for its answer."""
-        return await self.answer(self.post_call(target, request, caller), target, timeout)
+        future = self.post_call(target, request, caller)
+        if timeout == USUAL:
+            self._deadlines.add(future, target)
+            return await future
+        return await self.answer(future, target, timeout)
 
     async def answer(self, future: asyncio.Future[Any], target: Any, timeout: float | None) -> Any:
         """Wait for an answer, at most `timeout` seconds."""
@@ -241,7 +256,13 @@ class Kernel:
             callee.unanswered.pop(sender, None)
             if self.tracer is not None:
                 self.tracer.note_reply(callee.pid, sender, value)
-        sender.answer(copy.deepcopy(value) if self.copy_messages else value)
+        if self.copy_messages:
+            try:
+                value = copy.deepcopy(value)
+            except Exception as error:  # of the value's own classes: told to who waits; the server goes on
+                sender.fail(error)
+                return
+        sender.answer(value)
 
     async def system(self, target: Any, work: Callable[[Any], Any], timeout: float | None) -> Any:
         """Have a process do `work` between two messages, in its turn, even while it is suspended."""
@@ -311,6 +332,7 @@ class Kernel:
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
+        self._deadlines.close()
         if self.leftovers:
             await asyncio.wait(list(self.leftovers), timeout=1.0)
 
@@ -328,9 +350,9 @@ def label(process: Process) -> str:
 def partition_of(key: Any, partitions: int) -> int:
     """Return the partition of a key: whole numbers in turn, everything else by a hash that never changes.
 
-    >>> partition_of(6, 4), partition_of("ann", 4) == partition_of("ann", 4)
-    (2, True)
+    >>> partition_of(6, 4), partition_of(-1, 3), partition_of("ann", 4) == partition_of("ann", 4)
+    (2, 1, True)
     """
     if isinstance(key, int) and not isinstance(key, bool):
-        return key % partitions
+        return abs(key) % partitions
     return zlib.crc32(repr(key).encode()) % partitions

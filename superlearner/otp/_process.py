@@ -60,6 +60,10 @@ class Sender:
         # A copy, say from a checkpoint, answers nobody: the call was lost with the process.
         return Sender, (self.pid,)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sender:
+        # Handed on in a copied message, or kept in a state that a reload copies, it still answers its caller.
+        return self
+
     def answer(self, value: Any) -> None:
         """Give the caller its answer, unless it has one or has given up."""
         future = self.future
@@ -117,6 +121,8 @@ class Process:
         self.announced = False
         #: Who sent the exit signal that ended it.
         self.ended_by: Pid | None = None
+        #: The event that its end answers to, where that is known.
+        self.exit_cause: str | None = None
         #: Its `process_exited`, the cause of what its supervisor does next.
         self.exit_event: Event | None = None
         #: ("ok" | "ignore" | "error", reason), once its start is over.
@@ -214,6 +220,12 @@ class Process:
         except Exception as error:  # told to who asked; the server goes on
             future.set_exception(error)
 
+    def owe(self, sender: Sender) -> None:
+        """Remember a call that is answered later, until it is answered or its caller gives up."""
+        if sender.future is not None and not sender.future.done():
+            self.unanswered[sender] = None
+            sender.future.add_done_callback(lambda _: self.unanswered.pop(sender, None))
+
     # -- Running code -----------------------------------------------------------------------------
 
     def run_async(self, coro: Coroutine[Any, Any, Any], then: Callable[[Any], None]) -> None:
@@ -232,7 +244,10 @@ class Process:
             return
         if not self.dead:
             self.task = self._coro = None
-            then(result)
+            try:
+                then(result)
+            except BaseException as error:  # what came of it is so odd that it cannot even be looked at
+                self.crash(error)
 
     def crash(self, error: BaseException) -> None:
         """An exception left the process's code."""
@@ -267,15 +282,19 @@ class Process:
         self.links.pop(other, None)
         other.links.pop(self, None)
 
-    def signal(self, source: Pid, reason: Any, *, by_link: bool = False) -> None:
-        """Get an exit signal."""
+    def signal(self, source: Pid, reason: Any, *, by_link: bool = False, cause: Event | None = None) -> None:
+        """Get an exit signal, of a link when the end of `source`, told by `cause`, has sent it."""
         if self.dead:
             return
-        if self.trapping and (by_link or reason != "kill"):
+        # A reason may be anything, even what cannot be compared with a word, such as an array.
+        word = reason if isinstance(reason, str) else ""
+        if self.trapping and (by_link or word != "kill"):
             self.deliver((INFO, ExitSignal(source, reason)))
-        elif reason != "normal" or source == self.pid:
+        elif word != "normal" or source == self.pid:
             self.ended_by = source
-            self.die("killed" if reason == "kill" and not by_link else reason)
+            if cause is not None:
+                self.exit_cause = str(cause.seq)
+            self.die("killed" if word == "kill" and not by_link else reason)
 
     def exited(self) -> asyncio.Future[Any]:
         """Return a future for the exit reason."""
@@ -301,7 +320,8 @@ class Process:
         self._stop_running()
         for other in links:
             other.links.pop(self, None)
-            self.kernel.later(partial(other.signal, self.pid, reason, by_link=True))
+            signal = partial(other.signal, self.pid, reason, by_link=True, cause=self.exit_event)
+            self.kernel.later(signal)
         for ref, watcher in watchers:
             watcher.monitors.pop(ref, None)
             if not watcher.dead:
@@ -327,8 +347,9 @@ class Process:
     def _stop_running(self) -> None:
         """Cancel a handler that is under way, and close its coroutine if it does not unwind."""
         task, coro = self.task, self._coro
-        if task is None or coro is None or task is asyncio.current_task(self.loop):
+        if task is None or coro is None:
             return
+        # Also the task that is running now, when its own code brought this death about: it ends at its next await.
         task.cancel()
         self.kernel.leftovers[task] = self
         task.add_done_callback(self.kernel.leftovers.pop)

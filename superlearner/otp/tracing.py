@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from superlearner.otp._pid import Pid
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, TRACED, Entry, Process, Sender, current
+from superlearner.otp.messages import safe_repr
 
 if TYPE_CHECKING:
     from superlearner.otp._kernel import Kernel
@@ -142,5 +143,5 @@ async def take_trace(kernel: Kernel, duration: float, limit: int) -> list[TraceE
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = safe_repr(value)
     return text if len(text) <= 200 else text[:197] + "..."

@@ -16,7 +16,7 @@ from superlearner.core.snapshots import ChildCounts, ChildInfo
 from superlearner.errors import NoProcess, NotInProcess
 from superlearner.otp._pid import DONE, Done, Pid, Ref, SecondsLeft, Timer
 from superlearner.otp._process import Process, Sender, this_process
-from superlearner.otp._supervision import Verb
+from superlearner.otp._supervision import Verb, ask
 from superlearner.otp.messages import Exit
 from superlearner.otp.task import FunctionProcess
 
@@ -241,7 +241,7 @@ def whereis(name: Any) -> Pid | None:
 
 def _ask(verb: str, supervisor: Any, *args: Any) -> asyncio.Future[Any]:
     process = this_process(verb)
-    return process.kernel.post_call(supervisor, Verb(verb, args), process.pid)
+    return ask(process.kernel, supervisor, Verb(verb, args), process.pid)
 
 
 def start_child(supervisor: Any, spec: Any) -> asyncio.Future[Pid | None]:
