@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from superlearner.core.history import Event
 from superlearner.errors import NotInProcess, ProcessDied
+from superlearner.otp._gateway import Watched, Watcher
 from superlearner.otp._pid import Awaitable, Pid, Ref, Timer
 from superlearner.otp.messages import Down, Exit, ExitSignal, Timeout, find_error
 
@@ -108,8 +109,8 @@ class Process:
         self.names: dict[str, None] = {}
         self.links: dict[Process, None] = {}
         #: Monitors that this process holds, and those that others hold on it.
-        self.monitors: dict[Ref, Process] = {}
-        self.watchers: dict[Ref, Process] = {}
+        self.monitors: dict[Ref, Watched] = {}
+        self.watchers: dict[Ref, Watcher] = {}
         #: Calls taken and not yet answered.
         self.unanswered: dict[Sender, None] = {}
         self.suspended = False
@@ -267,6 +268,16 @@ class Process:
         self.links.pop(other, None)
         other.links.pop(self, None)
 
+    def unwatch(self, ref: Ref) -> None:
+        """Tell the watcher behind `ref` nothing any more."""
+        self.watchers.pop(ref, None)
+
+    def on_down(self, ref: Ref, pid: Any, reason: Any) -> None:
+        """Learn that a monitored process has ended."""
+        self.monitors.pop(ref, None)
+        if not self.dead:
+            self.deliver((INFO, Down(ref, pid, reason)))
+
     def signal(self, source: Pid, reason: Any, *, by_link: bool = False) -> None:
         """Get an exit signal."""
         if self.dead:
@@ -295,7 +306,7 @@ class Process:
         self.kernel.forget(self)
         self._fail_callers(reason)
         for ref, watched in self.monitors.items():
-            watched.watchers.pop(ref, None)
+            watched.unwatch(ref)
         links, watchers, waiters = list(self.links), list(self.watchers.items()), self._waiters
         self.links, self.watchers, self.monitors, self._waiters = {}, {}, {}, []
         self._stop_running()
@@ -303,9 +314,7 @@ class Process:
             other.links.pop(self, None)
             self.kernel.later(partial(other.signal, self.pid, reason, by_link=True))
         for ref, watcher in watchers:
-            watcher.monitors.pop(ref, None)
-            if not watcher.dead:
-                watcher.deliver((INFO, Down(ref, self.pid, reason)))
+            watcher.on_down(ref, self.pid, reason)
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(reason)
