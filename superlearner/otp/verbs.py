@@ -192,8 +192,9 @@ def unlink(target: Any) -> Done:
 def monitor(target: Any) -> Ref:
     """Get a ``Down(ref, pid, reason)`` when `target` ends; at once, with ``noproc``, when nobody is there.
 
-    Of a process of another sandbox the reason is ``noconnection`` when its node, or its sandbox's OS process, was
-    lost. One whose sandbox is stopped or moved ends as its supervisor ends it: ``shutdown``.
+    Of a process of another sandbox the reason is ``noconnection`` when its node or its sandbox's OS process was
+    lost, and when its sandbox was moved: it goes on elsewhere under another pid. One whose sandbox is stopped,
+    restarted by order or destroyed ends as its supervisor ends it: with ``shutdown``.
     """
     process = this_process("monitor")
     return process.kernel.monitor(process, target)
