@@ -13,8 +13,8 @@ from distributed import Client
 from talkers import Echo, talkers
 
 import superlearner as sl
-from superlearner.cluster.between import KINDS
 from superlearner.cluster.link import Link
+from superlearner.cluster.way import KINDS
 from superlearner.errors import NotSerializable
 from superlearner.otp import (
     Down,
