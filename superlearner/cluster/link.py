@@ -12,10 +12,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from superlearner import config
-from superlearner.cluster.agent import CHANNEL_OP
-from superlearner.cluster.channel import Answer, Channel, ChannelClosed
+from superlearner.cluster.channel import CHANNEL_OP, CONTROL_OP, Answer, Channel, ChannelClosed
 from superlearner.cluster.handlers import Handler, Handlers
-from superlearner.cluster.plane import CONTROL_OP
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
 from superlearner.errors import (
@@ -23,12 +21,12 @@ from superlearner.errors import (
     ClusterClosed,
     ClusterNotFound,
     NoConnection,
-    NotSerializable,
     ProcessDied,
     StaleEpoch,
     SuperlearnerError,
 )
 from superlearner.sandbox import payload
+from superlearner.sandbox.answers import unpack
 
 Place = tuple[str, int]  # (address, epoch)
 
@@ -70,14 +68,26 @@ class Link:
         What Dask needs to connect: ``security.get_connection_args("client")``.
     nodes
         What carries requests to the nodes; by default channels, opened when they are needed.
+    kinds
+        The kinds of events to be told; None: all.
     """
 
-    def __init__(self, address: str, connection_args: dict[str, Any], nodes: Carriers | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        connection_args: dict[str, Any],
+        nodes: Carriers | None = None,
+        *,
+        kinds: tuple[str, ...] | None = None,
+    ) -> None:
         self.address = address
         self._args = connection_args
         self._control: Channel | None = None
         self._nodes: Carriers = nodes or ChannelPool(CHANNEL_OP, connection_args)
+        self._kinds = kinds
         self._places: dict[str, Place] = {}
+        #: The addresses of lost nodes: an answer of before their loss must not lead there.
+        self._lost: set[str] = set()
         self._handlers = Handlers()
         self._subscribing: asyncio.Task[Any] | None = None
 
@@ -90,7 +100,7 @@ class Link:
             )
             async with asyncio.timeout(timeout):
                 await self.ask("hello")
-                await self._control.request("subscribe")
+                await self._control.request("subscribe", self._kinds)
         except (OSError, TimeoutError) as error:
             raise ClusterNotFound(
                 f"No cluster of superlearner answers at {self.address} ({error})."
@@ -130,6 +140,8 @@ class Link:
         event = Event.from_dict(plain)
         if event.kind == "node_lost":
             self._abandon(event.detail.get("address"))
+        elif event.kind == "node_joined":
+            self._lost.discard(str(event.detail.get("address")))
         if event.sandbox is not None and event.epoch is not None:
             place = self._places.get(event.sandbox)
             if place is not None and place[1] < event.epoch:
@@ -138,6 +150,7 @@ class Link:
 
     def _abandon(self, address: Any) -> None:
         """Break with a lost node at once: no call to it waits for a timeout."""
+        self._lost.add(address)
         self._nodes.abandon(address)
         for sandbox, place in list(self._places.items()):
             if place[0] == address:
@@ -176,7 +189,7 @@ class Link:
                 if place is None or channel is None:
                     async with asyncio.timeout_at(deadline):
                         patience = None if timeout is None else 0.8 * timeout
-                        place, channel = await self._reach(sandbox, stale, patience)
+                        place, channel = await self.reach(sandbox, stale, patience)
                 status, answer = await channel.request(
                     verb, sandbox, place[1], target, body, timeout, deadline=deadline
                 )
@@ -203,7 +216,7 @@ class Link:
         """Send a message that has no answer, to wherever the sandbox lives now."""
         stale: Place | None = None
         while True:
-            place, channel = await self._reach(sandbox, stale)
+            place, channel = await self.reach(sandbox, stale)
             try:
                 channel.post(verb, sandbox, place[1], target, body, None)
             except ChannelClosed:
@@ -211,7 +224,7 @@ class Link:
             else:
                 return
 
-    async def _reach(
+    async def reach(
         self, sandbox: str, stale: Place | None, patience: float | None = None
     ) -> tuple[Place, Carrier]:
         """Return where the sandbox lives, other than at `stale`, with the open channel to its node.
@@ -231,35 +244,13 @@ class Link:
                 del self._places[sandbox]
         elif (known := self._places.get(sandbox)) is not None:
             return known
-        _, address, epoch, _, _ = await self.ask("lookup", sandbox=sandbox, stale=stale, patience=patience)
-        self._places[sandbox] = (address, epoch)
-        return address, epoch
+        while True:
+            _, address, epoch, *_ = await self.ask("lookup", sandbox=sandbox, stale=stale, patience=patience)
+            stale = (address, epoch)
+            if address not in self._lost:
+                self._places[sandbox] = stale
+                return stale
 
 
 def _named(sandbox: str, target: Any) -> str:
     return sandbox if target is None else f"{sandbox}/{target}"
-
-
-def unpack(status: int, body: Any, target: str | None = None) -> Any:
-    """Return an answer's value, or raise its error."""
-    match status:
-        case 0:
-            return payload.loads(body, "the answer")
-        case 1:
-            raise payload.loads(body, "the error")
-    match body:
-        case ("process_died", _, reason, *_):
-            raise ProcessDied(reason, target)
-        case ("no_connection", _, reason, *_):
-            raise NoConnection(target, reason)
-        case ("call_timeout", _, _, _, timeout):
-            raise CallTimeout(target, timeout)
-        case ("not_serializable", _, what, reason, *_):
-            raise NotSerializable(what, reason)
-        case (_, definite, message, *_):
-            error = SuperlearnerError(message)
-            error.definite = bool(definite)
-            raise error
-    raise SuperlearnerError(
-        f"The node refused the request in words that this version does not know: {body!r}."
-    )

@@ -62,7 +62,7 @@ class LocalPlane(Pump):
         store = CheckpointStore() if self._directory is None else self._directory.open()
         self.begin(c.ControlPolicy())
         self.requests = LocalRequests(self)
-        self.node = LocalNode(self.on_report, store)
+        self.node = LocalNode(self.on_report, store, self.requests.lookup)
         self.nodes = LocalDoor(self.node)
         try:
             await self.node.start()

@@ -24,6 +24,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from superlearner import config
 from superlearner.cluster.agent import GONE_OP, LEASE_OP, PEER_TIMEOUT, REPORT_OP, NodeAgent, SandboxActor
+from superlearner.cluster.channel import CONTROL_OP
 from superlearner.cluster.commands import InstanceGone, NodeDoor, Nodes
 from superlearner.cluster.journal import Journal
 from superlearner.cluster.machine import Deaths
@@ -36,7 +37,6 @@ from superlearner.sandbox.instance import StartRequest
 
 logger = logging.getLogger(__name__)
 PLUGIN_NAME = "superlearner"
-CONTROL_OP = "superlearner_control"
 #: Bytes per second that count as a full network when placement compares nodes: 1 Gbit/s.
 FULL_NETWORK = 125_000_000
 

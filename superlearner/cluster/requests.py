@@ -53,7 +53,8 @@ class Requests:
 
     def __init__(self, plane: Pump) -> None:
         self._plane = plane
-        self._subscribers: set[ServedChannel] = set()
+        #: Who is told of events, each with the kinds that it wants; None: all, and the metrics.
+        self._subscribers: dict[ServedChannel, frozenset[str] | None] = {}
 
     async def serve(self, comm: Comm) -> None:
         """Serve one client until it goes away."""
@@ -62,7 +63,8 @@ class Requests:
         def handle(message: tuple[Any, ...]) -> None:
             verb, id, *body = message
             if verb == "subscribe":
-                self._subscribers.add(channel)
+                kinds = body[0] if body else None
+                self._subscribers[channel] = None if kinds is None else frozenset(kinds)
                 channel.answer(id, 0, payload.dumps(None))
             elif verb in VERBS:
                 kwargs = payload.loads(body[0])
@@ -75,7 +77,7 @@ class Requests:
         try:
             await channel.serve(handle)
         finally:
-            self._subscribers.discard(channel)
+            self._subscribers.pop(channel, None)
 
     async def _answer(self, channel: ServedChannel, id: int, work: Coroutine[Any, Any, Any]) -> None:
         try:
@@ -87,9 +89,10 @@ class Requests:
         channel.answer(id, *answer)
 
     def push(self, kind: str, message: Any) -> None:
-        """Send something to every subscribed client."""
-        for channel in self._subscribers:
-            channel.push((kind, message))
+        """Send something to every subscribed client that wants it."""
+        for channel, kinds in self._subscribers.items():
+            if kinds is None or (kind == "event" and message["kind"] in kinds):
+                channel.push((kind, message))
 
     # -- Verbs -------------------------------------------------------------------------------------
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from superlearner import config
-from superlearner.cluster.link import unpack
 from superlearner.cluster.session import Session
 from superlearner.core.history import Event
 from superlearner.core.snapshots import ChildCounts, ChildInfo, Migration, ProcessInfo, SandboxInfo
 from superlearner.errors import InvalidSpec
 from superlearner.otp import as_application
 from superlearner.sandbox import payload
+from superlearner.sandbox.answers import unpack
 
 if TYPE_CHECKING:
     from superlearner.cluster.cluster import Manager

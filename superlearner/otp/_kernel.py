@@ -11,12 +11,14 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from superlearner.core.childspec import validate_name
 from superlearner.core.history import Event, EventLog
 from superlearner.errors import CallsItself, CallTimeout, NameTaken, NoProcess
 from superlearner.otp._deadlines import USUAL, Deadlines
+from superlearner.otp._gateway import Far, FarProcess, Gateway, OnDown, Outsider, far
 from superlearner.otp._pid import Pid, Ref, SecondsLeft, Timer
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, Process, Sender
 from superlearner.otp.messages import Down, find_traceback, plain
@@ -43,8 +45,11 @@ class Kernel:
         log: EventLog,
         on_event: Callable[[Event], None] | None = None,
         copy_messages: bool = False,
+        gateway: Gateway | None = None,
     ) -> None:
         self.loop = loop
+        #: The way to other sandboxes; without one there are none.
+        self.gateway = gateway
         self.node, self.sandbox, self.epoch = node, sandbox, epoch
         self.copy_messages = copy_messages
         self.log, self.on_event = log, on_event
@@ -182,7 +187,15 @@ class Kernel:
         try:
             return self.addresses[target]
         except (KeyError, TypeError):
-            raise NoProcess(target) from None
+            address = far(target)
+            if address is None or address.sandbox != self.sandbox or address.target == target:
+                raise NoProcess(target) from None
+        return self.find(address.target)
+
+    def elsewhere(self, target: Any) -> Far | None:
+        """Return the address of a process of another sandbox; None where it is none, or there is no way to it."""
+        address = far(target)
+        return None if address is None or self.gateway is None or address.sandbox == self.sandbox else address
 
     def _partition(self, supervisor: Any, key: Any) -> Process:
         found = self.find(supervisor)
@@ -197,11 +210,15 @@ class Kernel:
 
     # -- Messages ---------------------------------------------------------------------------------
 
-    def post_call(self, target: Any, request: Any, caller: Pid) -> asyncio.Future[Any]:
-        """Send a call and return the future of its answer."""
+    def post_call(
+        self, target: Any, request: Any, caller: Pid, timeout: float | None = None
+    ) -> asyncio.Future[Any]:
+        """Send a call and return the future of its answer; `timeout` is told to other sandboxes, and not kept here."""
         try:
             process = self.addresses[target]
         except (KeyError, TypeError):
+            if (address := self.elsewhere(target)) is not None:
+                return self._call_away(address, request, caller, timeout)
             process = self.find(target)
         if process.pid == caller:
             raise CallsItself("calling_self", target)
@@ -211,9 +228,18 @@ class Kernel:
         process.deliver((CALL, Sender(caller, future, process, request)))
         return future
 
+    def _call_away(
+        self, address: Far, request: Any, caller: Pid, timeout: float | None
+    ) -> asyncio.Future[Any]:
+        assert self.gateway is not None
+        answer = self.gateway.call(address, request, caller, timeout)
+        if self.tracer is not None:
+            self.tracer.sent_away(str(address), (CALL, Sender(caller, request=request)))
+        return answer
+
     async def call(self, target: Any, request: Any, timeout: float | None, caller: Pid) -> Any:
         """Send a call and wait for its answer."""
-        future = self.post_call(target, request, caller)
+        future = self.post_call(target, request, caller, timeout)
         if timeout == USUAL:
             self._deadlines.add(future, target)
             return await future
@@ -241,6 +267,9 @@ class Kernel:
         try:
             process = self.addresses[target]
         except (KeyError, TypeError):
+            if (address := self.elsewhere(target)) is not None:
+                self._post_away(address, kind, message)
+                return
             try:
                 process = self.find(target)
             except NoProcess:
@@ -248,6 +277,12 @@ class Kernel:
         if self.copy_messages:
             message = copy.deepcopy(message)
         process.deliver((kind, message))
+
+    def _post_away(self, address: Far, kind: int, message: Any) -> None:
+        assert self.gateway is not None
+        self.gateway.post("cast" if kind == CAST else "send", address, message)
+        if self.tracer is not None:
+            self.tracer.sent_away(str(address), (kind, message))
 
     def reply(self, sender: Sender, value: Any) -> None:
         """Answer a call that was not answered by the handler that took it."""
@@ -279,11 +314,22 @@ class Kernel:
         try:
             process = self.find(target)
         except NoProcess:
-            watcher.deliver((INFO, Down(ref, target, "noproc")))
+            address = self.elsewhere(target)
+            if address is None or self.gateway is None:
+                watcher.deliver((INFO, Down(ref, target, "noproc")))
+            else:
+                watcher.monitors[ref] = FarProcess(self.gateway, address, ref, watcher)
             return ref
         watcher.monitors[ref] = process
         process.watchers[ref] = watcher
         return ref
+
+    def watch(self, target: Any, tell: OnDown) -> Callable[[], None]:
+        """Let somebody who is no process of this runtime learn of an end; return what ends that."""
+        process = self.find(target)
+        ref = Ref(f"#Ref<{self._ref()}>")
+        process.watchers[ref] = Outsider(tell)
+        return partial(process.unwatch, ref)
 
     def send_after(self, target: Any, message: Any, seconds: float) -> Timer:
         """Send later; a name is looked up when the time has come."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from superlearner.core.history import Event
 from superlearner.errors import NotInProcess, ProcessDied
+from superlearner.otp._gateway import Watched, Watcher
 from superlearner.otp._pid import Awaitable, Pid, Ref, Timer
 from superlearner.otp.messages import Down, Exit, ExitSignal, Timeout, find_error
 
@@ -112,8 +113,8 @@ class Process:
         self.names: dict[str, None] = {}
         self.links: dict[Process, None] = {}
         #: Monitors that this process holds, and those that others hold on it.
-        self.monitors: dict[Ref, Process] = {}
-        self.watchers: dict[Ref, Process] = {}
+        self.monitors: dict[Ref, Watched] = {}
+        self.watchers: dict[Ref, Watcher] = {}
         #: Calls taken and not yet answered.
         self.unanswered: dict[Sender, None] = {}
         self.suspended = False
@@ -282,6 +283,16 @@ class Process:
         self.links.pop(other, None)
         other.links.pop(self, None)
 
+    def unwatch(self, ref: Ref) -> None:
+        """Tell the watcher behind `ref` nothing any more."""
+        self.watchers.pop(ref, None)
+
+    def on_down(self, ref: Ref, pid: Any, reason: Any) -> None:
+        """Learn that a monitored process has ended."""
+        self.monitors.pop(ref, None)
+        if not self.dead:
+            self.deliver((INFO, Down(ref, pid, reason)))
+
     def signal(self, source: Pid, reason: Any, *, by_link: bool = False, cause: Event | None = None) -> None:
         """Get an exit signal, of a link when the end of `source`, told by `cause`, has sent it."""
         if self.dead:
@@ -314,7 +325,7 @@ class Process:
         self.kernel.forget(self)
         self._fail_callers(reason)
         for ref, watched in self.monitors.items():
-            watched.watchers.pop(ref, None)
+            watched.unwatch(ref)
         links, watchers, waiters = list(self.links), list(self.watchers.items()), self._waiters
         self.links, self.watchers, self.monitors, self._waiters = {}, {}, {}, []
         self._stop_running()
@@ -323,9 +334,7 @@ class Process:
             signal = partial(other.signal, self.pid, reason, by_link=True, cause=self.exit_event)
             self.kernel.later(signal)
         for ref, watcher in watchers:
-            watcher.monitors.pop(ref, None)
-            if not watcher.dead:
-                watcher.deliver((INFO, Down(ref, self.pid, reason)))
+            watcher.on_down(ref, self.pid, reason)
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(reason)

@@ -84,7 +84,7 @@ class Down:
 
     #: What `monitor` returned.
     ref: Ref
-    #: Who ended; what was asked for, when nobody was there.
+    #: Who ended; what was asked for, when nobody was there, or its sandbox was lost with its node.
     pid: Pid | str
     reason: Any
 

@@ -16,6 +16,7 @@ from superlearner.core.history import Event, EventLog
 from superlearner.errors import AlreadyStarted, CallTimeout, NoProcess, NotInProcess
 from superlearner.otp import _snapshot
 from superlearner.otp._engine import Engine
+from superlearner.otp._gateway import Gateway
 from superlearner.otp._info import process_info
 from superlearner.otp._kernel import Kernel
 from superlearner.otp.application import as_application
@@ -41,7 +42,8 @@ class Runtime:
     - ``restore``: a `snapshot` of an earlier run, whose states its processes take at their first start;
     - ``on_event``: called with each `Event`, on the runtime's loop;
     - ``start_timeout``: seconds that the start may take; None: no limit;
-    - ``copy_messages``: copy each message, instead of passing it by reference.
+    - ``copy_messages``: copy each message, instead of passing it by reference;
+    - ``gateway``: the way to the processes of other sandboxes; without one there are none.
 
     Entering the block raises `StartFailed` when the root cannot start. After the root has ended, methods
     raise `NoProcess`; `events` and `tree` still tell the story.
@@ -60,6 +62,7 @@ class Runtime:
         on_event: Callable[[Event], None] | None = None,
         start_timeout: float | None = None,
         copy_messages: bool = False,
+        gateway: Gateway | None = None,
     ) -> None:
         self.asynchronous = asynchronous
         self._app = as_application(app)
@@ -71,6 +74,7 @@ class Runtime:
             "first_serial": first_serial,
             "on_event": on_event,
             "copy_messages": copy_messages,
+            "gateway": gateway,
         }
         self._restore, self._start_timeout = restore, start_timeout
         self._engine: Engine | None = None

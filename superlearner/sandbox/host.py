@@ -5,13 +5,19 @@
 | ``["start", config]`` | ``["ready", shared bytes]`` or ``["failed", reason]`` |
 | ``["call" or "command", number, target, payload, timeout]`` | ``[number, 0, value]`` or ``[number, 1, error]`` |
 | ``["cast" or "send", 0, target, payload, None]`` | none |
+| ``["ask", number, target, payload, timeout]``: a call from another sandbox, ``(caller, request)`` | as a call |
+| ``["watch", number, target, key, None]`` | ``[number, 0, (pid, text, reason)]`` when that process has ended |
+| ``["unwatch", 0, key, payload, None]`` | ``[number of the watch, 0, nothing]`` |
+| ``["in", number, status, payload]``: the answer to an ``out`` | none |
 | ``["save", number, settle]`` | ``["saved", number, payload, handled, next_serial, skipped]``, ``["not_saved", ...]`` |
 | ``["ping"]`` | ``["pong", handled, mailbox]`` |
 | ``["lease", until]`` | none |
 | ``["stop", reason, timeout]`` | ``["ended", reason]``, then the end of file |
 
 Unasked it sends ``["events", events]``, ``["saved", 0, ...]`` by its checkpoint policy, and ``["ended", reason]``
-when its root ends by itself. The host leaves at once when its instance is gone.
+when its root ends by itself. ``["out", verb, number, sandbox, target, payload, timeout]`` is for another sandbox:
+``ask``, ``cast``, ``send``, ``watch``, ``command``, or ``drop``, by which nobody waits for that number any more.
+The host leaves at once when its instance is gone.
 """
 
 from __future__ import annotations
@@ -36,6 +42,7 @@ from superlearner.otp import Runtime, as_application
 from superlearner.otp._kernel import Kernel
 from superlearner.sandbox.frames import FrameError, FrameStream, pack
 from superlearner.sandbox.limits import EXIT_FENCED, EXIT_MEMORY, EXIT_ORPHANED, usage
+from superlearner.sandbox.outward import Outward
 from superlearner.sandbox.payload import cut, dumps, dumps_error, keep_modules_here, loads
 
 #: The verbs of the runtime that a client may ask for; call, cast and send have frames of their own.
@@ -114,6 +121,7 @@ class Host:
         self._done: asyncio.Future[int] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._stream: FrameStream
+        self._outward = Outward(self._loop, self._write)
         self._rt: Runtime
         self._kernel: Kernel
         self._config: dict[str, Any] = {}
@@ -149,6 +157,9 @@ class Host:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _write(self, frame: list[Any]) -> None:
+        self._stream.write(frame)
+
     def _finish(self, code: int) -> None:
         if not self._done.done():
             self._done.set_result(code)
@@ -161,6 +172,14 @@ class Host:
                 self._call(number, _target(target), payload, timeout)
             case ["cast" | "send" as verb, _, target, payload, _]:
                 self._tell(verb, _target(target), payload)
+            case ["ask", number, target, payload, timeout]:
+                self._ask(number, _target(target), payload, timeout)
+            case ["in", number, status, payload]:
+                self._outward.answered(number, status, payload)
+            case ["watch", number, target, key, _]:
+                self._outward.watched(self._kernel, number, _target(target), key)
+            case ["unwatch", _, key, _, _]:
+                self._outward.unwatched(key)
             case ["command", number, verb, payload, _]:
                 self._spawn(self._command(number, verb, payload))
             case ["ping"]:
@@ -183,7 +202,20 @@ class Host:
             answer = self._kernel.post_call(target, loads(payload, "the request"), self._kernel.outside)
         except BaseException as error:
             self._reply_error(number, error)
-            return
+        else:
+            self._await(number, target, answer, timeout)
+
+    def _ask(self, number: int, target: Any, payload: bytes, timeout: float | None) -> None:
+        """Take a call of a process of another sandbox: the callee sees who it is."""
+        try:
+            caller, request = loads(payload, "the request")
+            answer = self._kernel.post_call(target, request, caller)
+        except BaseException as error:
+            self._reply_error(number, error)
+        else:
+            self._await(number, target, answer, timeout)
+
+    def _await(self, number: int, target: Any, answer: asyncio.Future[Any], timeout: float | None) -> None:
         timer = None
         if timeout is not None:
             timer = self._loop.call_later(timeout, _expire, answer, target, timeout)
@@ -260,6 +292,7 @@ class Host:
                 first_serial=config["first_serial"],
                 restore=None if restore is None else loads(restore, "the checkpoint"),
                 on_event=self._on_event,
+                gateway=self._outward,
             )
             await self._rt.start()
             self._kernel = self._rt.kernel

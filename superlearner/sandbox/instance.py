@@ -24,7 +24,7 @@ from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed
 from superlearner.sandbox.desk import Desk
 from superlearner.sandbox.keeper import Keeper
 from superlearner.sandbox.link import Link, Saved
-from superlearner.sandbox.services import NODES, Answer, NodeServices, Peer, StartRequest
+from superlearner.sandbox.services import NODES, Answer, NodeServices, Outlet, Peer, StartRequest
 
 __all__ = ["NODES", "Answer", "Instance", "NodeServices", "Peer", "StartRequest"]
 
@@ -382,6 +382,10 @@ class Instance:
     def on_reply(self, number: int, status: int, payload: bytes) -> None:
         """Take an answer of the host."""
         self._desk.reply(number, status, payload)
+
+    def open_outlet(self, answer: Answer) -> Outlet:
+        """Open a host's way to other sandboxes."""
+        return self._node_services().outlet(answer)
 
     async def info(self) -> dict[str, Any]:
         """Return what is known of the instance and its host, measured now."""

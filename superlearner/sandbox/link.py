@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from superlearner.core.spec import Resources, SandboxSpec
 from superlearner.errors import CheckpointFailed, StartFailed
 from superlearner.sandbox.forkserver import ForkServer, HostProcess
-from superlearner.sandbox.frames import FrameStream
+from superlearner.sandbox.frames import FrameError, FrameStream
 from superlearner.sandbox.limits import ExitStatus, broken_limit, name_exit, own_memory, usage
+from superlearner.sandbox.services import Answer, Outlet
 
 #: Bytes of output that are kept.
 OUTPUT_KEPT = 64 * 1024
@@ -43,6 +44,9 @@ class Owner(Protocol):
 
     def on_health(self, *, responsive: bool) -> None:
         """Learn that the host has stopped, or started again, to answer pings."""
+
+    def open_outlet(self, answer: Answer) -> Outlet:
+        """Open the host's way to other sandboxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Link:
         self._ready: asyncio.Future[None] = loop.create_future()
         self._saves: dict[int, asyncio.Future[Saved]] = {}
         self._next_save = 0
+        self._outlet: Outlet | None = None
         self._cause: str | None = None
         self._own_reason: Any = None
         self._shared = 0
@@ -206,6 +211,8 @@ class Link:
         for saved in self._saves.values():
             if not saved.done():
                 saved.set_exception(CheckpointFailed(None, "the sandbox died meanwhile"))
+        if self._outlet is not None:
+            self._outlet.close()
         if hasattr(self, "_stream"):
             self._stream.close()
         if self._pipe is not None:
@@ -226,6 +233,10 @@ class Link:
             self._owner.on_reply(*frame)
             return
         match frame:
+            case ["out", *message]:
+                if self._outlet is None:
+                    self._outlet = self._owner.open_outlet(self._hand_in)
+                self._outlet.take(message)
             case ["events", events]:
                 self._owner.on_events(events)
             case ["pong", handled, mailbox]:
@@ -247,6 +258,13 @@ class Link:
                 self._settle_start(StartFailed(reason))
             case ["ended", reason]:
                 self._own_reason = tuple(reason) if isinstance(reason, list) else reason
+
+    def _hand_in(self, answer: list[Any]) -> None:
+        """Give the host an answer from another sandbox."""
+        try:
+            self.write(["in", *answer])
+        except FrameError as error:
+            self.write(["in", answer[0], 2, ["not_serializable", False, "the reply", str(error)]])
 
     def _settle_start(self, error: StartFailed | None) -> None:
         if self._ready.done():

@@ -47,6 +47,16 @@ class StartRequest:
     cause: str = ""
 
 
+class Outlet(Protocol):
+    """The way of one host to other sandboxes."""
+
+    def take(self, frame: list[Any]) -> None:
+        """Take ``[verb, number, sandbox, target, payload, timeout]``; see `superlearner.sandbox.host`."""
+
+    def close(self) -> None:
+        """Drop what waits for an answer, and end the host's watches: it has died. What it has sent still leaves."""
+
+
 class NodeServices(Protocol):
     """What an instance needs of its node; the node agent implements it."""
 
@@ -65,6 +75,9 @@ class NodeServices(Protocol):
 
     async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> list[str]:
         """Store a checkpoint on the peers; return the names of the nodes that have it."""
+
+    def outlet(self, answer: Answer) -> Outlet:
+        """Open the way of one host to other sandboxes; `answer` takes ``[number, status, payload]``."""
 
     async def fetch(self, sandbox: str, sources: Sequence[Peer]) -> list[CheckpointVersion]:
         """Return the checkpoints of the own store and the sources, newest first."""

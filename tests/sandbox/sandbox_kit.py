@@ -9,11 +9,11 @@ from typing import Any
 
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.spec import SandboxSpec
-from superlearner.errors import SuperlearnerError
+from superlearner.errors import NoSandbox, SuperlearnerError
 from superlearner.otp import GenServer, Reply, Stop, child, supervisor
 from superlearner.sandbox.forkserver import ForkServer
-from superlearner.sandbox.instance import Instance, StartRequest
-from superlearner.sandbox.payload import dumps, loads
+from superlearner.sandbox.instance import Answer, Instance, StartRequest
+from superlearner.sandbox.payload import dumps, dumps_error, loads
 
 
 class Counter(GenServer):
@@ -84,6 +84,37 @@ def open_answer(answer: list[Any]) -> Any:
     raise Refused(payload)
 
 
+class Ways:
+    """The ways of one host to the other sandboxes of the test's node, straight and without couriers."""
+
+    def __init__(self, instances: dict[str, Instance], answer: Answer) -> None:
+        self._instances, self._answer = instances, answer
+        self._keys: dict[int, Instance] = {}
+        #: What came from the host, as verbs.
+        self.taken: list[str] = []
+        self.closed = False
+
+    def take(self, frame: list[Any]) -> None:
+        verb, number, sandbox, target, payload, timeout = frame
+        self.taken.append(verb)
+        if verb == "drop":
+            watched = self._keys.pop(number, None)
+            if watched is not None:
+                watched.request(["unwatch", None, watched.epoch, number, b"", None], self._answer)
+            return
+        instance = self._instances.get(sandbox)
+        if instance is None:
+            self._answer([number, 1, dumps_error(NoSandbox(sandbox))])
+            return
+        if verb == "watch":
+            payload = number
+            self._keys[number] = instance
+        instance.request([verb, number or None, instance.epoch, target, payload, timeout], self._answer)
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class Node:
     def __init__(self, name: str = "alpha") -> None:
         self.node = name
@@ -91,6 +122,7 @@ class Node:
         self.checkpoints = CheckpointStore()
         self.reports: list[tuple[str, dict[str, Any]]] = []
         self.copies: list[tuple[str, CheckpointVersion]] = []
+        self.ways: list[Ways] = []
         self._boxes: list[Box] = []
         self._news = asyncio.Event()
         self.lease_until: float | None = None
@@ -111,6 +143,11 @@ class Node:
     async def fetch(self, sandbox: str, sources: Sequence[tuple[str, str]]) -> list[CheckpointVersion]:
         return self.checkpoints.newest(sandbox)
 
+    def outlet(self, answer: Answer) -> Ways:
+        ways = Ways({box.instance.spec.id: box.instance for box in self._boxes}, answer)
+        self.ways.append(ways)
+        return ways
+
     # -- For the tests
 
     async def start(self, app: Any = None, **options: Any) -> Box:
@@ -118,8 +155,10 @@ class Node:
         await box.instance.start()
         return box
 
-    def box(self, app: Any = None, *, epoch: int = 1, peers: Any = (), **options: Any) -> Box:
-        spec = SandboxSpec("shop", dumps(counter_app() if app is None else app), **options)
+    def box(
+        self, app: Any = None, *, id: str = "shop", epoch: int = 1, peers: Any = (), **options: Any
+    ) -> Box:
+        spec = SandboxSpec(id, dumps(counter_app() if app is None else app), **options)
         box = Box(Instance(StartRequest(spec, self.node, epoch, peers), self))
         self._boxes.append(box)
         return box

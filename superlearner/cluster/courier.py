@@ -1,0 +1,250 @@
+"""A courier carries what one sandbox sends to another: in order, and each message at most once.
+
+It sends to the place that it knows until that place refuses (the sandbox has moved, or was started again elsewhere)
+or is lost. A refused message certainly did not happen, and neither did those after it, since the other side refuses
+everything behind the first refusal, by its *generation*, the number of this attachment. They are taken back and sent
+again, in order, to where the sandbox lives now. What was sent on a connection that broke may have happened: a call
+fails with `NoConnection`, a message without answer is left to its fate, and neither is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from superlearner.cluster.channel import ChannelClosed
+from superlearner.sandbox.payload import dumps_error
+from superlearner.sandbox.services import Answer
+
+Place = tuple[str, int]  # (address, epoch)
+
+#: Messages that may wait for a sandbox to be found before more are refused.
+MOST_WAITING = 100_000
+_OVERLOADED = ["overloaded", True, "Too many messages wait for that sandbox: nothing was sent."]
+_LOST = ["no_connection", False, "its node is gone"]
+
+
+class Route(Protocol):
+    """What leads to one node."""
+
+    def post(self, verb: str, *fields: Any) -> None:
+        """Send; raise `ChannelClosed` when that cannot arrive."""
+
+
+#: Finds where a sandbox lives, other than at the given place, within a time that the control plane may wait for a
+#: quorum, and the open route to its node.
+Reach = Callable[[str, Place | None, float | None], Awaitable[tuple[Place, Route]]]
+
+
+class Message:
+    """One message on its way."""
+
+    __slots__ = ("body", "deadline", "number", "route", "seq", "target", "verb")
+
+    def __init__(self, verb: str, number: int, target: Any, body: bytes, deadline: float | None) -> None:
+        self.verb = verb
+        #: By which its host knows it; 0 when there is no answer.
+        self.number = number
+        self.target = target
+        self.body = body
+        self.deadline = deadline
+        #: Its place in the order of its courier.
+        self.seq = 0
+        #: What it was sent on.
+        self.route: Route | None = None
+
+    def left(self, now: float) -> float | None:
+        """Return the seconds that its sender still waits; None: for ever."""
+        return None if self.deadline is None else max(0.0, self.deadline - now)
+
+
+class Courier:
+    """Carries the messages of one host to one sandbox; see the module.
+
+    Parameters
+    ----------
+    lane
+        The number by which both sides know it.
+    sandbox
+        Where to.
+    reach
+        How to get there.
+    answer
+        Takes ``[number, status, payload]``, once for each message with a number that was not cancelled.
+    ended
+        Called when it has nothing to do and never will.
+    """
+
+    def __init__(
+        self, lane: int, sandbox: str, reach: Reach, answer: Answer, ended: Callable[[Courier], None]
+    ) -> None:
+        self.lane = lane
+        self.sandbox = sandbox
+        self._reach, self._answer, self._on_end = reach, answer, ended
+        self._loop = asyncio.get_running_loop()
+        self._seqs = itertools.count(1)
+        #: Not sent yet, in order; empty while there is a route.
+        self._queue: dict[int, Message] = {}
+        #: Sent, and not answered.
+        self._sent: dict[int, Message] = {}
+        #: Sent without an answer to come, and not known to have been accepted.
+        self._posts: deque[Message] = deque()
+        self._generation = 0
+        self._place: Place | None = None
+        self._route: Route | None = None
+        self._stale: Place | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not (self._queue or self._sent or self._posts or self._runner)
+
+    # -- What its host wants
+
+    def take(self, message: Message) -> None:
+        """Send a message, behind all those before it."""
+        message.seq = next(self._seqs)
+        if self._route is not None:
+            self._send(message)
+        elif len(self._queue) >= MOST_WAITING:
+            self._give(message, 2, _OVERLOADED)
+        else:
+            self._wait(message)
+
+    def cancel(self, message: Message) -> None:
+        """Forget a message: nobody waits for its answer any more."""
+        if self._queue.pop(message.seq, None) is None and self._sent.pop(message.seq, None) is not None:
+            self._unwatch(message)
+        self._end_if_over()
+
+    def close(self) -> None:
+        """Forget all that wants an answer, as its host has died; the rest still leaves."""
+        self._closed = True
+        self._queue = {seq: message for seq, message in self._queue.items() if not message.number}
+        sent, self._sent = self._sent, {}
+        for message in sent.values():
+            self._unwatch(message)
+        if not self._queue:
+            self.stop()
+        self._end_if_over()
+
+    def stop(self) -> asyncio.Task[None] | None:
+        """Look no further for the way: the node itself is closing, or nothing waits. Return what is ending."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.cancel()
+        return runner
+
+    def _unwatch(self, message: Message) -> None:
+        if message.verb == "watch":
+            self._tell(message.route, "unwatch", message.seq)
+
+    def _tell(self, route: Route | None, verb: str, *fields: Any) -> None:
+        if route is not None:
+            try:
+                route.post(verb, self.lane, *fields)
+            except ChannelClosed:
+                return  # the other side forgets by itself what came over it
+
+    # -- The way
+
+    def _wait(self, message: Message) -> None:
+        self._queue[message.seq] = message
+        if self._runner is None:
+            self._runner = self._loop.create_task(self._find(), name=f"superlearner-way-to-{self.sandbox}")
+
+    async def _find(self) -> None:
+        """Find the way, and send on it what has waited."""
+        try:
+            while self._queue:
+                first = next(iter(self._queue.values())).left(self._loop.time())
+                patience = None if first is None else 0.8 * first
+                self._place, self._route = await self._reach(self.sandbox, self._stale, patience)
+                self._stale = None
+                self._generation += 1
+                queue, self._queue = self._queue, {}
+                for message in queue.values():
+                    if self._route is None:
+                        self._queue[message.seq] = message
+                    else:
+                        self._send(message, finding=True)
+        except Exception as error:  # told to whoever waits for an answer
+            self._stale = None
+            refused, self._queue = self._queue, {}
+            for message in refused.values():
+                self._give(message, 1, dumps_error(error))
+        self._runner = None
+        self._end_if_over()
+
+    def _send(self, message: Message, *, finding: bool = False) -> None:
+        assert self._route is not None
+        assert self._place is not None
+        left = message.left(self._loop.time())
+        fields = (message.seq, self.sandbox, self._place[1], message.target, message.body, left)
+        try:
+            self._route.post(message.verb, self.lane, self._generation, *fields)
+        except ChannelClosed:
+            # Certainly not sent; what was sent before is settled when the loss is told, in a moment.
+            self._route = None
+            if finding:
+                self._queue[message.seq] = message
+            else:
+                self._wait(message)
+            return
+        message.route = self._route
+        if message.number:
+            self._sent[message.seq] = message
+        else:
+            self._posts.append(message)
+
+    # -- What comes back
+
+    def answered(self, seq: int, status: int, body: Any) -> None:
+        """Take an answer, or a refusal that is final."""
+        message = self._sent.pop(seq, None)
+        if message is not None:
+            self._give(message, status, body)
+
+    def accepted(self, seq: int) -> None:
+        """Learn that the messages without answer, up to this one, are at their sandbox."""
+        while self._posts and self._posts[0].seq <= seq:
+            self._posts.popleft()
+        self._end_if_over()
+
+    def refused(self, generation: int, seq: int) -> None:
+        """Take back a message that was sent to where the sandbox is not, and all after it."""
+        if generation != self._generation or self._route is None:
+            return
+        back = [m for m in (*self._posts, *self._sent.values()) if m.seq >= seq]
+        self._posts = deque(m for m in self._posts if m.seq < seq)
+        self._route, self._stale = None, self._place
+        for message in sorted(back, key=lambda m: m.seq):
+            self._sent.pop(message.seq, None)
+            self._wait(message)
+        self._end_if_over()
+
+    def broken(self, route: Route) -> None:
+        """Learn that a route was lost: what was sent on it and not answered may have happened."""
+        lost = [message for message in self._sent.values() if message.route is route]
+        for message in lost:
+            del self._sent[message.seq]
+        self._posts = deque(message for message in self._posts if message.route is not route)
+        if self._route is route:
+            self._route = None
+        for message in lost:
+            self._give(message, 2, _LOST)
+        self._end_if_over()
+
+    def _give(self, message: Message, status: int, body: Any) -> None:
+        if message.number:
+            self._answer([message.number, status, body])
+
+    def _end_if_over(self) -> None:
+        if self._closed and self.idle:
+            self._tell(self._route, "leave")
+            self._on_end(self)
