@@ -8,18 +8,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import fields
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from distributed import Client, Security
 
 from superlearner import config
-from superlearner.cluster import starting
+from superlearner.cluster import outgoing, starting
 from superlearner.cluster.chaos import Chaos
 from superlearner.cluster.local import Connection, find_connection, stop_daemon
 from superlearner.cluster.names import node_names
+from superlearner.cluster.outgoing import split
 from superlearner.cluster.plane import ControlPlane
-from superlearner.cluster.sandbox import Sandbox, split
+from superlearner.cluster.sandbox import Sandbox
 from superlearner.cluster.session import Found, Session
+from superlearner.core.childspec import choice
 from superlearner.core.history import Event, Story
 from superlearner.core.rebalance import Suggestion
 from superlearner.core.snapshots import (
@@ -29,10 +31,12 @@ from superlearner.core.snapshots import (
     NodeInfo,
     PlacementRow,
     SandboxInfo,
+    SandboxStatus,
 )
-from superlearner.core.spec import Resources, SandboxSpec
+from superlearner.core.spec import Resources, SandboxSpec, validate_id
 from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
 from superlearner.otp import as_application
+from superlearner.otp.application import check_path
 from superlearner.sandbox import payload
 
 _OPTIONS = tuple(field.name for field in fields(SandboxSpec) if field.name not in {"id", "application"})
@@ -103,14 +107,20 @@ class Manager:
 
     def sandboxes(self, node: str | None = None, status: str | None = None) -> list[SandboxInfo]:
         """Return the sandboxes by id, of one node or of one status where given."""
+        if status is not None:
+            choice(status, "status", get_args(SandboxStatus))
         return self._session.ask("sandboxes", node=node, status=status)
 
     def sandbox(self, id: str) -> Sandbox:
         """Return a handle on a sandbox; asking it anything raises `NoSandbox` when there is none."""
+        if not isinstance(id, str):
+            raise InvalidSpec(f"The sandbox id {id!r} is not valid: write a text such as 'shop-1'.")
         return Sandbox(self._session, id)
 
     def whereis(self, target: str) -> Location | None:
         """Return where a sandbox, or a named process ``"sandbox/process"``, lives; None when it does not."""
+        if not isinstance(target, str):
+            raise InvalidSpec(f'{target!r} names nothing: write "sandbox", or "sandbox/process".')
         return self._session.run(self._whereis(target))
 
     def explain_placement(self, what: Any = None, **options: Any) -> list[PlacementRow]:
@@ -129,6 +139,8 @@ class Manager:
 
     def events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
         """Return the events after the sequence number `since`, of one kind or sandbox where given."""
+        if not isinstance(since, int):
+            raise InvalidSpec(f"since={since!r} must be the seq of an event, a whole number.")
         return self._session.ask("events", since=since, kind=kind, sandbox=sandbox)
 
     def story(self, sandbox: str) -> Story:
@@ -145,6 +157,8 @@ class Manager:
         The handler runs on the thread (or loop) that serves the connection: it must not block, and must
         not call blocking methods of the cluster; put what it gets on a queue.
         """
+        if not callable(handler):
+            raise InvalidSpec(f"{handler!r} is no function, so no event was subscribed to.")
         return self._session.link.subscribe(handler, kind)
 
     # -- Sandboxes ---------------------------------------------------------------------------------------
@@ -233,9 +247,10 @@ class Manager:
 
     async def _create_sandbox(self, id: str, app: Any, options: dict[str, Any]) -> Sandbox:
         # An import path is resolved where the sandbox runs, which may have what this process lacks.
-        application = app if isinstance(app, str) else as_application(app)
+        validate_id(id, "sandbox id")
+        application = check_path(app) if isinstance(app, str) else as_application(app)
         await self._session.link.ask(
-            "create", spec=_spec(id, payload.dumps(application, "the application"), options)
+            "create", spec=_spec(id, outgoing.message(application, "the application"), options)
         )
         return Sandbox(self._session, id)
 

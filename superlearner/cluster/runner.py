@@ -50,9 +50,13 @@ class Runner:
                 "A blocking method was called from the thread that would have to do its work, such as from a "
                 "handler given to subscribe(). Put the work on a queue and do it in another thread."
             )
+        __tracebackhide__ = True  # IPython leaves this frame out of what it shows
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except SuperlearnerError as error:
+            # The sentence says it all: the way through this client's own code would only bury it.
+            raise error.with_traceback(None)  # noqa: B904 - the cause, where there is one, is kept
         except CancelledError:
             raise ClusterClosed("This cluster object was closed while it worked.") from None
         except BaseException:

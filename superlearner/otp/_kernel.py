@@ -182,7 +182,10 @@ class Kernel:
         try:
             return self.addresses[target]
         except (KeyError, TypeError):
-            raise NoProcess(target) from None
+            raise NoProcess(target, self._names()) from None
+
+    def _names(self) -> list[str]:
+        return [name for process in self.processes.values() for name in process.names]
 
     def _partition(self, supervisor: Any, key: Any) -> Process:
         found = self.find(supervisor)
