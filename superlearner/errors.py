@@ -705,6 +705,13 @@ class ClusterNotFound(SuperlearnerError):
     advice = "Start one with `superlearner start`, or with superlearner.Cluster()."
 
 
+class ClusterSilent(ClusterNotFound):
+    """A local cluster runs, but does not answer: it is frozen, or the machine is overloaded."""
+
+    code = "cluster_silent"
+    advice = "Try again, or end it with `superlearner stop`."
+
+
 class ClusterClosed(SuperlearnerError):
     """The cluster, or this connection to it, has been closed."""
 

@@ -13,12 +13,11 @@ from typing import Any, Self, get_args
 from distributed import Client, Security
 
 from superlearner import config
-from superlearner.cluster import outgoing, starting
+from superlearner.cluster import foreign, outgoing, starting
 from superlearner.cluster.chaos import Chaos
-from superlearner.cluster.local import Connection, find_connection, stop_daemon
+from superlearner.cluster.local import Connection, stop_daemon
 from superlearner.cluster.names import node_names
 from superlearner.cluster.outgoing import split
-from superlearner.cluster.plane import ControlPlane
 from superlearner.cluster.sandbox import Sandbox
 from superlearner.cluster.session import Found, Session
 from superlearner.core.childspec import choice
@@ -34,7 +33,7 @@ from superlearner.core.snapshots import (
     SandboxStatus,
 )
 from superlearner.core.spec import Resources, SandboxSpec, validate_id
-from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
+from superlearner.errors import InvalidSpec, SuperlearnerError
 from superlearner.otp import as_application
 from superlearner.otp.application import check_path
 from superlearner.sandbox import payload
@@ -360,45 +359,23 @@ def connect(
     ------
     ClusterNotFound
         Nobody answers at the address.
+    Unsupported
+        The scheduler or a worker lacks superlearner, or has another version; nothing was changed there.
     """
     if target is None:
         names = node_names(config.get("nodes") if nodes is None else nodes)
 
         async def find() -> Connection:
-            running = find_connection()
-            if running is None:
-                running = await starting.start(names, detached=True)
-            return running
+            return await starting.find_or_start(names)
 
         return Cluster.of(Session(find, asynchronous=asynchronous))
     if isinstance(target, Client):
         address, keys = str(target.scheduler.address), target.security
     else:
-        address, keys = target, security or Security()
+        keys = security or Security()
+        address = foreign.check_address(target, keys)
 
     async def join() -> Found:
-        return await install(address, keys)
+        return await foreign.install(address, keys)
 
     return Cluster.of(Session(join, asynchronous=asynchronous))
-
-
-async def install(address: str, keys: Security) -> Found:
-    """Put superlearner on the Dask cluster at `address`, unless it is there.
-
-    Raises
-    ------
-    ClusterNotFound
-        Nobody answers there.
-    """
-    try:
-        async with Client(
-            address,
-            security=keys,
-            asynchronous=True,
-            set_as_default=False,
-            timeout=config.get("connect-timeout"),
-        ) as client:
-            await client.register_plugin(ControlPlane())
-    except (OSError, TimeoutError) as error:
-        raise ClusterNotFound(f"No Dask scheduler answers at {address} ({error}).") from error
-    return Found(address, keys)

@@ -24,10 +24,18 @@ def message(value: Any, what: str = "the request") -> bytes:
     MessageTooLarge
         It is above the setting ``superlearner.message-limit``.
     """
+    # What is plainly too large is refused before another copy of it is made.
+    _check_size(
+        what, len(value) if isinstance(value, bytes | bytearray | str) else getattr(value, "nbytes", 0)
+    )
     data = payload.dumps(value, what)
-    if len(data) > _SMALL and len(data) > (limit := config.get("message-limit")):
-        raise MessageTooLarge(what, len(data), limit)
+    _check_size(what, len(data))
     return data
+
+
+def _check_size(what: str, size: Any) -> None:
+    if isinstance(size, int) and size > _SMALL and size > (limit := config.get("message-limit")):
+        raise MessageTooLarge(what, size, limit)
 
 
 def seconds(value: Any, option: str = "timeout") -> float:

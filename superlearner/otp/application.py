@@ -48,7 +48,7 @@ def _no_application(obj: Any) -> str:
         shown = f"The class {obj.__name__}"
         write = f"class {obj.__name__}(GenServer), or any other GenServer or Supervisor class"
     elif callable(obj):
-        name = getattr(obj, "__name__", "function")
+        name = getattr(obj, "__name__", "function").replace("<lambda>", "function")
         shown, write = f"The function {name}", f"child({name})"
     elif isinstance(obj, list | tuple):
         shown, write = f"A {type(obj).__name__}", "supervisor([...])"
