@@ -132,7 +132,8 @@ def test_an_interrupted_start_leaves_nothing_behind(start, seconds):
 
 
 def test_nobody_at_an_address_is_said_in_a_sentence(unused_port):
-    with pytest.raises(sl.ClusterNotFound, match="No Dask scheduler answers"):
+    quickly = dask.config.set({"superlearner.connect-timeout": 0.5})
+    with quickly, pytest.raises(sl.ClusterNotFound, match="No Dask scheduler answers"):
         sl.connect(f"tcp://127.0.0.1:{unused_port}")
 
 

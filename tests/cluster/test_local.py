@@ -119,7 +119,7 @@ GARBAGE = [
 def test_a_connection_file_that_is_none_is_named_without_a_word_of_what_stands_in_it(text):
     connection_path().write_text(text)
     try:
-        with pytest.raises(ClusterNotFound, match="cut off, or none of superlearner's.*remove it") as caught:
+        with pytest.raises(ClusterNotFound, match=r"cut off, or none of superlearner's.*remove it") as caught:
             find_connection()
     finally:
         connection_path().unlink()
