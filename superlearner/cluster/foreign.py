@@ -10,7 +10,6 @@ from distributed import Client, Security
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.registry import get_backend
 
-import superlearner
 from superlearner import config
 from superlearner.cluster.plane import PLUGIN_NAME, ControlPlane
 from superlearner.cluster.session import Found
@@ -95,7 +94,7 @@ async def _check_workers(client: Client) -> None:
 
 def _refuse(found: dict[str, Any]) -> None:
     """Raise `Unsupported` unless everybody has this version."""
-    own = superlearner.__version__
+    own = pkgutil.resolve_name(*_ASK[1:])
     complaints = [
         f"{who} has superlearner {answer}" if isinstance(answer, str) else f"{who} lacks superlearner"
         for who, answer in sorted(found.items())

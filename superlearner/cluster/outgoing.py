@@ -38,22 +38,6 @@ def _check_size(what: str, size: Any) -> None:
         raise MessageTooLarge(what, size, limit)
 
 
-def seconds(value: Any, option: str = "timeout") -> float:
-    """Return `value` if it is a time that can be waited for, else raise `InvalidSpec`.
-
-    >>> seconds(2.5)
-    2.5
-    >>> seconds("5")
-    Traceback (most recent call last):
-        ...
-    superlearner.errors.InvalidSpec: timeout='5' must be a number of seconds, 0 or more; nothing was done.
-    """
-    # A NaN fails the comparison as well; let into an event loop, it would stop all its timers.
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise InvalidSpec(f"{option}={value!r} must be a number of seconds, 0 or more; nothing was done.")
-
-
 def address(target: Any) -> Any:
     """Return a process's address as a frame can carry it, else raise `InvalidSpec`.
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from superlearner import config
 from superlearner.cluster import outgoing
 from superlearner.cluster.link import unpack
-from superlearner.cluster.outgoing import address, seconds
+from superlearner.cluster.outgoing import address
 from superlearner.cluster.session import Session
 from superlearner.core.history import Event
 from superlearner.core.snapshots import ChildCounts, ChildInfo, Migration, ProcessInfo, SandboxInfo
+from superlearner.core.times import seconds
 from superlearner.otp import as_application
 from superlearner.otp.application import check_path
 from superlearner.sandbox import payload

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from superlearner.core.restart import Restart
+from superlearner.core.times import is_seconds
 from superlearner.errors import InvalidSpec
 
 ChildType = Literal["worker", "supervisor"]
@@ -66,11 +67,6 @@ def choice(value: Any, option: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         listed = ", ".join(repr(name) for name in allowed)
         raise InvalidSpec(f"{option}={value!r} is not known: {nearest(value, allowed)}Write one of {listed}.")
-
-
-def is_seconds(value: Any) -> bool:
-    """Tell whether `value` is a finite number of seconds above 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def _validate_child(spec: ChildSpec | SupervisorSpec) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from superlearner.core.childspec import choice, is_seconds, refusing_unknown
+from superlearner.core.childspec import choice, refusing_unknown
 from superlearner.core.restart import Restart
+from superlearner.core.times import is_seconds
 from superlearner.errors import InvalidSpec
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from superlearner.core.childspec import validate_name
 from superlearner.core.history import Event, EventLog
+from superlearner.core.times import seconds
 from superlearner.errors import CallsItself, CallTimeout, NameTaken, NoProcess
 from superlearner.otp._deadlines import USUAL, Deadlines
 from superlearner.otp._pid import Pid, Ref, SecondsLeft, Timer
@@ -216,11 +217,13 @@ class Kernel:
 
     async def call(self, target: Any, request: Any, timeout: float | None, caller: Pid) -> Any:
         """Send a call and wait for its answer."""
-        future = self.post_call(target, request, caller)
         if timeout == USUAL:
+            future = self.post_call(target, request, caller)
             self._deadlines.add(future, target)
             return await future
-        return await self.answer(future, target, timeout)
+        if timeout is not None:
+            seconds(timeout)
+        return await self.answer(self.post_call(target, request, caller), target, timeout)
 
     async def answer(self, future: asyncio.Future[Any], target: Any, timeout: float | None) -> Any:
         """Wait for an answer, at most `timeout` seconds."""
@@ -269,6 +272,8 @@ class Kernel:
 
     async def system(self, target: Any, work: Callable[[Any], Any], timeout: float | None) -> Any:
         """Have a process do `work` between two messages, in its turn, even while it is suspended."""
+        if timeout is not None:
+            seconds(timeout)
         process = self.find(target)
         future = self.loop.create_future()
         process.deliver((SYSTEM, (work, future)))
@@ -288,10 +293,11 @@ class Kernel:
         process.watchers[ref] = watcher
         return ref
 
-    def send_after(self, target: Any, message: Any, seconds: float) -> Timer:
+    def send_after(self, target: Any, message: Any, delay: float) -> Timer:
         """Send later; a name is looked up when the time has come."""
+        delay = seconds(delay, "seconds")
         timer = Timer(f"#Timer<{self._ref()}>")
-        self._timers[timer] = self.loop.call_later(max(0.0, seconds), self._fire, timer, target, message)
+        self._timers[timer] = self.loop.call_later(delay, self._fire, timer, target, message)
         if isinstance(target, Pid) and (owner := self.processes.get(target)) is not None:
             owner.timers.add(timer)
         return timer

@@ -17,6 +17,7 @@ import pytest
 from apps import Counter, shop
 
 import superlearner as sl
+from superlearner.cluster.foreign import _refuse
 from superlearner.errors import MessageTooLarge, NotSerializable, Unsupported
 from superlearner.otp import GenServer, Reply, Stop, Task, child, supervisor
 
@@ -429,8 +430,6 @@ def test_an_address_that_is_none_is_told_what_one_looks_like(target, says):
 
 
 def test_somebody_elses_cluster_that_lacks_the_package_is_named():
-    from superlearner.cluster.foreign import _refuse
-
     own = sl.__version__
     _refuse({"the worker left": own})
     missing = ModuleNotFoundError("No module named 'superlearner'")
