@@ -29,7 +29,7 @@ def did_you_mean(word: Any, known: Iterable[str]) -> str:
 
 
 def in_words(reason: Any) -> str:
-    """Return the reason of a failed start as a person would say it, without its last full stop.
+    """Return an exit reason as a person would say it, without its last full stop.
 
     >>> in_words(("shutdown", ("failed_to_start_child", "counter", "no money")))
     "its child 'counter' did not start: no money"
@@ -155,7 +155,7 @@ class ProcessDied(SuperlearnerError):
 
     def what(self) -> str:
         who = "The process" if self.target is None else f"{str(self.target)!r}"
-        return f"{who} died before it answered: {self.reason!s}."
+        return f"{who} died before it answered: {in_words(self.reason)}."
 
 
 class CallsItself(ProcessDied):
@@ -416,7 +416,7 @@ class SandboxFailed(SuperlearnerError):
         self.reason = reason
 
     def what(self) -> str:
-        return f"The sandbox {self.id!r} has failed and was given up: {self.reason!s}."
+        return f"The sandbox {self.id!r} has failed and was given up: {in_words(self.reason)}."
 
 
 class UnknownNode(SuperlearnerError):
@@ -565,7 +565,7 @@ class MoveFailed(SuperlearnerError):
         self.reason = reason
 
     def what(self) -> str:
-        return f"The move of sandbox {self.id!r} failed and was rolled back: {self.reason!s}."
+        return f"The move of sandbox {self.id!r} failed and was rolled back: {in_words(self.reason)}."
 
 
 class DrainFailed(SuperlearnerError):
@@ -611,7 +611,7 @@ class CheckpointFailed(SuperlearnerError):
         self.reason = reason
 
     def what(self) -> str:
-        return f"The checkpoint of sandbox {self.id!r} failed: {self.reason!s}."
+        return f"The checkpoint of sandbox {self.id!r} failed: {in_words(self.reason)}."
 
 
 class ReloadFailed(SuperlearnerError):
@@ -634,7 +634,7 @@ class ReloadFailed(SuperlearnerError):
         self.reason = reason
 
     def what(self) -> str:
-        return f"The reload failed at {str(self.id)!r} and was rolled back: {self.reason!s}."
+        return f"The reload failed at {str(self.id)!r} and was rolled back: {in_words(self.reason)}."
 
 
 class NotSerializable(SuperlearnerError, TypeError):
@@ -656,15 +656,22 @@ class NotSerializable(SuperlearnerError, TypeError):
         self.what_is = what_is
         self.reason = reason
         # A reply that cannot leave was made by a handler that has done its work.
-        self.definite = what_is != "the reply"
+        self.definite = what_is not in _ANSWERS
         if what_is == "the application":
             self.advice = "Make locks, sockets and open files in init(), which runs in the sandbox."
 
     def what(self) -> str:
-        happened = (
-            "nothing was sent" if self.definite else "the request was handled, and the new state is kept"
-        )
-        return f"Could not serialise {self.what_is}: {str(self.reason).removesuffix('.')}; {happened}."
+        return f"Could not serialise {self.what_is}: {in_words(self.reason)}{self._happened()}."
+
+    def _happened(self) -> str:
+        if not self.definite:
+            return "; the request was handled, and the new state is kept"
+        return "; nothing was done" if self.what_is in _ASKED else ""
+
+
+#: What comes back, and what is sent, by the names that `NotSerializable` gets.
+_ANSWERS = ("the reply", "the answer")
+_ASKED = ("the request", "the message", "the application")
 
 
 class MessageTooLarge(NotSerializable):
@@ -689,12 +696,9 @@ class MessageTooLarge(NotSerializable):
         self.advice = type(self).advice
 
     def what(self) -> str:
-        happened = (
-            "nothing was sent" if self.definite else "the request was handled, and the new state is kept"
-        )
         return (
             f"{str(self.what_is).capitalize()} of {self.size / 2**20:,.1f} MiB is above the limit of "
-            f"{self.limit / 2**20:,.1f} MiB (the setting superlearner.message-limit); {happened}."
+            f"{self.limit / 2**20:,.1f} MiB (the setting superlearner.message-limit){self._happened()}."
         )
 
 

@@ -54,14 +54,14 @@ async def install(address: str, security: Security) -> Found:
     timeout = config.get("connect-timeout")
     try:
         async with (
-            asyncio.timeout(2 * timeout),
+            asyncio.timeout(3 * timeout),
             Client(
                 address, security=security, asynchronous=True, set_as_default=False, timeout=timeout
             ) as client,
         ):
             await _check_scheduler(client)
             if not await client.run_on_scheduler(_has_plane):
-                await _check_workers(client)
+                await _check_workers(client, timeout)
             await client.register_plugin(ControlPlane())
     except (OSError, TimeoutError) as error:
         reason = str(error) or f"not within {timeout:g} s"
@@ -85,11 +85,24 @@ async def _check_scheduler(client: Client) -> None:
     _refuse({"The scheduler": found})
 
 
-async def _check_workers(client: Client) -> None:
-    found = await client.run(*_ASK, on_error="return")
+async def _check_workers(client: Client, timeout: float) -> None:
+    try:
+        async with asyncio.timeout(timeout):
+            found = await client.run(*_ASK, on_error="return")
+    except TimeoutError:
+        raise Unsupported(
+            f"A worker has not answered within {timeout:g} s, so it is not known whether it has superlearner; "
+            "nothing was changed there. Connect again when all workers answer."
+        ) from None
     workers = (await client.scheduler.identity(n_workers=-1))["workers"]
     names = {address: f"the worker {worker['name']}" for address, worker in workers.items()}
-    _refuse({names.get(address, f"the worker {address}"): answer for address, answer in found.items()})
+    _refuse(
+        {
+            names.get(address, f"the worker {address}"): answer
+            for address, answer in found.items()
+            if not isinstance(answer, OSError)  # it has gone meanwhile
+        }
+    )
 
 
 def _refuse(found: dict[str, Any]) -> None:

@@ -64,8 +64,9 @@ def locked(path: Path, *, wait: bool = False, abort: int | None = None) -> Itera
                 raise LockHeld(str(path), _holder(descriptor))
             if abort is None:
                 select.select([], [], [], _TRY_AGAIN)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk the lock holds, and its holder has no name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)

@@ -108,9 +108,10 @@ class Session:
                 await link.open()
             except BaseException as error:
                 await link.close()
-                if isinstance(error, ClusterNotFound) and isinstance(self._found, Connection):
+                local = self._found if isinstance(self._found, Connection) else None
+                if isinstance(error, ClusterNotFound) and local is not None and local.alive:
                     raise ClusterSilent(
-                        f"The local cluster (process {self._found.pid}) runs, but has not answered within "
+                        f"The local cluster (process {local.pid}) runs, but has not answered within "
                         f"{config.get('connect-timeout'):g} s: it is frozen, or the machine is overloaded."
                     ) from None
                 raise

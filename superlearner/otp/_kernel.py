@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import time
 import zlib
 from collections import deque
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: The events that carry the traceback of their reason; it is long, and those around them need not repeat it.
 _WITH_TRACEBACK = {"process_exited", "start_failed"}
+#: Names among which the one that was meant is looked for.
+_MOST_NEAR = 1000
 
 
 class Kernel:
@@ -183,10 +186,14 @@ class Kernel:
         try:
             return self.addresses[target]
         except (KeyError, TypeError):
-            raise NoProcess(target, self._names()) from None
+            raise NoProcess(target, self._near(target)) from None
 
-    def _names(self) -> list[str]:
-        return [name for process in self.processes.values() for name in process.names]
+    def _near(self, target: Any) -> list[str]:
+        """Return the names among which that of `target` may be meant; a pid is never meant to be a name."""
+        if not isinstance(target, str) or target.startswith("<"):
+            return []
+        names = (name for process in self.processes.values() for name in process.names)
+        return list(itertools.islice(names, _MOST_NEAR))
 
     def _partition(self, supervisor: Any, key: Any) -> Process:
         found = self.find(supervisor)
@@ -247,6 +254,8 @@ class Kernel:
         try:
             process = self.addresses[target]
         except (KeyError, TypeError):
+            if type(target) is not tuple:
+                return
             try:
                 process = self.find(target)
             except NoProcess:

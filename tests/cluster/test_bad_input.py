@@ -279,7 +279,7 @@ def test_no_time_at_all_may_still_take_effect(answers):
 def test_a_message_that_cannot_leave_is_not_sent(answers, message):
     before = answers.call("answers", "handled")
     for send in (answers.call, answers.cast, answers.send):
-        with pytest.raises(NotSerializable, match="nothing was sent") as caught:
+        with pytest.raises(NotSerializable, match="nothing was done") as caught:
             send("answers", message)
         assert caught.value.definite
         assert caught.value.__cause__ is None
@@ -347,7 +347,7 @@ def test_lambdas_closures_dataclasses_and_enums_travel(cluster, fresh):
 def test_a_message_above_the_limit_is_refused_before_it_is_sent(answers, huge):
     before = answers.call("answers", "handled")
     with pytest.raises(
-        MessageTooLarge, match=r"65\.0 MiB is above the limit of 64\.0 MiB.*nothing was sent"
+        MessageTooLarge, match=r"65\.0 MiB is above the limit of 64\.0 MiB.*nothing was done"
     ) as e:
         answers.call("answers", huge, timeout=60)
     assert e.value.definite
