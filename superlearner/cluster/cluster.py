@@ -134,6 +134,8 @@ class Manager:
         """
         if isinstance(what, Resources):
             options["resources"] = what
+        elif what is not None and not isinstance(what, str):
+            as_application(what)  # refused here as it would be in create_sandbox
         return self._session.ask("explain", spec=_spec("explained", b"", options))
 
     def events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:

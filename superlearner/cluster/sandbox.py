@@ -75,6 +75,10 @@ class Sandbox:
         ------
         NoProcess, ProcessDied, CallTimeout, NoConnection, NoSandbox, SandboxFailed
             Each says whether the request may have taken effect (``definite``).
+        NotSerializable, MessageTooLarge
+            The request or the reply cannot travel, or is above the setting ``superlearner.message-limit``.
+        InvalidSpec
+            The target is no address, or the timeout no time; nothing was sent.
         """
         limit = config.get("call-timeout") if timeout is None else seconds(timeout)
         return self._session.run(

@@ -130,7 +130,7 @@ def _traceback_note(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     # The way through our own code to the first line of the user's says nothing to the user.
     users = [number for number, frame in enumerate(frames) if not frame.filename.startswith(_PACKAGE)]
-    lines = "".join(traceback.format_list(frames[users[0] :] if users else frames))
+    lines = "".join(traceback.format_list(frames[users[0] if users else -1 :]))
     return cut("In the sandbox (most recent call last):\n" + lines.rstrip())
 
 

@@ -242,6 +242,7 @@ LOOKS = {
         "nothing was",
     ),
     "a kill of no sandbox": (lambda s: s.cluster.chaos.kill_sandbox("anwser"), sl.NoSandbox, "Did you mean"),
+    "a place for a number": (lambda s: s.cluster.explain_placement(5), sl.InvalidSpec, "no.* an application"),
     "a trace for a text": (lambda s: s.trace("x"), sl.InvalidSpec, "duration='x'"),
 }
 

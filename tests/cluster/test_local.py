@@ -162,3 +162,18 @@ with locked(Path({str(held)!r})):
         holder.kill()
     with locked(held, wait=True):
         pass
+
+
+@pytest.mark.parametrize(
+    ("variable", "directory"),
+    [("SUPERLEARNER_RUNTIME_DIR", config.runtime_dir), ("SUPERLEARNER_STATE_DIR", config.state_dir)],
+)
+def test_a_directory_that_cannot_be_made_is_named_with_the_way_out(
+    tmp_path, monkeypatch, variable, directory
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(variable, str(tmp_path / "file" / "below"))
+    with pytest.raises(
+        SuperlearnerError, match=f"cannot be made .* Set {variable} to a directory of your own"
+    ):
+        directory()
