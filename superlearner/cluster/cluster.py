@@ -8,18 +8,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import fields
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from distributed import Client, Security
 
 from superlearner import config
-from superlearner.cluster import starting
+from superlearner.cluster import foreign, outgoing, starting
 from superlearner.cluster.chaos import Chaos
-from superlearner.cluster.local import Connection, find_connection, stop_daemon
+from superlearner.cluster.local import Connection, stop_daemon
 from superlearner.cluster.names import node_names
-from superlearner.cluster.plane import ControlPlane
-from superlearner.cluster.sandbox import Sandbox, split
+from superlearner.cluster.outgoing import split
+from superlearner.cluster.sandbox import Sandbox
 from superlearner.cluster.session import Found, Session
+from superlearner.core.childspec import choice
 from superlearner.core.history import Event, Story
 from superlearner.core.rebalance import Suggestion
 from superlearner.core.snapshots import (
@@ -29,10 +30,12 @@ from superlearner.core.snapshots import (
     NodeInfo,
     PlacementRow,
     SandboxInfo,
+    SandboxStatus,
 )
-from superlearner.core.spec import Resources, SandboxSpec
-from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
+from superlearner.core.spec import Resources, SandboxSpec, validate_id
+from superlearner.errors import InvalidSpec, SuperlearnerError
 from superlearner.otp import as_application
+from superlearner.otp.application import check_path
 from superlearner.sandbox import payload
 
 _OPTIONS = tuple(field.name for field in fields(SandboxSpec) if field.name not in {"id", "application"})
@@ -103,14 +106,20 @@ class Manager:
 
     def sandboxes(self, node: str | None = None, status: str | None = None) -> list[SandboxInfo]:
         """Return the sandboxes by id, of one node or of one status where given."""
+        if status is not None:
+            choice(status, "status", get_args(SandboxStatus))
         return self._session.ask("sandboxes", node=node, status=status)
 
     def sandbox(self, id: str) -> Sandbox:
         """Return a handle on a sandbox; asking it anything raises `NoSandbox` when there is none."""
+        if not isinstance(id, str):
+            raise InvalidSpec(f"The sandbox id {id!r} is not valid: write a text such as 'shop-1'.")
         return Sandbox(self._session, id)
 
     def whereis(self, target: str) -> Location | None:
         """Return where a sandbox, or a named process ``"sandbox/process"``, lives; None when it does not."""
+        if not isinstance(target, str):
+            raise InvalidSpec(f'{target!r} names nothing: write "sandbox", or "sandbox/process".')
         return self._session.run(self._whereis(target))
 
     def explain_placement(self, what: Any = None, **options: Any) -> list[PlacementRow]:
@@ -125,10 +134,14 @@ class Manager:
         """
         if isinstance(what, Resources):
             options["resources"] = what
+        elif what is not None and not isinstance(what, str):
+            as_application(what)  # refused here as it would be in create_sandbox
         return self._session.ask("explain", spec=_spec("explained", b"", options))
 
     def events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
         """Return the events after the sequence number `since`, of one kind or sandbox where given."""
+        if not isinstance(since, int):
+            raise InvalidSpec(f"since={since!r} must be the seq of an event, a whole number.")
         return self._session.ask("events", since=since, kind=kind, sandbox=sandbox)
 
     def story(self, sandbox: str) -> Story:
@@ -145,6 +158,8 @@ class Manager:
         The handler runs on the thread (or loop) that serves the connection: it must not block, and must
         not call blocking methods of the cluster; put what it gets on a queue.
         """
+        if not callable(handler):
+            raise InvalidSpec(f"{handler!r} is no function, so no event was subscribed to.")
         return self._session.link.subscribe(handler, kind)
 
     # -- Sandboxes ---------------------------------------------------------------------------------------
@@ -233,9 +248,10 @@ class Manager:
 
     async def _create_sandbox(self, id: str, app: Any, options: dict[str, Any]) -> Sandbox:
         # An import path is resolved where the sandbox runs, which may have what this process lacks.
-        application = app if isinstance(app, str) else as_application(app)
+        validate_id(id, "sandbox id")
+        application = check_path(app) if isinstance(app, str) else as_application(app)
         await self._session.link.ask(
-            "create", spec=_spec(id, payload.dumps(application, "the application"), options)
+            "create", spec=_spec(id, outgoing.message(application, "the application"), options)
         )
         return Sandbox(self._session, id)
 
@@ -345,45 +361,23 @@ def connect(
     ------
     ClusterNotFound
         Nobody answers at the address.
+    Unsupported
+        The scheduler or a worker lacks superlearner, or has another version; nothing was changed there.
     """
     if target is None:
         names = node_names(config.get("nodes") if nodes is None else nodes)
 
         async def find() -> Connection:
-            running = find_connection()
-            if running is None:
-                running = await starting.start(names, detached=True)
-            return running
+            return await starting.find_or_start(names)
 
         return Cluster.of(Session(find, asynchronous=asynchronous))
     if isinstance(target, Client):
         address, keys = str(target.scheduler.address), target.security
     else:
-        address, keys = target, security or Security()
+        keys = security or Security()
+        address = foreign.check_address(target, keys)
 
     async def join() -> Found:
-        return await install(address, keys)
+        return await foreign.install(address, keys)
 
     return Cluster.of(Session(join, asynchronous=asynchronous))
-
-
-async def install(address: str, keys: Security) -> Found:
-    """Put superlearner on the Dask cluster at `address`, unless it is there.
-
-    Raises
-    ------
-    ClusterNotFound
-        Nobody answers there.
-    """
-    try:
-        async with Client(
-            address,
-            security=keys,
-            asynchronous=True,
-            set_as_default=False,
-            timeout=config.get("connect-timeout"),
-        ) as client:
-            await client.register_plugin(ControlPlane())
-    except (OSError, TimeoutError) as error:
-        raise ClusterNotFound(f"No Dask scheduler answers at {address} ({error}).") from error
-    return Found(address, keys)

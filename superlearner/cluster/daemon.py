@@ -26,7 +26,8 @@ from distributed import Nanny, Scheduler, Security, Status
 from distributed.utils import get_mp_context
 from distributed.versions import optional_packages
 
-from superlearner.cluster.local import Connection, tls_of
+from superlearner.cluster.local import REFUSED, Connection, tls_of
+from superlearner.cluster.locks import LockHeld, locked, who
 from superlearner.cluster.plane import ControlPlane
 
 # Workers fork from one warm server instead of importing everything again: three nodes are up in a
@@ -193,14 +194,27 @@ def _share_imports() -> None:
     context.set_forkserver_preload(["distributed", "superlearner.cluster.agent"])
 
 
+def _alone(journal: str | None) -> contextlib.AbstractContextManager[None]:
+    """Hold the journal for this process alone: two histories in one file would be none."""
+    return locked(Path(f"{journal}.lock")) if journal else contextlib.nullcontext()
+
+
 def main() -> None:
     """Run the daemon with the settings given as JSON on the command line."""
     settings = json.loads(sys.argv[1])
     warnings.simplefilter("ignore")
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    with dask.config.set({**_DASK_SETTINGS, "superlearner": settings["config"]}):
-        _share_imports()
-        asyncio.run(run(settings))
+    try:
+        changed = {**_DASK_SETTINGS, "superlearner": settings["config"]}
+        with dask.config.set(changed), _alone(settings["journal"]):
+            _share_imports()
+            asyncio.run(run(settings))
+    except LockHeld as error:
+        sys.exit(
+            f"{REFUSED}The state directory {Path(settings['journal']).parent} is in use by the local cluster of "
+            f"{who(error.holder)}, whose journal would be mixed up; nothing was started. End that cluster, or set "
+            "SUPERLEARNER_STATE_DIR to another directory."
+        )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from distributed import Client, Security
 from distributed.comm.addressing import get_address_host_port
 
 from superlearner import config
-from superlearner.cluster.cluster import Cluster, Manager, install
+from superlearner.cluster.cluster import Cluster, Manager
 from superlearner.cluster.dual_link import DualLink
+from superlearner.cluster.foreign import install
 from superlearner.cluster.local import Connection, find_connection
 from superlearner.cluster.local_link import LocalLink
 from superlearner.cluster.local_plane import LocalPlane

@@ -20,6 +20,7 @@ from superlearner.errors import (
     CallTimeout,
     ClusterClosed,
     ClusterNotFound,
+    ClusterSilent,
     NoConnection,
     ProcessDied,
     StaleEpoch,
@@ -29,6 +30,10 @@ from superlearner.sandbox import payload
 from superlearner.sandbox.answers import unpack
 
 Place = tuple[str, int]  # (address, epoch)
+#: What the control plane answers without waiting for anything: no answer means that it is frozen.
+_LOOKS = frozenset(
+    {"hello", "status", "nodes", "sandboxes", "sandbox", "events", "story", "metrics", "explain"}
+)
 
 
 class Carrier(Protocol):
@@ -123,10 +128,17 @@ class Link:
         """Ask the control plane."""
         if self._control is None or not self.connected:
             raise ClusterClosed(f"The connection to the cluster at {self.address} is closed.")
+        limit = config.get("connect-timeout") if verb in _LOOKS else None
         try:
-            status, body = await self._control.request(verb, payload.dumps(kwargs))
+            async with asyncio.timeout(limit):
+                status, body = await self._control.request(verb, payload.dumps(kwargs))
         except ChannelClosed:
             raise NoConnection(f"the control plane at {self.address}", "it has ended") from None
+        except TimeoutError:
+            raise ClusterSilent(
+                f"The control plane at {self.address} has not answered within {limit:g} s: "
+                "it is frozen, or the machine is overloaded."
+            ) from None
         return unpack(status, body)
 
     def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:

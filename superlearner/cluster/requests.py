@@ -83,6 +83,8 @@ class Requests:
         try:
             answer = 0, payload.dumps(await work, "the answer")
         except SuperlearnerError as error:
+            if isinstance(error, NoSandbox):
+                error = NoSandbox(error.target, self._plane.state.sandboxes)
             answer = 1, payload.dumps(error, "the error")  # the sentence says it all: no traceback
         except Exception as error:
             answer = 1, payload.dumps_error(error)

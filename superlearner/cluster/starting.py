@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
-from superlearner.cluster.local import Connection, start_daemon, stop_daemon
+from superlearner.cluster.local import AlreadyRuns, Connection, find_connection, start_daemon, stop_daemon
 
 
 async def start(nodes: Sequence[str], *, detached: bool, dashboard: bool | None = None) -> Connection:
@@ -34,3 +34,16 @@ async def start(nodes: Sequence[str], *, detached: bool, dashboard: bool | None 
     if starting.exception() is None:  # it was ready in the same moment
         stop_daemon(starting.result())
     raise asyncio.CancelledError
+
+
+async def find_or_start(nodes: Sequence[str]) -> Connection:
+    """Return the shared local cluster; start it when there is none."""
+    running = find_connection()
+    if running is None:
+        try:
+            return await start(nodes, detached=True)
+        except AlreadyRuns:  # somebody else has started it in the same moment
+            running = find_connection()
+            if running is None:
+                raise
+    return running

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from superlearner.core.childspec import choice, refusing_unknown
 from superlearner.core.restart import Restart
+from superlearner.core.times import is_seconds
 from superlearner.errors import InvalidSpec
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
@@ -30,8 +32,9 @@ def validate_id(id: Any, what: str = "id") -> str:
     superlearner.errors.InvalidSpec: The sandbox id 'shop/counter' is not valid: use ...
     """
     if not isinstance(id, str) or not _ID.fullmatch(id):
+        example = "alpha" if what.startswith("node") else "shop-1"
         raise InvalidSpec(
-            f"The {what} {id!r} is not valid: use 1 to 63 letters, digits, '_' or '-', such as 'shop-1'."
+            f"The {what} {id!r} is not valid: use 1 to 63 letters, digits, '_' or '-', such as {example!r}."
         )
     return id
 
@@ -54,9 +57,7 @@ def parse_bytes(text: int | str, option: str = "memory") -> int:
 
 
 def _seconds(value: Any, option: str, *, none_means: str) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if value is not None and not is_seconds(value):
         raise InvalidSpec(
             f"{option}={value!r} must be a number of seconds above 0, or None for {none_means}."
         )
@@ -70,13 +71,18 @@ def _count(value: Any, option: str, *, least: int = 1, none_means: str | None = 
         raise InvalidSpec(f"{option}={value!r} must be a whole number, {least} or more{instead}.")
 
 
-def choice(value: Any, option: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a `value` that is none of `allowed`, naming the option and the nearest right spelling."""
-    if value not in allowed:
-        listed = ", ".join(repr(name) for name in allowed)
-        raise InvalidSpec(f"{option}={value!r} is not known: write one of {listed}.")
+def _made_of(value: Any, option: str, wanted: type, example: str) -> None:
+    """Refuse a `value` that is no `wanted`; a dict is told how it would have to be written."""
+    if isinstance(value, wanted):
+        return
+    if isinstance(value, dict):
+        example = ", ".join(f"{name}={item!r}" for name, item in value.items()) or example
+    raise InvalidSpec(
+        f"{option}={value!r} must be a {wanted.__name__}: write {option}={wanted.__name__}({example})."
+    )
 
 
+@refusing_unknown
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What one sandbox may use. Each limit is enforced; a limit that is hit is named in the exit reason.
@@ -101,7 +107,7 @@ class Resources:
     def __post_init__(self) -> None:
         if self.memory is not None:
             object.__setattr__(self, "memory", parse_bytes(self.memory))
-        if isinstance(self.cpu, bool) or not isinstance(self.cpu, int | float) or not self.cpu >= 0:
+        if self.cpu != 0 and not is_seconds(self.cpu):  # a number as seconds are: finite, and none below 0
             raise InvalidSpec(f"cpu={self.cpu!r} must be a share of one core, such as 0.5.")
         _seconds(self.cpu_time, "cpu_time", none_means="no limit")
         _seconds(self.wall_clock, "wall_clock", none_means="no limit")
@@ -114,6 +120,7 @@ class Resources:
         return None if self.memory is None else int(self.memory)
 
 
+@refusing_unknown
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """When a sandbox's state is copied, and to how many other nodes.
@@ -169,6 +176,8 @@ class SandboxSpec:
 
     def __post_init__(self) -> None:
         validate_id(self.id, "sandbox id")
+        if self.node is None:
+            raise InvalidSpec("node=None names no node: write node='auto', or the name of a node.")
         if self.node != "auto":
             validate_id(self.node, "node")
         choice(self.placement, "placement", get_args(PlacementStrategy))
@@ -176,13 +185,16 @@ class SandboxSpec:
         _count(self.max_restarts, "max_restarts", least=0)
         for option in ("max_seconds", "start_timeout", "shutdown"):
             value = getattr(self, option)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            if not is_seconds(value):
                 raise InvalidSpec(f"{option}={value!r} must be a number of seconds above 0.")
-        if not isinstance(self.resources, Resources):
+        _made_of(self.resources, "resources", Resources, 'memory="64 MiB"')
+        _made_of(self.checkpoint, "checkpoint", Checkpoint, "every=2.0")
+        self._validate_labels()
+
+    def _validate_labels(self) -> None:
+        if not isinstance(self.labels, Mapping) or not all(
+            isinstance(text, str) for pair in self.labels.items() for text in pair
+        ):
             raise InvalidSpec(
-                f'resources={self.resources!r} must be a Resources, such as Resources(memory="64 MiB").'
-            )
-        if not isinstance(self.checkpoint, Checkpoint):
-            raise InvalidSpec(
-                f"checkpoint={self.checkpoint!r} must be a Checkpoint, such as Checkpoint(every=2.0)."
+                f'labels={self.labels!r} must be a dict of texts, such as labels={{"disk": "fast"}}.'
             )

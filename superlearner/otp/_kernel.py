@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import time
 import zlib
 from collections import deque
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from superlearner.core.childspec import validate_name
 from superlearner.core.history import Event, EventLog
+from superlearner.core.times import seconds
 from superlearner.errors import CallsItself, CallTimeout, NameTaken, NoProcess
 from superlearner.otp._deadlines import USUAL, Deadlines
 from superlearner.otp._gateway import Far, FarProcess, Gateway, OnDown, Outsider, far
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 #: The events that carry the traceback of their reason; it is long, and those around them need not repeat it.
 _WITH_TRACEBACK = {"process_exited", "start_failed"}
+#: Names among which the one that was meant is looked for.
+_MOST_NEAR = 1000
 
 
 class Kernel:
@@ -189,13 +193,20 @@ class Kernel:
         except (KeyError, TypeError):
             address = far(target)
             if address is None or address.sandbox != self.sandbox or address.target == target:
-                raise NoProcess(target) from None
+                raise NoProcess(target, self._near(target)) from None
         return self.find(address.target)
 
     def elsewhere(self, target: Any) -> Far | None:
         """Return the address of a process of another sandbox; None where it is none, or there is no way to it."""
         address = far(target)
         return None if address is None or self.gateway is None or address.sandbox == self.sandbox else address
+
+    def _near(self, target: Any) -> list[str]:
+        """Return the names among which that of `target` may be meant; a pid is never meant to be a name."""
+        if not isinstance(target, str) or target.startswith("<"):
+            return []
+        names = (name for process in self.processes.values() for name in process.names)
+        return list(itertools.islice(names, _MOST_NEAR))
 
     def _partition(self, supervisor: Any, key: Any) -> Process:
         found = self.find(supervisor)
@@ -239,11 +250,13 @@ class Kernel:
 
     async def call(self, target: Any, request: Any, timeout: float | None, caller: Pid) -> Any:
         """Send a call and wait for its answer."""
-        future = self.post_call(target, request, caller, timeout)
         if timeout == USUAL:
+            future = self.post_call(target, request, caller, timeout)
             self._deadlines.add(future, target)
             return await future
-        return await self.answer(future, target, timeout)
+        if timeout is not None:
+            seconds(timeout)
+        return await self.answer(self.post_call(target, request, caller, timeout), target, timeout)
 
     async def answer(self, future: asyncio.Future[Any], target: Any, timeout: float | None) -> Any:
         """Wait for an answer, at most `timeout` seconds."""
@@ -269,6 +282,8 @@ class Kernel:
         except (KeyError, TypeError):
             if (address := self.elsewhere(target)) is not None:
                 self._post_away(address, kind, message)
+                return
+            if type(target) is not tuple and far(target) is None:
                 return
             try:
                 process = self.find(target)
@@ -301,6 +316,8 @@ class Kernel:
 
     async def system(self, target: Any, work: Callable[[Any], Any], timeout: float | None) -> Any:
         """Have a process do `work` between two messages, in its turn, even while it is suspended."""
+        if timeout is not None:
+            seconds(timeout)
         process = self.find(target)
         future = self.loop.create_future()
         process.deliver((SYSTEM, (work, future)))
@@ -331,10 +348,11 @@ class Kernel:
         process.watchers[ref] = Outsider(tell)
         return partial(process.unwatch, ref)
 
-    def send_after(self, target: Any, message: Any, seconds: float) -> Timer:
+    def send_after(self, target: Any, message: Any, delay: float) -> Timer:
         """Send later; a name is looked up when the time has come."""
+        delay = seconds(delay, "seconds")
         timer = Timer(f"#Timer<{self._ref()}>")
-        self._timers[timer] = self.loop.call_later(max(0.0, seconds), self._fire, timer, target, message)
+        self._timers[timer] = self.loop.call_later(delay, self._fire, timer, target, message)
         if isinstance(target, Pid) and (owner := self.processes.get(target)) is not None:
             owner.timers.add(timer)
         return timer

@@ -17,6 +17,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from superlearner.core.history import Event
+from superlearner.core.times import seconds
 from superlearner.errors import NotInProcess, ProcessDied
 from superlearner.otp._gateway import Watched, Watcher
 from superlearner.otp._pid import Awaitable, Pid, Ref, Timer
@@ -164,7 +165,7 @@ class Process:
 
     async def receive(self, match: Callable[[Any], bool] | None = None, timeout: float | None = None) -> Any:
         """Take the first message that matches, waiting at most `timeout` seconds; then a `Timeout`."""
-        expires = None if timeout is None else self.loop.time() + timeout
+        expires = None if timeout is None else self.loop.time() + seconds(timeout)
         position = 0
         while True:
             while position < len(self.mailbox):

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from superlearner.core.childspec import ChildSpec
+from superlearner.core.times import is_wait
 from superlearner.errors import BadReturn
 from superlearner.otp._kernel import Kernel
 from superlearner.otp._pid import Done, Pid
@@ -272,7 +273,7 @@ class ServerProcess(Process):
 
     def _take_state(self, result: Any, handler: str, allowed: str) -> bool:
         if result.__class__ is NoReply:
-            if result.timeout is not None and not _is_seconds(result.timeout):
+            if result.timeout is not None and not is_wait(result.timeout):
                 self._bad_return(handler, result, "timeout=, in seconds and not negative")
                 return False
             self.state = result.state
@@ -327,10 +328,6 @@ class ServerProcess(Process):
         if self._last_word is not None:
             self._last_word()
         self.die(reason)
-
-
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
 def _short(value: Any) -> str:

@@ -37,9 +37,19 @@ from typing import Any
 from superlearner.core.history import Event
 from superlearner.core.restart import is_normal
 from superlearner.core.spec import Resources
-from superlearner.errors import CallTimeout, NotSerializable, ProcessDied, StartFailed, Unsupported
+from superlearner.errors import (
+    CallTimeout,
+    MessageTooLarge,
+    NotSerializable,
+    ProcessDied,
+    StartFailed,
+    SuperlearnerError,
+    Unsupported,
+    in_words,
+)
 from superlearner.otp import Runtime, as_application
 from superlearner.otp._kernel import Kernel
+from superlearner.otp.messages import one_line
 from superlearner.sandbox.frames import FrameError, FrameStream, pack
 from superlearner.sandbox.limits import EXIT_FENCED, EXIT_MEMORY, EXIT_ORPHANED, usage
 from superlearner.sandbox.outward import Outward
@@ -268,7 +278,11 @@ class Host:
 
     def _reply(self, number: int, value: Any) -> None:
         try:
-            self._stream.write([number, 0, dumps(value, "the reply")])
+            data = dumps(value, "the reply")
+            if len(data) <= self._config["limit"]:
+                self._stream.write([number, 0, data])
+            else:
+                self._reply_error(number, MessageTooLarge("the reply", len(data), self._config["limit"]))
         except FrameError as error:
             self._reply_error(number, NotSerializable("the reply", error))
         except Exception as error:
@@ -297,9 +311,11 @@ class Host:
             await self._rt.start()
             self._kernel = self._rt.kernel
         except BaseException as error:
-            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
+            reason = error.reason if isinstance(error, StartFailed) else error
+            if isinstance(reason, BaseException) and not isinstance(reason, SuperlearnerError):
+                reason = one_line(reason)
             self._flush_events()
-            self._stream.write(["failed", cut(str(reason))])
+            self._stream.write(["failed", cut(in_words(reason))])
             self._finish(1)
             return
         self._flush_events()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
+from superlearner import config
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.history import Event
 from superlearner.core.restart import Backoff, Intensity, should_restart
@@ -199,7 +200,7 @@ class Instance:
 
     async def _try(self, version: CheckpointVersion | None, *, first: bool) -> Link:
         policy = self.spec.checkpoint
-        config = {
+        settings = {
             "sandbox": self.spec.id,
             "node": self.node,
             "epoch": self.epoch,
@@ -209,6 +210,7 @@ class Instance:
             "every": policy.every,
             "messages": policy.messages,
             "lease": self._node_services().lease_until,
+            "limit": config.get("message-limit"),
             # What is restored, or started past a bad checkpoint, is worth a checkpoint of its own at once.
             "dirty": not first,
         }
@@ -216,7 +218,7 @@ class Instance:
             raise StartFailed("it was stopped meanwhile", self.spec.id)
         if not self._holds_lease():
             raise StartFailed("the node's lease has run out", self.spec.id)
-        link = self._link = await Link.open(self.spec, self._node_services().fork_server, self, config, {})
+        link = self._link = await Link.open(self.spec, self._node_services().fork_server, self, settings, {})
         if self._stopping.is_set():
             await link.kill("it was stopped meanwhile")
         await link.started(self.spec.start_timeout)

@@ -1,5 +1,7 @@
 """The small rules: who is restarted, how often, after what wait; specs, events, health, quorum."""
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,6 +152,21 @@ def test_amounts_of_memory_are_read_with_their_units():
         (lambda: SandboxSpec("a", start_timeout=None), "start_timeout"),
         (lambda: SandboxSpec("a", resources=64), "must be a Resources"),
         (lambda: SandboxSpec("a", checkpoint=2), "must be a Checkpoint"),
+        (lambda: SandboxSpec("a", resources={"cpu": 0.5}), r"write resources=Resources\(cpu=0.5\)"),
+        (lambda: SandboxSpec("a", checkpoint={}), r"write checkpoint=Checkpoint\(every=2.0\)"),
+        (lambda: SandboxSpec("a", restart="permanant"), "did you mean 'permanent'"),
+        (lambda: SandboxSpec("a", node=None), "write node='auto'"),
+        (lambda: SandboxSpec("a", node="-"), "such as 'alpha'"),
+        (lambda: SandboxSpec("a", labels=["fast"]), "must be a dict of texts"),
+        (lambda: SandboxSpec("a", labels={"disk": 1}), "must be a dict of texts"),
+        (lambda: Resources(memroy=1), "did you mean 'memory'"),
+        (lambda: Checkpoint(evry=1), "did you mean 'every'"),
+        # One NaN in the heap of an event loop stops all its timers.
+        (lambda: SandboxSpec("a", start_timeout=math.nan), "start_timeout=nan"),
+        (lambda: SandboxSpec("a", shutdown=math.inf), "shutdown=inf"),
+        (lambda: Resources(cpu=math.inf), "cpu=inf"),
+        (lambda: Resources(wall_clock=math.nan), "wall_clock=nan"),
+        (lambda: Checkpoint(every=math.nan), "every=nan"),
     ],
 )
 def test_a_wrong_option_is_refused_by_its_name(build, says):
