@@ -20,6 +20,7 @@ from distributed import Worker, get_worker
 from distributed.comm import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from superlearner import config
 from superlearner.cluster.channel import ServedChannel
 from superlearner.cluster.commands import NODE_OP, Commands, Nodes
 from superlearner.cluster.lease import Lease
@@ -27,7 +28,7 @@ from superlearner.cluster.machine import this_machine
 from superlearner.cluster.node import Node, refusal
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.history import Event
-from superlearner.core.spec import Checkpoint
+from superlearner.core.spec import Checkpoint, validate_labels
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Instance, StartRequest
 
@@ -79,6 +80,8 @@ class NodeAgent(Node, WorkerPlugin):
         self.incarnation = 1
         self.lease = Lease(self.lease_length, self._ask_for_lease, self._pass_lease_on, self._lease_ran_out)
         try:
+            #: What this node is, for the ``node_selector`` of sandboxes.
+            self.labels = validate_labels(config.get("labels"), "superlearner.labels")
             await self.fork_server.start()
         except Exception as error:
             # Dask logs it and goes on without the plugin: the control plane must know.
@@ -101,7 +104,7 @@ class NodeAgent(Node, WorkerPlugin):
             pid=os.getpid(),
             memory=psutil.virtual_memory().total,
             cpus=psutil.cpu_count() or 1,
-            labels={},
+            labels=self.labels,
             incarnation=self.incarnation,
             machine=this_machine(),
         )

@@ -6,7 +6,7 @@ The module is long because it is a face: a method for everything that can be ask
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import fields
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from superlearner import config
 from superlearner.cluster import starting
 from superlearner.cluster.chaos import Chaos
 from superlearner.cluster.local import Connection, find_connection, stop_daemon
-from superlearner.cluster.names import node_names
+from superlearner.cluster.names import NodesWanted, node_labels, node_names
 from superlearner.cluster.plane import ControlPlane
 from superlearner.cluster.sandbox import Sandbox, split
 from superlearner.cluster.session import Found, Session
@@ -162,7 +162,8 @@ class Manager:
         **options
             ``node="auto"``, ``placement="least_loaded"``, ``resources=Resources(...)``,
             ``checkpoint=Checkpoint(...)``, ``restart="permanent"``, ``max_restarts=3``, ``max_seconds=5.0``,
-            ``start_timeout=30.0``, ``shutdown=5.0``, ``labels={}``: see `superlearner.core.spec.SandboxSpec`.
+            ``start_timeout=30.0``, ``shutdown=5.0``, ``labels={}``, ``node_selector={}``, ``anti_affinity={}``,
+            ``group=None``: see `superlearner.core.spec.SandboxSpec`.
 
         Raises
         ------
@@ -197,9 +198,9 @@ class Manager:
 
     # -- Nodes -------------------------------------------------------------------------------------------
 
-    def add_node(self, name: str) -> NodeInfo:
-        """Start another node of a local cluster; returns when it has joined."""
-        return self._session.ask("add_node", node=name)
+    def add_node(self, name: str, labels: Mapping[str, str] | None = None) -> NodeInfo:
+        """Start another node of a local cluster, with labels where given; returns when it has joined."""
+        return self._session.ask("add_node", node=name, labels=labels)
 
     def remove_node(self, name: str) -> None:
         """Stop a node of a local cluster for good; its sandboxes go on elsewhere from their checkpoints."""
@@ -272,7 +273,8 @@ class Cluster(Manager):
     Parameters
     ----------
     nodes
-        How many nodes, or their names; the setting ``superlearner.nodes`` (3) by default.
+        How many nodes, their names, or their names with labels, such as ``{"alpha": {"zone": "a"}}``; the
+        setting ``superlearner.nodes`` (3) by default.
     asynchronous
         Whether the methods are to be awaited.
     dashboard
@@ -286,15 +288,16 @@ class Cluster(Manager):
 
     def __init__(
         self,
-        nodes: int | Sequence[str] | None = None,
+        nodes: NodesWanted | None = None,
         *,
         asynchronous: bool = False,
         dashboard: bool | None = None,
     ) -> None:
-        names = node_names(config.get("nodes") if nodes is None else nodes)
+        wanted = config.get("nodes") if nodes is None else nodes
+        names, labels = node_names(wanted), node_labels(wanted)
 
         async def start() -> Connection:
-            return await starting.start(names, detached=False, dashboard=dashboard)
+            return await starting.start(names, detached=False, dashboard=dashboard, labels=labels)
 
         self._begin(Session(start, asynchronous=asynchronous, stop=stop_daemon))
 
@@ -323,7 +326,7 @@ def connect(
     target: str | Client | None = None,
     *,
     security: Security | None = None,
-    nodes: int | Sequence[str] | None = None,
+    nodes: NodesWanted | None = None,
     asynchronous: bool = False,
 ) -> Cluster:
     """Connect to a cluster.
@@ -337,7 +340,7 @@ def connect(
     security
         Dask's security object, for an address with TLS.
     nodes
-        How many nodes, or their names, should a new local cluster be needed.
+        How many nodes, their names, or their names with labels, should a new local cluster be needed.
     asynchronous
         Whether the methods of the cluster object are to be awaited.
 
@@ -347,12 +350,13 @@ def connect(
         Nobody answers at the address.
     """
     if target is None:
-        names = node_names(config.get("nodes") if nodes is None else nodes)
+        wanted = config.get("nodes") if nodes is None else nodes
+        names, labels = node_names(wanted), node_labels(wanted)
 
         async def find() -> Connection:
             running = find_connection()
             if running is None:
-                running = await starting.start(names, detached=True)
+                running = await starting.start(names, detached=True, labels=labels)
             return running
 
         return Cluster.of(Session(find, asynchronous=asynchronous))

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -135,6 +135,7 @@ def start_daemon(
     *,
     detached: bool,
     dashboard: bool | None = None,
+    labels: Mapping[str, Mapping[str, str]] | None = None,
     timeout: float | None = None,
     abort: int | None = None,
 ) -> Connection:
@@ -149,6 +150,8 @@ def start_daemon(
         False: it belongs to this process and ends with it.
     dashboard
         Whether to serve Dask's dashboard; by default the setting ``superlearner.dashboard``.
+    labels
+        The labels of the nodes that have other ones than the setting ``superlearner.labels``.
     timeout
         Seconds until it must be ready; by default the setting ``superlearner.start-timeout``.
     abort
@@ -166,6 +169,7 @@ def start_daemon(
     ready_read, ready_write = os.pipe()
     settings = {
         "nodes": list(nodes),
+        "labels": {name: dict(own) for name, own in (labels or {}).items()},
         "path": str(connection_path()) if detached else None,
         "dashboard": config.get("dashboard") if dashboard is None else dashboard,
         "journal": str(journal_path()) if detached else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control_records import SandboxRecord
 from superlearner.core.health import cluster_health, node_health
 from superlearner.core.history import Event
-from superlearner.core.placement import place
 from superlearner.core.quorum import has_quorum
 from superlearner.core.rebalance import Suggestion, plan
 from superlearner.core.snapshots import (
@@ -29,7 +28,7 @@ from superlearner.core.snapshots import (
     PlacementRow,
     SandboxInfo,
 )
-from superlearner.core.spec import SandboxSpec, validate_id
+from superlearner.core.spec import SandboxSpec, validate_id, validate_labels
 from superlearner.errors import (
     InvalidSpec,
     NoConnection,
@@ -179,11 +178,10 @@ class Requests:
 
     async def sandboxes(self, node: str | None = None, status: str | None = None) -> list[SandboxInfo]:
         """List the sandboxes, by id."""
-        return [
-            self._info(record)
-            for _, record in sorted(self._plane.state.sandboxes.items())
-            if (node is None or record.node == node) and (status is None or record.status == status)
-        ]
+        records = self._plane.state.sandboxes
+        ids = records if node is None else self._plane.state.carried(node)
+        found = (records[id] for id in sorted(ids))
+        return [self._info(record) for record in found if status is None or record.status == status]
 
     async def sandbox(self, sandbox: str) -> SandboxInfo:
         """Tell about one sandbox."""
@@ -215,8 +213,7 @@ class Requests:
 
     async def explain(self, spec: SandboxSpec) -> list[PlacementRow]:
         """Return the table by which a sandbox like this one would be placed now."""
-        loads = [node.load for node in self._plane.state.nodes.values()]
-        return list(place(spec, loads, node=None if spec.node == "auto" else spec.node).rows)
+        return list(self._plane.state.explain(spec).rows)
 
     async def events(
         self, since: int = 0, kind: str | None = None, sandbox: str | None = None
@@ -236,12 +233,13 @@ class Requests:
         """Return the newest samples of each node, oldest first."""
         return {node: list(samples) for node, samples in self._plane.samples.items()}
 
-    async def add_node(self, node: str) -> NodeInfo:
+    async def add_node(self, node: str, labels: Mapping[str, str] | None = None) -> NodeInfo:
         """Start a node; answered when it has joined."""
         validate_id(node, "node name")
+        labels = validate_labels(labels or {}, "labels")
         if node in self._plane.known:
             raise InvalidSpec(f"There is a node {node!r} already; nothing was added. Choose another name.")
-        await self._launcher().add(node)
+        await self._launcher().add(node, labels)
         await self._plane.wait_for_nodes([node])
         return self._node(node)
 
@@ -381,9 +379,7 @@ class Requests:
             memory=sample.get("memory"),
             network=sample.get("network"),
             uptime=self._plane.now() - facts["joined_at"] if facts["up"] else 0.0,
-            sandboxes=tuple(
-                sorted(id for id, record in self._plane.state.sandboxes.items() if record.node == name)
-            ),
+            sandboxes=tuple(sorted(self._plane.state.carried(name))),
             last_seen=seen or (samples[-1]["at"] if samples else facts["joined_at"]),
             memory_limit=facts["memory"],
             labels=facts["labels"],

@@ -70,7 +70,7 @@ from superlearner.core.control_life import explain
 from superlearner.core.control_records import OWNED, ControlPolicy, NodeRecord, SandboxRecord, Waiter, Work
 from superlearner.core.control_reports import Reports
 from superlearner.core.control_validate import check
-from superlearner.core.placement import NodeLoad, place
+from superlearner.core.placement import NodeLoad, Placement
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import (
     InvalidTransition,
@@ -184,6 +184,14 @@ class ControlState(Drains):
                 lines.append(f"{event.at:.3f} {_brief(event)} -> {', '.join(map(_brief, out)) or 'nothing'}")
         return "\n".join(lines)
 
+    def explain(self, spec: SandboxSpec) -> Placement:
+        """Return where a sandbox like this one would be placed now, and why not elsewhere."""
+        return self._place(spec, None if spec.node == "auto" else spec.node)
+
+    def carried(self, node: str) -> list[str]:
+        """Return the ids of the sandboxes whose owner is on a node."""
+        return self._by_node.at(node)
+
     def _react(self, event: ControlEvent) -> None:
         handler = self._HANDLERS.get(type(event))
         if handler is None:
@@ -196,7 +204,9 @@ class ControlState(Drains):
         known = self.nodes.get(event.node)
         same = known is not None and known.incarnation == event.incarnation
         if known is not None and same and known.address == event.address:
-            load = replace(known.load, memory_limit=event.memory, cpus=event.cpus)
+            load = replace(
+                known.load, memory_limit=event.memory, cpus=event.cpus, labels=event.labels
+            )
             self.nodes[event.node] = replace(known, load=load, labels=event.labels)
             return
         if known is not None:
@@ -206,7 +216,7 @@ class ControlState(Drains):
                 else "it was restarted"
             )
             self._lose_node(known, event, why)
-        load = NodeLoad(event.node, memory_limit=event.memory, cpus=event.cpus)
+        load = NodeLoad(event.node, memory_limit=event.memory, cpus=event.cpus, labels=event.labels)
         self.members[event.node] = None
         node = self.nodes[event.node] = NodeRecord(
             event.node,
@@ -284,7 +294,7 @@ class ControlState(Drains):
             self._say(Refuse(event.cause, refusal))
             return
         wanted = None if spec.node == "auto" else spec.node
-        placement = place(spec, self._loads(), node=wanted)
+        placement = self._place(spec, wanted)
         if placement.node is None:
             error: SuperlearnerError = NoPlacement(spec.id, placement.refusals)
             if wanted is not None and wanted not in self.nodes:

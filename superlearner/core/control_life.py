@@ -13,7 +13,7 @@ from superlearner.core.control_events import (
 from superlearner.core.control_instructions import DropCheckpoints, RestartInstance, StartInstance
 from superlearner.core.control_records import OWNED, Work
 from superlearner.core.control_registry import Registry
-from superlearner.core.placement import Placement, place
+from superlearner.core.placement import Placement
 from superlearner.core.restart import Intensity, should_restart
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import NoPlacement, SandboxFailed, StartFailed, SuperlearnerError
@@ -41,22 +41,19 @@ class Life(Registry):
             return Placement(None, ())
         for wanted in (work.prefer, spec.node):
             if wanted in self.nodes and wanted not in work.avoid:
-                placement = place(spec, [self.nodes[wanted].load])
+                placement = self._place(spec, wanted)
                 if placement.node is not None:
                     return placement
-        placement = place(spec, self._loads(), avoid=work.avoid)
+        placement = self._place(spec, avoid=work.avoid)
         if placement.node is None and work.avoid:
             # Where it failed is better than nowhere; its intensity bounds the tries.
             work.avoid.clear()
-            placement = place(spec, self._loads())
+            placement = self._place(spec)
         return placement
 
     def _homeless(self, work: Work, placement: Placement) -> SuperlearnerError:
         """Return why there is no node for it."""
         return self.no_quorum or NoPlacement(work.id, placement.refusals)
-
-    def _loads(self) -> list[Any]:
-        return [record.load for record in self.nodes.values()]
 
     def _start(self, work: Work, event: ControlEvent, placement: Placement, **changes: Any) -> None:
         """Start the next instance on the node that was chosen, with the next epoch."""

@@ -12,7 +12,7 @@ from superlearner.core.control_events import ControlEvent, InstanceStarted, Move
 from superlearner.core.control_instructions import Answer, QuiesceInstance, Refuse, ResumeInstance
 from superlearner.core.control_life import Life, _start_instance, explain
 from superlearner.core.control_records import Move, Work
-from superlearner.core.placement import Placement, place
+from superlearner.core.placement import Placement
 from superlearner.core.snapshots import Migration
 from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError, UnknownNode
 
@@ -34,7 +34,7 @@ class Moves(Life):
         else:
             wanted = None if event.node == "auto" else event.node
             avoid = {here: "it runs there now"}
-            placement = place(work.record.spec, self._loads(), node=wanted, avoid=avoid)
+            placement = self._place(work.record.spec, wanted, avoid)
             error = NoPlacement(work.id, placement.refusals)
         if placement.node is None:
             self._say(Refuse(event.cause, error))

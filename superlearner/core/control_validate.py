@@ -91,9 +91,15 @@ def _check_indexes(registry: Registry) -> Iterator[Complaint]:
 
 
 def _check_loads(registry: Registry) -> Iterator[Complaint]:
+    if gone := {node for node, _ in registry._labels.entries()} - set(registry.nodes):
+        yield None, f"There are labels on nodes that are not there: {sorted(gone)}."
     for name, node in registry.nodes.items():
         here = [*registry._by_node.at(name), *registry._by_target.at(name)]
         specs = [registry.sandboxes[sandbox].spec for sandbox in here]
+        labelled = {(name, spec.id) for spec in specs if spec.labels or spec.anti_affinity}
+        known = {entry for entry in registry._labels.entries() if entry[0] == name}
+        if known != labelled:
+            yield None, f"Node {name!r} carries labels of {sorted(known)}, not of {sorted(labelled)}."
         memory = sum(spec.resources.memory_bytes or 0 for spec in specs)
         cpu = sum(spec.resources.cpu for spec in specs)
         load = node.load

@@ -138,6 +138,19 @@ class Checkpoint:
         _count(self.keep, "keep", least=1)
 
 
+def validate_labels(labels: Any, option: str) -> dict[str, str]:
+    """Return `labels` as a dict if they are a mapping of texts to texts, else raise `InvalidSpec`.
+
+    >>> validate_labels({"zone": "a"}, "labels")
+    {'zone': 'a'}
+    """
+    if not isinstance(labels, Mapping) or not all(
+        isinstance(text, str) and text for pair in labels.items() for text in pair
+    ):
+        raise InvalidSpec(f'{option}={labels!r} must map texts to texts, such as {{"zone": "a"}}.')
+    return dict(labels)
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """One sandbox as it was asked for: everything that is needed to start it anywhere.
@@ -150,7 +163,12 @@ class SandboxSpec:
     - ``max_restarts`` within ``max_seconds``: how often its OS process is started again on one node before
       another node is tried (3 in 5 s);
     - ``start_timeout``: seconds until it must answer (30);
-    - ``shutdown``: seconds that it has to stop by itself before it is killed (5).
+    - ``shutdown``: seconds that it has to stop by itself before it is killed (5);
+    - ``labels``: what it is, for the ``anti_affinity`` of others;
+    - ``node_selector``: labels that its node must have (none);
+    - ``anti_affinity``: it never shares a node with a sandbox whose labels include these (none);
+    - ``group``: the group it is a member of (None); its restarts are then the group's to decide, so
+      ``max_restarts`` and ``max_seconds`` are not looked at.
     """
 
     id: str
@@ -166,9 +184,16 @@ class SandboxSpec:
     start_timeout: float = 30.0
     shutdown: float = 5.0
     labels: Mapping[str, str] = field(default_factory=dict)
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    anti_affinity: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
 
     def __post_init__(self) -> None:
         validate_id(self.id, "sandbox id")
+        if self.group is not None:
+            validate_id(self.group, "group id")
+        for option in ("labels", "node_selector", "anti_affinity"):
+            object.__setattr__(self, option, validate_labels(getattr(self, option), option))
         if self.node != "auto":
             validate_id(self.node, "node")
         choice(self.placement, "placement", get_args(PlacementStrategy))
