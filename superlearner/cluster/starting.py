@@ -22,9 +22,7 @@ async def start(
     A thread cannot be cancelled: left alone, it would go on and bring up a cluster that nobody holds.
     """
     readable, abort = os.pipe()
-    work = partial(
-        start_daemon, nodes, detached=detached, dashboard=dashboard, labels=labels, abort=readable
-    )
+    work = partial(start_daemon, nodes, detached=detached, dashboard=dashboard, labels=labels, abort=readable)
     starting = asyncio.get_running_loop().run_in_executor(None, work)
     cancelled = False
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from superlearner.core.control_events import (
@@ -10,8 +11,8 @@ from superlearner.core.control_events import (
     InstanceStarted,
     InstanceStartFailed,
 )
-from superlearner.core.control_instructions import DropCheckpoints, RestartInstance, StartInstance
-from superlearner.core.control_records import OWNED, Work
+from superlearner.core.control_instructions import DropCheckpoints, Refuse, RestartInstance, StartInstance
+from superlearner.core.control_records import OWNED, Waiter, Work
 from superlearner.core.control_registry import Registry
 from superlearner.core.placement import Placement
 from superlearner.core.restart import Intensity, should_restart
@@ -70,20 +71,42 @@ class Life(Registry):
         work.told = self._addresses(work.peers)
         self._say(_start_instance(work, node.name, node.address, work.highest, sources, work.told, event))
 
+    def _start_new(self, work: Work, event: ControlEvent, placement: Placement) -> None:
+        """Start one that has just been asked for."""
+        self._start(work, event, placement)
+        self._note("sandbox_created", event, work, detail=explain(placement))
+
     def _start_or_lose(self, work: Work, event: ControlEvent) -> bool:
         """Start it on some node, or leave it lost until a node can take it; tell which."""
         reason = work.record.reason
         placement = self._choose(work)
         if placement.node is None:
-            why = "no node can take it" if self.no_quorum is None else self.no_quorum.what()
             if work.phase != "lost":
-                self._set(work, "lost", reason=why)
-                self._note("sandbox_lost", event, work, reason=why, detail=explain(placement))
+                self._lose(work, event, placement)
             return False
         self._start(work, event, placement)
         detail = explain(placement, work.record.spec)
         self._note("sandbox_restarting", event, work, reason=reason, detail=detail)
         return True
+
+    def _lose(self, work: Work, event: ControlEvent, placement: Placement) -> str:
+        """Leave it lost until a node can take it; return why."""
+        why = "no node can take it" if self.no_quorum is None else self.no_quorum.what()
+        self._set(work, "lost", reason=why)
+        self._note("sandbox_lost", event, work, reason=why, detail=explain(placement))
+        return why
+
+    def _start_anew(self, work: Work, event: ControlEvent, waiter: Waiter) -> None:
+        """Start one that is down, from its checkpoint and with its whole budget again."""
+        work.avoid.clear()
+        placement = self._choose(work)
+        if placement.node is None:
+            self._say(Refuse(event.cause, self._homeless(work, placement)))
+            return
+        work.intensity = self._fresh_intensity()
+        work.waiters.append(waiter)
+        self._start(work, event, placement)
+        self._note("sandbox_restarting", event, work, reason="it was asked for", detail=explain(placement))
 
     def _take_up(self, event: ControlEvent, limit: int) -> None:
         """Try the longest lost sandboxes again; those that still fit nowhere go to the end of the row."""
@@ -272,6 +295,8 @@ def _start_instance(
     work: Work, node: str, address: str, epoch: int, sources: Any, peers: Any, event: ControlEvent
 ) -> StartInstance:
     serial = (epoch - 1) * SERIALS + 1
-    return StartInstance(
-        work.record.spec, node, address, epoch, sources, peers, serial, event.cause, work.seed
-    )
+    spec = work.record.spec
+    if spec.group is not None:
+        # Its siblings are to learn of it when its OS process ends: the instance reports, the group decides.
+        spec = replace(spec, max_restarts=0)
+    return StartInstance(spec, node, address, epoch, sources, peers, serial, event.cause, work.seed)

@@ -71,6 +71,7 @@ Phase = Literal[
     "quiescing",  # its instance to come to rest, before a move
     "moving",  # a second instance to start on the move's target
     "waiting",  # the back-off timer before the next start
+    "held",  # its turn in what its group does
     "lost",  # a node that can take it
     "stopped",  # nothing: it ended and is not to be restarted
     "failed",  # nothing: it was given up
@@ -86,6 +87,7 @@ _STATUS: dict[Phase, SandboxStatus] = {
     "quiescing": "migrating",
     "moving": "migrating",
     "waiting": "restarting",
+    "held": "restarting",
     "lost": "lost",
     "stopped": "stopped",
     "failed": "failed",
@@ -192,4 +194,10 @@ class Work:
     @property
     def status(self) -> SandboxStatus:
         """The phase, as the registry shows it."""
-        return "starting" if self.fresh and self.phase == "starting" else _STATUS[self.phase]
+        soon = self.fresh and self.phase in ("starting", "held")
+        return "starting" if soon else _STATUS[self.phase]
+
+    @property
+    def group(self) -> str | None:
+        """The id of the group it is a member of."""
+        return self.record.spec.group

@@ -22,6 +22,7 @@ from superlearner.core.control_instructions import (
     SetTimer,
     StopInstance,
 )
+from superlearner.core.control_labels import Labels
 from superlearner.core.control_records import (
     OWNED,
     ControlPolicy,
@@ -31,7 +32,6 @@ from superlearner.core.control_records import (
     SandboxRecord,
     Work,
 )
-from superlearner.core.control_labels import Labels
 from superlearner.core.history import Event
 from superlearner.core.placement import Placement, peers_for, place
 from superlearner.core.quorum import has_quorum

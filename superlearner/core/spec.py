@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from superlearner.core.childspec import Strategy, SupervisorSpec
 from superlearner.core.restart import Restart
 from superlearner.errors import InvalidSpec
 
@@ -211,3 +212,33 @@ class SandboxSpec:
             raise InvalidSpec(
                 f"checkpoint={self.checkpoint!r} must be a Checkpoint, such as Checkpoint(every=2.0)."
             )
+
+    def alone(self) -> SandboxSpec:
+        """Return the same sandbox without a group."""
+        return replace(self, group=None)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """Sandboxes that are supervised together.
+
+    Options and defaults:
+
+    - ``strategy``: ``"one_for_one"`` (default), ``"one_for_all"`` or ``"rest_for_one"``, as of any supervisor;
+    - ``max_restarts`` within ``max_seconds``: how often the group restarts members before it gives up (3 in 60 s).
+
+    >>> GroupSpec("web", strategy="rest_for_one").max_restarts
+    3
+    """
+
+    id: str
+    strategy: Strategy = "one_for_one"
+    max_restarts: int = 3
+    max_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        validate_id(self.id, "group id")
+        # A supervisor's spec knows what these may be, and says so.
+        SupervisorSpec(
+            strategy=self.strategy, max_restarts=self.max_restarts, max_seconds=self.max_seconds, id=self.id
+        )

@@ -177,7 +177,7 @@ class SupervisorState:
         if child is None or child.status != "running" or self.phase == "ending":
             return []  # old news: it was stopped, deleted or replaced meanwhile
         if should_restart(child.spec.restart, event.reason):
-            return self._restart(child, event.reason, event.at)
+            return self._restart(child, event.reason, event.at, counts=event.counts)
         if child.spec.restart == "temporary" or self.spec.kind == "dynamic":
             del self.children[event.key]
         else:
@@ -197,13 +197,19 @@ class SupervisorState:
                 return [] if alive else self._end(End("shutdown"))
         assert_never(self.spec.auto_shutdown)
 
-    def _restart(self, child: Child, reason: Any, at: float) -> list[Instruction]:
-        self.intensity, allowed = self.intensity.spend(at)
+    def _restart(self, child: Child, reason: Any, at: float, *, counts: bool) -> list[Instruction]:
+        allowed = True
+        if counts:
+            self.intensity, allowed = self.intensity.spend(at)
         child = replace(child, status="restarting", pid=None, restarts=child.restarts + 1)
         self.children[child.key] = child
         if not allowed:
             return self._exhausted(child, reason)
         behind = self._affected(child.key)
+        for key in behind:
+            if self.children[key].status == "restarting":
+                # It is started with the others now; a try of its own that is still to come is void.
+                self.children[key] = replace(self.children[key], status="stopped")
         stops = [
             self._stop_instruction(key) for key in reversed(behind) if self.children[key].status == "running"
         ]
@@ -261,7 +267,7 @@ class SupervisorState:
         child = self.children.get(event.key)
         if child is None or child.status != "restarting" or self.phase == "ending":
             return []  # terminated or started by hand meanwhile
-        return self._restart(child, "start_failed", event.at)
+        return self._restart(child, "start_failed", event.at, counts=event.counts)
 
     # -- Stops ------------------------------------------------------------------------------------
 
