@@ -20,17 +20,19 @@ from superlearner.cluster.names import NodesWanted, node_labels, node_names
 from superlearner.cluster.plane import ControlPlane
 from superlearner.cluster.sandbox import Sandbox, split
 from superlearner.cluster.session import Found, Session
+from superlearner.core.childspec import Strategy
 from superlearner.core.history import Event, Story
 from superlearner.core.rebalance import Suggestion
 from superlearner.core.snapshots import (
     ClusterStatus,
+    GroupInfo,
     Location,
     Migration,
     NodeInfo,
     PlacementRow,
     SandboxInfo,
 )
-from superlearner.core.spec import Resources, SandboxSpec
+from superlearner.core.spec import GroupSpec, Resources, SandboxSpec
 from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
 from superlearner.otp import as_application
 from superlearner.sandbox import payload
@@ -195,6 +197,60 @@ class Manager:
         """Cast to a process named ``"sandbox/process"``: `Sandbox.cast`."""
         sandbox, process = split(target)
         return self.sandbox(sandbox).cast(process, message)
+
+    # -- Groups ------------------------------------------------------------------------------------------
+
+    def create_group(
+        self,
+        id: str,
+        strategy: Strategy = "one_for_one",
+        *,
+        max_restarts: int = 3,
+        max_seconds: float = 60.0,
+    ) -> GroupInfo:
+        """Make a group: sandboxes that are supervised together, as the children of a supervisor are.
+
+        ``create_sandbox(..., group=id)`` adds members; they start in the order in which they were created.
+        When one ends, or its node is lost, the strategy says who else is stopped, in reverse order, and who
+        is started again, in order, from the newest checkpoints. The end of an OS process is the group's to
+        decide on, so the members' own ``max_restarts`` do not count.
+
+        Parameters
+        ----------
+        id
+            Its name in the cluster.
+        strategy
+            ``"one_for_one"``, ``"one_for_all"`` or ``"rest_for_one"``.
+        max_restarts, max_seconds
+            More restarts than that within these seconds, and the group gives up: all members are stopped and
+            ``failed`` until `restart_group`. The loss of a node does not count.
+
+        Raises
+        ------
+        InvalidSpec, GroupExists
+            Nothing was created.
+        """
+        spec = GroupSpec(id, strategy, max_restarts, max_seconds)
+        return self._session.ask("create_group", spec=spec)
+
+    def groups(self) -> list[GroupInfo]:
+        """Return the groups by id, each with its members in start order."""
+        return self._session.ask("groups")
+
+    def group(self, id: str) -> GroupInfo:
+        """Return one group; raise `NoGroup` when there is none."""
+        return self._session.ask("group", group=id)
+
+    def restart_group(self, id: str) -> GroupInfo:
+        """Stop all members and start them in order; a group that has failed gets a new chance.
+
+        Returns when all run. When one cannot start, the group has failed, and `GroupFailed` says why.
+        """
+        return self._session.ask("restart_group", group=id)
+
+    def destroy_group(self, id: str) -> None:
+        """Destroy the members of a group in reverse order, then the group; returns when nothing is left."""
+        return self._session.ask("destroy_group", group=id)
 
     # -- Nodes -------------------------------------------------------------------------------------------
 

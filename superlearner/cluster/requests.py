@@ -22,16 +22,18 @@ from superlearner.core.quorum import has_quorum
 from superlearner.core.rebalance import Suggestion, plan
 from superlearner.core.snapshots import (
     ClusterStatus,
+    GroupInfo,
     Migration,
     NodeInfo,
     NodeStatus,
     PlacementRow,
     SandboxInfo,
 )
-from superlearner.core.spec import SandboxSpec, validate_id, validate_labels
+from superlearner.core.spec import GroupSpec, SandboxSpec, validate_id, validate_labels
 from superlearner.errors import (
     InvalidSpec,
     NoConnection,
+    NoGroup,
     NoSandbox,
     SandboxFailed,
     SuperlearnerError,
@@ -189,6 +191,31 @@ class Requests:
         if record is None:
             raise NoSandbox(sandbox)
         return self._info(record)
+
+    async def create_group(self, spec: GroupSpec) -> GroupInfo:
+        """Make a group of sandboxes."""
+        made: GroupInfo = await self._ask("create-group", c.GroupCreateRequested, spec)
+        return made
+
+    async def restart_group(self, group: str) -> GroupInfo:
+        """Restart all members of a group; answered when all of them run."""
+        restarted: GroupInfo = await self._ask("restart-group", c.GroupRestartRequested, group)
+        return restarted
+
+    async def destroy_group(self, group: str) -> None:
+        """Destroy a group with its members; answered when nothing of them is left."""
+        await self._ask("destroy-group", c.GroupDestroyRequested, group)
+
+    async def groups(self) -> list[GroupInfo]:
+        """List the groups, by id."""
+        return [group for _, group in sorted(self._plane.state.groups.items())]
+
+    async def group(self, group: str) -> GroupInfo:
+        """Tell about one group."""
+        found = self._plane.state.groups.get(group)
+        if found is None:
+            raise NoGroup(group)
+        return found
 
     async def nodes(self) -> list[NodeInfo]:
         """List the nodes by name, also those that are down."""
@@ -362,6 +389,7 @@ class Requests:
             cpu=sample.get("cpu"),
             checkpoint=record.checkpoint,
             reason=record.reason,
+            group=record.spec.group,
         )
 
     def _node(self, name: str) -> NodeInfo:

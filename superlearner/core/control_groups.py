@@ -83,6 +83,8 @@ class Groups(Drains):
             self._do(group, group.todo.popleft(), ControlEvent(cause=group.cause, at=event.at))
             return True
         if group.inbox:
+            if group.starts and isinstance(group.inbox[0].event, StopRequested):
+                return False  # a restart of all begins when all that start have started
             heard = group.inbox.popleft()
             group.cause = heard.event.cause
             self._hear(group, heard, ControlEvent(cause=group.cause, at=event.at))
@@ -134,9 +136,10 @@ class Groups(Drains):
         if key not in group.sup.children:
             return
         group.sup.handle(ChildStopped(key, event.cause, event.at))
-        if key not in group.sup.children:  # a temporary one: nobody starts it again
-            self._retire(group, self._work[key])
-            self._down(self._work[key], event, f"group {group.spec.id!r} restarts", failed=False)
+        work = self._work[key]
+        if key not in group.sup.children and not work.fresh:  # a temporary one: nobody starts it again
+            self._retire(group, work)
+            self._down(work, event, f"group {group.spec.id!r} restarts", failed=False)
 
     def _retire(self, group: Group, work: Work) -> None:
         """Let a member that is down for good go on without the group."""
@@ -206,6 +209,8 @@ class Groups(Drains):
                     return  # it was stopped, or started again, meanwhile
                 group.todo.extend(group.sup.handle(heard.event))
                 self._rest(group, self._work[str(key)], event, reason)
+            case RetryDue(key) if self._work[str(key)].phase != "held":
+                pass  # it has been started with others meanwhile
             case told:
                 group.todo.extend(group.sup.handle(told))
 

@@ -46,7 +46,8 @@ def _check_record(registry: Groups, work: Work) -> Iterator[str]:
 
 
 def _check_work(work: Work) -> Iterator[str]:
-    if not 1 <= work.record.epoch <= work.highest:
+    least = 0 if work.fresh and work.phase in ("held", "destroying") else 1
+    if not least <= work.record.epoch <= work.highest:
         yield f"has epoch {work.record.epoch}, above {work.highest}"
     if work.phase in OWNED and work.record.epoch in work.stopping:
         yield "has an owner that is being stopped"
@@ -142,7 +143,7 @@ def _check_group(registry: Groups, group: Group) -> Iterator[str]:
         yield f"has members that are not there: {strangers}"
         return
     phases = {id: registry._work[id].phase for id in group.members}
-    if (group.todo or group.inbox) and not (group.ending or group.starts):
+    if (group.todo or group.inbox) and not group.ending and not group.starts:
         yield "has something to do and does not do it"
     if wrong := [id for id in group.starts if phases.get(id) != "starting"]:
         yield f"waits for starts that are not under way: {wrong}"

@@ -16,6 +16,9 @@ from superlearner.core.control import (
     DrainRequested,
     DropCheckpoints,
     GiveUpNode,
+    GroupCreateRequested,
+    GroupDestroyRequested,
+    GroupRestartRequested,
     InstanceExited,
     InstanceRestarted,
     InstanceStarted,
@@ -39,9 +42,20 @@ from superlearner.core.control import (
     StopInstance,
     TimerFired,
 )
-from superlearner.core.spec import SandboxSpec
+from superlearner.core.spec import GroupSpec, SandboxSpec
 
-REQUESTS = (CreateRequested, DestroyRequested, RestartRequested, MoveRequested, DrainRequested)
+REQUESTS = (
+    CreateRequested,
+    DestroyRequested,
+    RestartRequested,
+    MoveRequested,
+    DrainRequested,
+    GroupCreateRequested,
+    GroupDestroyRequested,
+    GroupRestartRequested,
+)
+#: The phases of members that are still to start.
+DOWN = ("held", "waiting", "lost", "starting")
 
 
 @dataclass
@@ -84,6 +98,9 @@ class Sim:
         out = self.state.handle(event)
         for instruction in out:
             self._take(instruction)
+            if isinstance(instruction, StartInstance) and not isinstance(event, NodeLost | NodeJoined):
+                self._check_order(instruction.spec)
+        self._check_labels()
         self.state.validate()
         for sandbox, record in self.state.sandboxes.items():
             assert record.epoch >= self.epochs.get(sandbox, 0), "an epoch went down"
@@ -132,6 +149,24 @@ class Sim:
             case _:
                 raise AssertionError(instruction)
 
+    def _check_order(self, spec):
+        """Whoever starts in an ordered group starts after all before it; a new one comes when it comes."""
+        group = self.state._groups.get(spec.group or "")
+        work = self.state._work[spec.id]
+        asked = work.fresh or any(waiter.verb == "restart" for waiter in work.waiters)
+        if group is None or group.spec.strategy == "one_for_one" or asked:
+            return
+        before = list(group.members)[: list(group.members).index(spec.id)]
+        phases = {id: self.state._work[id].phase for id in before}
+        assert not set(phases.values()) & set(DOWN), f"{spec.id} {phases}\n{self.state.story()}"
+
+    def _check_labels(self):
+        for name in self.state.nodes:
+            here = [self.state.sandboxes[id] for id in self.state._by_node.at(name)]
+            for one, other in itertools.permutations(here, 2):
+                unwanted = one.spec.anti_affinity.items()
+                assert not (unwanted and unwanted <= other.spec.labels.items()), (name, one, other)
+
     def at(self):
         self.now += 0.01
         return self.now
@@ -159,6 +194,15 @@ class Sim:
         cause = self.cause()
         self.tell(DrainRequested(node, cause=cause, at=self.at()))
         return cause
+
+    def group(self, id, **options):
+        self.tell(GroupCreateRequested(GroupSpec(id, **options), cause=self.cause(), at=self.at()))
+
+    def destroy_group(self, id):
+        self.tell(GroupDestroyRequested(id, cause=self.cause(), at=self.at()))
+
+    def restart_group(self, id):
+        self.tell(GroupRestartRequested(id, cause=self.cause(), at=self.at()))
 
     # -- Nodes --
 
@@ -286,6 +330,11 @@ class Sim:
                 wanted[sandbox, record.epoch] = record
             if record.status == "stopped":
                 assert record.spec.restart != "permanent"
+            group = self.state.groups.get(record.spec.group or "")
+            if group is not None and group.status == "failed":
+                assert record.status != "running", record
+        for group in self.state._groups.values():
+            assert not (group.todo or group.inbox or group.ending or group.starts), group
         story = self.state.story()
         assert set(self.instances) == set(wanted), f"{self.instances}\n{wanted}\n{story}"
         for key, living in self.instances.items():
