@@ -277,7 +277,7 @@ class Groups(Drains):
             if work.fresh:
                 self._not_created(work, event, error)
             elif work.phase not in ("stopped", "failed"):
-                self._down(work, event, error.what(), failed=True)
+                self._down(work, event, _with_its_group(group), failed=True)
         self._settle_restarters(group, error)
 
     def _settle_restarters(self, group: Group, error: SuperlearnerError | None = None) -> None:
@@ -316,6 +316,11 @@ class Groups(Drains):
         group.todo.clear()
         group.todo.extend(Remove(key) for key in reversed(group.members))
         self._stir(group)
+
+
+def _with_its_group(group: Group) -> str:
+    id = group.spec.id
+    return f"its group {id!r} has given up; restart_group({id!r}) starts all its members again"
 
 
 def _budget(group: Group) -> str:
