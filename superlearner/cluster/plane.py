@@ -388,7 +388,7 @@ class Pump:
             return
         spec = i.spec
         await self.make(
-            i, StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, cause=i.cause)
+            i, StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, i.cause, i.on_trial)
         )
 
     async def _sow(self, i: c.StartInstance, seed: CheckpointVersion) -> str | None:

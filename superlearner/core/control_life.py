@@ -120,7 +120,6 @@ class Life(Registry):
     def _run(self, work: Work, event: InstanceStarted) -> None:
         """Its instance answers: it runs."""
         first, work.fresh, work.seed = work.fresh, False, None
-        work.avoid.clear()
         restarts = work.record.restarts + (not first)
         self._set(work, "running", pid=event.pid, restarts=restarts)
         self._note(
@@ -176,10 +175,16 @@ class Life(Registry):
         self._stop(work, epoch, node, event, "its application has ended")
         self._disown(work)
         if gave_up:
-            work.avoid[node] = f"it ended there: {reason}"
+            self._hold_against(work, event, node, f"it ended there: {reason}")
         else:
             work.prefer = node
         self._try_again(work, event, reason)
+
+    def _hold_against(self, work: Work, event: ControlEvent, node: str, why: str) -> None:
+        """Avoid a node: each is tried once before one is tried again."""
+        if work.intensity.left(event.at) == work.intensity.max_restarts:
+            work.avoid.clear()  # it has been well for long: what spoke against the others is over
+        work.avoid[node] = why
 
     def _try_again(self, work: Work, event: ControlEvent, reason: Any) -> None:
         """Start it again by its restart type, at once or after a back-off, while its intensity allows."""
@@ -251,7 +256,7 @@ class Life(Registry):
         if work.fresh:
             self._not_created(work, event, StartFailed(event.reason, work.id))
             return
-        work.avoid[node] = f"it could not start there: {event.reason}"
+        self._hold_against(work, event, node, f"it could not start there: {event.reason}")
         self._try_again(work, event, event.reason)
 
     # -- Leaving --
@@ -292,11 +297,21 @@ def _restored(version: tuple[int, int] | None) -> dict[str, Any]:
 
 
 def _start_instance(
-    work: Work, node: str, address: str, epoch: int, sources: Any, peers: Any, event: ControlEvent
+    work: Work,
+    node: str,
+    address: str,
+    epoch: int,
+    sources: Any,
+    peers: Any,
+    event: ControlEvent,
+    *,
+    on_trial: bool = False,
 ) -> StartInstance:
     serial = (epoch - 1) * SERIALS + 1
     spec = work.record.spec
     if spec.group is not None:
         # Its siblings are to learn of it when its OS process ends: the instance reports, the group decides.
         spec = replace(spec, max_restarts=0)
-    return StartInstance(spec, node, address, epoch, sources, peers, serial, event.cause, work.seed)
+    return StartInstance(
+        spec, node, address, epoch, sources, peers, serial, event.cause, work.seed, on_trial
+    )

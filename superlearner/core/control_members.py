@@ -123,6 +123,7 @@ class Members(Groups):
         group = self._group_of(work)
         if group is not None:
             group.starts.pop(work.id, None)
+            work.avoid.clear()
             group.serial += 1
             group.sup.handle(ChildStarted(work.id, group.serial, event.cause, event.at))
             self._stir(group)

@@ -138,7 +138,6 @@ class Move:
     size: int = 0
     #: The peers that the new instance was started with.
     peers: tuple[str, ...] = ()
-    told: Addresses = ()
 
 
 @dataclass(slots=True)
@@ -162,7 +161,7 @@ class Work:
     #: It has never served: a start that fails is a creation that is refused.
     fresh: bool = True
     waiters: list[Waiter] = field(default_factory=list)
-    #: Where it should not be started, with the reason; emptied when it runs.
+    #: Where it should not be started, with the reason; emptied when it has been well for long.
     avoid: dict[str, str] = field(default_factory=dict)
     #: Where it should rather be started.
     prefer: str | None = None
@@ -170,8 +169,8 @@ class Work:
     timer: str | None = None
     #: The other nodes that are to hold its checkpoints; the last owner's while there is none.
     peers: tuple[str, ...] = ()
-    #: The peers that its owner knows of.
-    told: Addresses = ()
+    #: The peers that its owner knows of. None: it does not know that it is the owner.
+    told: Addresses | None = ()
     #: The newest checkpoint that each living node is known to hold.
     copies: dict[str, CheckpointInfo] = field(default_factory=dict)
     #: Instances that were told to stop and have not said so yet: epoch -> node.

@@ -168,6 +168,7 @@ class SupervisorState:
             reason = ("shutdown", ("failed_to_start_child", event.key, event.reason))
             return [record, *self._end(End(reason))]
         self.children[event.key] = replace(child, status="restarting")
+        self._void_tries(self._affected(event.key))
         return [record, Retry(event.key)]
 
     # -- Ends -------------------------------------------------------------------------------------
@@ -206,10 +207,7 @@ class SupervisorState:
         if not allowed:
             return self._exhausted(child, reason)
         behind = self._affected(child.key)
-        for key in behind:
-            if self.children[key].status == "restarting":
-                # It is started with the others now; a try of its own that is still to come is void.
-                self.children[key] = replace(self.children[key], status="stopped")
+        self._void_tries(behind)
         stops = [
             self._stop_instruction(key) for key in reversed(behind) if self.children[key].status == "running"
         ]
@@ -228,6 +226,12 @@ class SupervisorState:
             "starts": [start.key for start in starts],
         }
         return [Record("restart_scheduled", child.key, reason, detail), *stops, *starts]
+
+    def _void_tries(self, keys: list[Hashable]) -> None:
+        """Children that are started with another one have no try of their own to come any more."""
+        for key in keys:
+            if self.children[key].status == "restarting":
+                self.children[key] = replace(self.children[key], status="stopped")
 
     def _exhausted(self, child: Child, reason: Any) -> list[Instruction]:
         detail = {

@@ -133,11 +133,13 @@ def test_members_that_are_lost_with_one_node_come_back_once_each_and_in_order(cl
     cluster.create_group(group, strategy="one_for_all", max_restarts=0)
     for id, node in zip(ids, ("gamma", "alpha", "gamma", "beta"), strict=True):
         members(cluster, group, id, node=node)
-    with awaiting(cluster, "sandbox_restarted", sandbox=ids[-1]) as restarted:
-        with awaiting(cluster, "node_joined", node="gamma") as joined:
-            cluster.chaos.kill_node("gamma")
-            restarted()
-            joined()
+    with (
+        awaiting(cluster, "sandbox_restarted", sandbox=ids[-1]) as restarted,
+        awaiting(cluster, "node_joined", node="gamma") as joined,
+    ):
+        cluster.chaos.kill_node("gamma")
+        restarted()
+        joined()
     assert epochs(cluster, *ids) == [2, 2, 2, 2]
     info = cluster.group(group)
     assert (info.status, info.restarts) == ("running", 1), "the loss of a node takes nothing from the budget"

@@ -67,6 +67,8 @@ class Living:
     status: str = "serving"
     peers: tuple = ()
     seq: int = 0
+    #: It stores nothing until it is told its peers.
+    on_trial: bool = False
 
 
 @dataclass
@@ -134,7 +136,7 @@ class Sim:
             case SetPeers():
                 living = self.instances.get((instruction.sandbox, instruction.epoch))
                 if living is not None:
-                    living.peers = instruction.peers
+                    living.peers, living.on_trial = instruction.peers, False
             case DropCheckpoints():
                 self.dropped.append(instruction)
             case StartInstance():
@@ -240,7 +242,7 @@ class Sim:
             case StartInstance() if well:
                 key = (order.spec.id, order.epoch)
                 assert key not in self.instances, "an epoch was used twice"
-                self.instances[key] = Living(node, peers=order.peers)
+                self.instances[key] = Living(node, peers=order.peers, on_trial=order.on_trial)
                 self.reports.append(InstanceStarted(*self._who(order), pid=next(self.count), **common))
             case StartInstance():
                 self.reports.append(InstanceStartFailed(*self._who(order), "no luck", **common))
@@ -301,6 +303,8 @@ class Sim:
 
     def checkpoint(self, key):
         living = self.instances[key]
+        if living.on_trial:
+            return
         living.seq += 1
         nodes = (living.node, *(peer for peer, _address in living.peers))
         self.reports.append(CheckpointStored(*key, living.seq, 10, nodes, cause=self.cause(), at=self.at()))
@@ -337,11 +341,13 @@ class Sim:
             if group is not None and group.status == "failed":
                 assert record.status != "running", record
         for group in self.state._groups.values():
-            assert not (group.todo or group.inbox or group.ending or group.starts), group
+            under_way = (group.todo, group.inbox, group.ending, group.starts)
+            assert not any(under_way), group
         story = self.state.story()
         assert set(self.instances) == set(wanted), f"{self.instances}\n{wanted}\n{story}"
         for key, living in self.instances.items():
             assert living.node == wanted[key].node
+            assert not living.on_trial, f"{key} does not know that it is the owner\n{self.state.story(key[0])}"
             assert living.status == "serving", f"{key}: {living}\n{self.state.story(key[0])}"
             peers = self.state._work[key[0]].peers
             assert [peer for peer, _ in living.peers] == list(peers), f"{key}: {living} {peers}\n{story}"
