@@ -10,6 +10,7 @@ What happens meanwhile waits for its turn. Two things are the cluster's own:
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from superlearner.core.control_drains import Drains
@@ -195,14 +196,9 @@ class Groups(Drains):
     # -- What a group hears --------------------------------------------------------------------------
 
     def _hear(self, group: Group, heard: Heard, event: ControlEvent) -> None:
-        if group.dying:
-            return
         match heard.event:
             case StopRequested():
                 self._begin_restart(group, event)
-            case StartRequested(spec) if group.status == "failed":
-                error = GroupFailed(group.spec.id, group.reason)
-                self._not_created(self._work[str(spec.id)], event, error)
             case ChildExited(key, reason):
                 child = group.sup.children.get(key)
                 if child is None or child.pid != heard.start:
@@ -270,6 +266,8 @@ class Groups(Drains):
             self._begin_anew(group, event)
             return
         group.status, group.starting = "failed", False
+        # Of what it has not heard yet only a restart of all still counts.
+        group.inbox = deque(heard for heard in group.inbox if isinstance(heard.event, StopRequested))
         error = GroupFailed(group.spec.id, group.reason)
         self._note("group_failed", event, reason=group.reason, detail={"group": group.spec.id})
         for key in list(group.members):
@@ -278,7 +276,8 @@ class Groups(Drains):
                 self._not_created(work, event, error)
             elif work.phase not in ("stopped", "failed"):
                 self._down(work, event, _with_its_group(group), failed=True)
-        self._settle_restarters(group, error)
+        if not group.inbox:
+            self._settle_restarters(group, error)
 
     def _settle_restarters(self, group: Group, error: SuperlearnerError | None = None) -> None:
         waiters, group.restarters = group.restarters, []

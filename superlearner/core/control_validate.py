@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from superlearner.core.control_group_records import Group
@@ -139,10 +139,9 @@ _THINKS = {
 
 
 def _check_group(registry: Groups, group: Group) -> Iterator[str]:
-    if strangers := [id for id in group.members if id not in registry._work]:
+    phases = {id: registry._work[id].phase for id in group.members if id in registry._work}
+    if strangers := set(group.members) - set(phases):
         yield f"has members that are not there: {strangers}"
-        return
-    phases = {id: registry._work[id].phase for id in group.members}
     if (group.todo or group.inbox) and not group.ending and not group.starts:
         yield "has something to do and does not do it"
     if wrong := [id for id in group.starts if phases.get(id) != "starting"]:
@@ -154,10 +153,14 @@ def _check_group(registry: Groups, group: Group) -> Iterator[str]:
     if group.status == "failed":
         if up := {id: phase for id, phase in phases.items() if phase not in ("failed", "stopped")}:
             yield f"has failed, with members that are not down: {up}"
-        return
-    if set(group.sup.children) != set(phases):
+    elif set(group.sup.children) != set(phases):
         yield f"supervises {list(group.sup.children)}, not its members {list(phases)}"
-        return
+    else:
+        yield from _check_thoughts(group, phases)
+
+
+def _check_thoughts(group: Group, phases: Mapping[str, str]) -> Iterator[str]:
+    """Yield where the supervisor of a group at ease is mistaken about a member."""
     # One whose turn is to come with that of another is held, or waits for nothing that counts.
     pending = "waiting" in phases.values() or "lost" in phases.values()
     for id, phase in phases.items():

@@ -101,8 +101,7 @@ class Sim:
         out = self.state.handle(event)
         for instruction in out:
             self._take(instruction)
-            if isinstance(instruction, StartInstance) and not isinstance(event, NodeLost | NodeJoined):
-                self._check_order(instruction.spec)
+            self._check_order(instruction, event)
         self._check_labels()
         self.state.validate()
         for sandbox, record in self.state.sandboxes.items():
@@ -152,11 +151,17 @@ class Sim:
             case _:
                 raise AssertionError(instruction)
 
-    def _check_order(self, spec):
-        """Whoever starts in an ordered group starts after all before it; a new one comes when it comes."""
+    def _check_order(self, instruction, event):
+        """Whoever starts in an ordered group starts after all before it; a new one comes when it comes.
+
+        A start under way goes on elsewhere when its node is lost, and a move until it is its turn to be stopped.
+        """
+        if not isinstance(instruction, StartInstance) or isinstance(event, NodeLost | NodeJoined):
+            return
+        spec = instruction.spec
         group = self.state._groups.get(spec.group or "")
         work = self.state._work[spec.id]
-        asked = work.fresh or any(waiter.verb == "restart" for waiter in work.waiters)
+        asked = instruction.on_trial or work.fresh or any(waiter.verb == "restart" for waiter in work.waiters)
         if group is None or group.spec.strategy == "one_for_one" or asked:
             return
         before = list(group.members)[: list(group.members).index(spec.id)]
@@ -347,7 +352,9 @@ class Sim:
         assert set(self.instances) == set(wanted), f"{self.instances}\n{wanted}\n{story}"
         for key, living in self.instances.items():
             assert living.node == wanted[key].node
-            assert not living.on_trial, f"{key} does not know that it is the owner\n{self.state.story(key[0])}"
+            assert not living.on_trial, (
+                f"{key} does not know that it is the owner\n{self.state.story(key[0])}"
+            )
             assert living.status == "serving", f"{key}: {living}\n{self.state.story(key[0])}"
             peers = self.state._work[key[0]].peers
             assert [peer for peer, _ in living.peers] == list(peers), f"{key}: {living} {peers}\n{story}"

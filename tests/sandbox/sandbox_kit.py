@@ -118,9 +118,11 @@ class Node:
         await box.instance.start()
         return box
 
-    def box(self, app: Any = None, *, epoch: int = 1, peers: Any = (), **options: Any) -> Box:
+    def box(
+        self, app: Any = None, *, epoch: int = 1, peers: Any = (), on_trial: bool = False, **options: Any
+    ) -> Box:
         spec = SandboxSpec("shop", dumps(counter_app() if app is None else app), **options)
-        box = Box(Instance(StartRequest(spec, self.node, epoch, peers), self))
+        box = Box(Instance(StartRequest(spec, self.node, epoch, peers, on_trial=on_trial), self))
         self._boxes.append(box)
         return box
 
