@@ -211,7 +211,7 @@ async def test_a_request_of_its_own_epoch_tells_an_instance_that_it_is_the_owner
 
 @on_a_node
 async def test_an_instance_on_trial_whose_host_dies_starts_again_from_what_it_began_with(node):
-    owner = await node.start()
+    owner = await node.start(checkpoint=BY_HAND)
     await owner.call("increment")
     await owner.instance.checkpoint()
     trial = await node.start(epoch=2, on_trial=True)
