@@ -312,6 +312,4 @@ def _start_instance(
     if spec.group is not None:
         # Its siblings are to learn of it when its OS process ends: the instance reports, the group decides.
         spec = replace(spec, max_restarts=0)
-    return StartInstance(
-        spec, node, address, epoch, sources, peers, serial, event.cause, work.seed, on_trial
-    )
+    return StartInstance(spec, node, address, epoch, sources, peers, serial, event.cause, work.seed, on_trial)
