@@ -302,23 +302,19 @@ def _fault(detail: Mapping[str, Any]) -> str:
 
 def _group(event: Event) -> Said | None:
     id, detail = event.detail.get("group"), event.detail
+    names = ", ".join(map(str, detail.get("starts") or ()))
     match event.kind:
         case "group_created":
-            return Said(
-                "◔", "busy", f"Group {id} is created: its sandboxes are kept {detail.get('strategy')}."
-            )
+            return Said("◔", "busy", f"Group {id} is made; its strategy is {detail.get('strategy')}.")
+        case "group_restarting" if "member" in detail:
+            what = f"{detail['member']} ended{why(event)}; it starts {names}{_which(detail)}"
+            return Said("↻", "warn", f"Group {id}: {what}.")
         case "group_restarting":
-            starts = ", ".join(map(str, detail.get("starts") or ()))
-            ended = f"{detail['member']} ended" if detail.get("member") else "All of it is started anew"
-            return Said(
-                "↻",
-                "warn",
-                f"Group {id}: {ended}{why(event)}; it starts {starts or 'nobody'}{_which(detail)}.",
-            )
+            return Said("↻", "warn", f"Group {id}: all of it starts anew{why(event)}: {names or 'nobody'}.")
         case "group_failed":
-            return Said("✕", "bad", f"Group {id} has given up and all its sandboxes stay down{why(event)}.")
+            return Said("✕", "bad", f"Group {id} has given up, and all its sandboxes stay down{why(event)}.")
         case "group_destroyed":
-            return Said("■", "quiet", f"Group {id} was destroyed with all its sandboxes.")
+            return Said("■", "quiet", f"Group {id} was destroyed, with all its sandboxes.")
         case _:
             return None
 

@@ -80,7 +80,7 @@ def test_a_group_that_gives_up_stops_all_its_members_until_it_is_restarted(clust
     with awaiting(cluster, "group_failed") as failed:
         cluster.chaos.kill_sandbox(ids[1])
         event = failed()
-    assert told(event).text.startswith(f"Group {group} has given up and all its sandboxes stay down")
+    assert told(event).text.startswith(f"Group {group} has given up, and all its sandboxes stay down")
     assert cluster.group(group).status == "failed"
     assert {info.status for info in cluster.sandboxes() if info.group == group} == {"failed"}
     with pytest.raises(sl.SandboxFailed, match="restart_group"):
@@ -137,7 +137,11 @@ def test_members_that_are_lost_with_one_node_come_back_once_each_and_in_order(cl
         awaiting(cluster, "sandbox_restarted", sandbox=ids[-1]) as restarted,
         awaiting(cluster, "node_joined", node="gamma") as joined,
     ):
+        pid = next(node.pid for node in cluster.nodes() if node.name == "gamma")
         cluster.chaos.kill_node("gamma")
+        gamma = next(node for node in cluster.nodes() if node.name == "gamma")
+        assert gamma.status == "down" or gamma.pid != pid, "a lost node is listed as down until it is back"
+        assert not {id for id in gamma.sandboxes if id in ids}
         restarted()
         joined()
     assert epochs(cluster, *ids) == [2, 2, 2, 2]
@@ -189,3 +193,22 @@ def test_a_node_can_be_added_with_labels(cluster, fresh):
         assert restarted().node == "epsilon"
     cluster.destroy_sandbox(fresh)
     cluster.remove_node("epsilon")
+
+
+# -- Looking ----------------------------------------------------------------------------------------
+
+
+def test_what_the_cluster_shows_is_true_at_once_after_each_change(cluster, fresh):
+    def shown():
+        lists = {node.name: set(node.sandboxes) for node in cluster.nodes()}
+        by_node = {name: {info.id for info in cluster.sandboxes(node=name)} for name in LABELS}
+        assert lists == by_node
+        assert cluster.status().sandboxes == sum(map(len, lists.values()))
+        return next((name for name, ids in lists.items() if fresh in ids), None)
+
+    cluster.create_sandbox(fresh, shop(), node="alpha")
+    assert shown() == "alpha"
+    cluster.migrate_sandbox(fresh, "beta")
+    assert shown() == "beta"
+    cluster.destroy_sandbox(fresh)
+    assert shown() is None
