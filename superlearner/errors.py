@@ -419,6 +419,69 @@ class SandboxFailed(SuperlearnerError):
         return f"The sandbox {self.id!r} has failed and was given up: {in_words(self.reason)}."
 
 
+class NoGroup(SuperlearnerError):
+    """The cluster has no such group of sandboxes.
+
+    Parameters
+    ----------
+    group
+        The id that was asked for.
+    """
+
+    code = "no_group"
+    advice = "groups() lists those there are; create_group() makes one."
+
+    def __init__(self, group: Any = None) -> None:
+        super().__init__(group)
+        self.group = group
+
+    def what(self) -> str:
+        return f"There is no group {self.group!r}; nothing was changed."
+
+
+class GroupExists(SuperlearnerError):
+    """The group's id is in use; nothing was created.
+
+    Parameters
+    ----------
+    group
+        The id.
+    """
+
+    code = "group_exists"
+    advice = "Choose another id, or destroy_group() the old one first."
+
+    def __init__(self, group: Any = None) -> None:
+        super().__init__(group)
+        self.group = group
+
+    def what(self) -> str:
+        return f"A group {self.group!r} exists already; nothing was created."
+
+
+class GroupFailed(SuperlearnerError):
+    """The group has given up, and all its members are down.
+
+    Parameters
+    ----------
+    group
+        The group's id.
+    reason
+        Why it gave up.
+    """
+
+    code = "group_failed"
+    advice = "cluster.restart_group(id) starts all its members again."
+
+    def __init__(self, group: Any = None, reason: Any = None) -> None:
+        super().__init__(group, reason)
+        self.group = group
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"The group {self.group!r} has failed and its members are down: {self.reason!s}."
+
+
 class UnknownNode(SuperlearnerError):
     """The cluster has no such node.
 

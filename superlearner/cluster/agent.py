@@ -21,6 +21,7 @@ from distributed import Worker, get_worker
 from distributed.comm import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from superlearner import config
 from superlearner.cluster.between import Between
 from superlearner.cluster.channel import BETWEEN_OP, CHANNEL_OP, ServedChannel
 from superlearner.cluster.commands import NODE_OP, Commands, Nodes
@@ -30,7 +31,7 @@ from superlearner.cluster.node import Node, refusal
 from superlearner.cluster.way import ClusterWay
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.history import Event
-from superlearner.core.spec import Checkpoint
+from superlearner.core.spec import Checkpoint, validate_labels
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Instance, StartRequest
 
@@ -81,6 +82,8 @@ class NodeAgent(Node, WorkerPlugin):
         self.incarnation = 1
         self.lease = Lease(self.lease_length, self._ask_for_lease, self._pass_lease_on, self._lease_ran_out)
         try:
+            #: What this node is, for the ``node_selector`` of sandboxes.
+            self.labels = validate_labels(config.get("labels"), "superlearner.labels")
             await self.fork_server.start()
         except Exception as error:
             # Dask logs it and goes on without the plugin: the control plane must know.
@@ -107,7 +110,7 @@ class NodeAgent(Node, WorkerPlugin):
             pid=os.getpid(),
             memory=psutil.virtual_memory().total,
             cpus=psutil.cpu_count() or 1,
-            labels={},
+            labels=self.labels,
             incarnation=self.incarnation,
             machine=this_machine(),
         )

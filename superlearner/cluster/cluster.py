@@ -6,7 +6,7 @@ The module is long because it is a face: a method for everything that can be ask
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import fields
 from typing import Any, Self, get_args
 
@@ -16,15 +16,16 @@ from superlearner import config
 from superlearner.cluster import foreign, outgoing, starting
 from superlearner.cluster.chaos import Chaos
 from superlearner.cluster.local import Connection, stop_daemon
-from superlearner.cluster.names import node_names
+from superlearner.cluster.names import NodesWanted, node_labels, node_names
 from superlearner.cluster.outgoing import split
 from superlearner.cluster.sandbox import Sandbox
 from superlearner.cluster.session import Found, Session
-from superlearner.core.childspec import choice
+from superlearner.core.childspec import Strategy, choice
 from superlearner.core.history import Event, Story
 from superlearner.core.rebalance import Suggestion
 from superlearner.core.snapshots import (
     ClusterStatus,
+    GroupInfo,
     Location,
     Migration,
     NodeInfo,
@@ -32,7 +33,7 @@ from superlearner.core.snapshots import (
     SandboxInfo,
     SandboxStatus,
 )
-from superlearner.core.spec import Resources, SandboxSpec, validate_id
+from superlearner.core.spec import GroupSpec, Resources, SandboxSpec, validate_id
 from superlearner.errors import InvalidSpec, SuperlearnerError
 from superlearner.otp import as_application
 from superlearner.otp.application import check_path
@@ -177,7 +178,8 @@ class Manager:
         **options
             ``node="auto"``, ``placement="least_loaded"``, ``resources=Resources(...)``,
             ``checkpoint=Checkpoint(...)``, ``restart="permanent"``, ``max_restarts=3``, ``max_seconds=5.0``,
-            ``start_timeout=30.0``, ``shutdown=5.0``, ``labels={}``: see `superlearner.core.spec.SandboxSpec`.
+            ``start_timeout=30.0``, ``shutdown=5.0``, ``labels={}``, ``node_selector={}``, ``anti_affinity={}``,
+            ``group=None``: see `superlearner.core.spec.SandboxSpec`.
 
         Raises
         ------
@@ -210,11 +212,65 @@ class Manager:
         sandbox, process = split(target)
         return self.sandbox(sandbox).cast(process, message)
 
+    # -- Groups ------------------------------------------------------------------------------------------
+
+    def create_group(
+        self,
+        id: str,
+        strategy: Strategy = "one_for_one",
+        *,
+        max_restarts: int = 3,
+        max_seconds: float = 60.0,
+    ) -> GroupInfo:
+        """Make a group: sandboxes that are supervised together, as the children of a supervisor are.
+
+        ``create_sandbox(..., group=id)`` adds members; they start in the order in which they were created.
+        When one ends, or its node is lost, the strategy says who else is stopped, in reverse order, and who
+        is started again, in order, from the newest checkpoints. The end of an OS process is the group's to
+        decide on, so the members' own ``max_restarts`` do not count.
+
+        Parameters
+        ----------
+        id
+            Its name in the cluster.
+        strategy
+            ``"one_for_one"``, ``"one_for_all"`` or ``"rest_for_one"``.
+        max_restarts, max_seconds
+            More restarts than that within these seconds, and the group gives up: all members are stopped and
+            ``failed`` until `restart_group`. The loss of a node does not count.
+
+        Raises
+        ------
+        InvalidSpec, GroupExists
+            Nothing was created.
+        """
+        spec = GroupSpec(id, strategy, max_restarts, max_seconds)
+        return self._session.ask("create_group", spec=spec)
+
+    def groups(self) -> list[GroupInfo]:
+        """Return the groups by id, each with its members in start order."""
+        return self._session.ask("groups")
+
+    def group(self, id: str) -> GroupInfo:
+        """Return one group; raise `NoGroup` when there is none."""
+        return self._session.ask("group", group=id)
+
+    def restart_group(self, id: str) -> GroupInfo:
+        """Stop all members and start them in order; a group that has failed gets a new chance.
+
+        Returns when all run. When one cannot start, the group has failed, and `GroupFailed` says why.
+        """
+        return self._session.ask("restart_group", group=id)
+
+    def destroy_group(self, id: str) -> None:
+        """Destroy the members of a group in reverse order, then the group; returns when nothing is left."""
+        return self._session.ask("destroy_group", group=id)
+
     # -- Nodes -------------------------------------------------------------------------------------------
 
-    def add_node(self, name: str) -> NodeInfo:
-        """Start another node of a local cluster; returns when it has joined."""
-        return self._session.ask("add_node", node=name)
+    def add_node(self, name: str, labels: Mapping[str, str] | None = None) -> NodeInfo:
+        """Start another node of a local cluster, with labels where given; returns when it has joined."""
+        return self._session.ask("add_node", node=name, labels=labels)
 
     def remove_node(self, name: str) -> None:
         """Stop a node of a local cluster for good; its sandboxes go on elsewhere from their checkpoints."""
@@ -288,7 +344,8 @@ class Cluster(Manager):
     Parameters
     ----------
     nodes
-        How many nodes, or their names; the setting ``superlearner.nodes`` (3) by default.
+        How many nodes, their names, or their names with labels, such as ``{"alpha": {"zone": "a"}}``; the
+        setting ``superlearner.nodes`` (3) by default.
     asynchronous
         Whether the methods are to be awaited.
     dashboard
@@ -302,15 +359,16 @@ class Cluster(Manager):
 
     def __init__(
         self,
-        nodes: int | Sequence[str] | None = None,
+        nodes: NodesWanted | None = None,
         *,
         asynchronous: bool = False,
         dashboard: bool | None = None,
     ) -> None:
-        names = node_names(config.get("nodes") if nodes is None else nodes)
+        wanted = config.get("nodes") if nodes is None else nodes
+        names, labels = node_names(wanted), node_labels(wanted)
 
         async def start() -> Connection:
-            return await starting.start(names, detached=False, dashboard=dashboard)
+            return await starting.start(names, detached=False, dashboard=dashboard, labels=labels)
 
         self._begin(Session(start, asynchronous=asynchronous, stop=stop_daemon))
 
@@ -339,7 +397,7 @@ def connect(
     target: str | Client | None = None,
     *,
     security: Security | None = None,
-    nodes: int | Sequence[str] | None = None,
+    nodes: NodesWanted | None = None,
     asynchronous: bool = False,
 ) -> Cluster:
     """Connect to a cluster.
@@ -353,7 +411,7 @@ def connect(
     security
         Dask's security object, for an address with TLS.
     nodes
-        How many nodes, or their names, should a new local cluster be needed.
+        How many nodes, their names, or their names with labels, should a new local cluster be needed.
     asynchronous
         Whether the methods of the cluster object are to be awaited.
 
@@ -365,10 +423,11 @@ def connect(
         The scheduler or a worker lacks superlearner, or has another version; nothing was changed there.
     """
     if target is None:
-        names = node_names(config.get("nodes") if nodes is None else nodes)
+        wanted = config.get("nodes") if nodes is None else nodes
+        names, labels = node_names(wanted), node_labels(wanted)
 
         async def find() -> Connection:
-            return await starting.find_or_start(names)
+            return await starting.find_or_start(names, labels)
 
         return Cluster.of(Session(find, asynchronous=asynchronous))
     if isinstance(target, Client):

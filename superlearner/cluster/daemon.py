@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,8 @@ class LocalNodes:
         self._directory = directory
         self._nannies: dict[str, Nanny] = {}
 
-    async def add(self, name: str) -> None:
-        """Start a node; its agent reports to the control plane when it is ready."""
+    async def add(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Start a node; its agent reports to the control plane when it is ready, with its labels."""
         self._nannies[name] = nanny = _PatientNanny(
             self._scheduler.address,
             name=name,
@@ -85,6 +86,8 @@ class LocalNodes:
             local_directory=self._directory,
             silence_logs=logging.ERROR,
             dashboard=False,
+            # A worker that is started again has the labels of the one before it.
+            config={"superlearner.labels": dict(labels)} if labels else None,
         )
         nanny.plane = self.plane
         await nanny
@@ -158,7 +161,7 @@ async def _serve(
     settings: dict[str, Any], scheduler: Scheduler, plane: ControlPlane, nodes: LocalNodes, *, served: bool
 ) -> None:
     """Start the nodes, tell that the cluster is ready, and serve until cancelled."""
-    await asyncio.gather(*(nodes.add(name) for name in settings["nodes"]))
+    await asyncio.gather(*(nodes.add(name, settings["labels"].get(name)) for name in settings["nodes"]))
     await plane.wait_for_nodes(settings["nodes"])
     _tell_ready(settings, scheduler, served=served)
     await asyncio.Event().wait()

@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -178,6 +179,7 @@ def start_daemon(
     *,
     detached: bool,
     dashboard: bool | None = None,
+    labels: Mapping[str, Mapping[str, str]] | None = None,
     timeout: float | None = None,
     abort: int | None = None,
 ) -> Connection:
@@ -192,6 +194,8 @@ def start_daemon(
         False: it belongs to this process and ends with it.
     dashboard
         Whether to serve Dask's dashboard; by default the setting ``superlearner.dashboard``.
+    labels
+        The labels of the nodes that have other ones than the setting ``superlearner.labels``.
     timeout
         Seconds until it must be ready; by default the setting ``superlearner.start-timeout``.
     abort
@@ -202,21 +206,29 @@ def start_daemon(
     DaemonFailed
         It could not start; the message ends with what it said. Nothing is left running.
     """
+    begin = partial(_start, nodes, labels=labels or {}, dashboard=dashboard, timeout=timeout, abort=abort)
     if not detached:
-        return _start(nodes, detached=False, dashboard=dashboard, timeout=timeout, abort=abort)
+        return begin(detached=False)
     # Two who start it in the same instant: the second waits, and finds that of the first.
     with locked(config.state_dir() / "starting.lock", wait=True, abort=abort):
         if running := find_connection():
             raise AlreadyRuns(running.pid)
-        return _start(nodes, detached=True, dashboard=dashboard, timeout=timeout, abort=abort)
+        return begin(detached=True)
 
 
 def _start(
-    nodes: Sequence[str], *, detached: bool, dashboard: bool | None, timeout: float | None, abort: int | None
+    nodes: Sequence[str],
+    *,
+    detached: bool,
+    labels: Mapping[str, Mapping[str, str]],
+    dashboard: bool | None,
+    timeout: float | None,
+    abort: int | None,
 ) -> Connection:
     ready_read, ready_write = os.pipe()
     settings = {
         "nodes": list(nodes),
+        "labels": {name: dict(own) for name, own in labels.items()},
         "path": str(connection_path()) if detached else None,
         "dashboard": config.get("dashboard") if dashboard is None else dashboard,
         "journal": str(journal_path()) if detached else None,

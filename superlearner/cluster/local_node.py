@@ -17,6 +17,7 @@ from superlearner.cluster.commands import Commands
 from superlearner.cluster.node import Node
 from superlearner.cluster.way import LocalWay, Lookup
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.spec import validate_labels
 from superlearner.errors import CheckpointFailed
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.services import Peer
@@ -66,7 +67,7 @@ class LocalNode(Node):
             pid=os.getpid(),
             memory=psutil.virtual_memory().total,
             cpus=psutil.cpu_count() or 1,
-            labels={},
+            labels=validate_labels(config.get("labels"), "superlearner.labels"),
             incarnation=1,
             machine=None,
         )

@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -44,8 +44,8 @@ FULL_NETWORK = 125_000_000
 class NodeLauncher(Protocol):
     """Starts and stops nodes where the platform allows it: on this machine."""
 
-    async def add(self, name: str) -> None:
-        """Start a node."""
+    async def add(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Start a node with these labels."""
 
     async def remove(self, name: str) -> None:
         """Stop a node for good."""
@@ -388,7 +388,7 @@ class Pump:
             return
         spec = i.spec
         await self.make(
-            i, StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, cause=i.cause)
+            i, StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, i.cause, i.on_trial)
         )
 
     async def _sow(self, i: c.StartInstance, seed: CheckpointVersion) -> str | None:

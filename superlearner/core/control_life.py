@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from superlearner.core.control_events import (
@@ -10,10 +11,10 @@ from superlearner.core.control_events import (
     InstanceStarted,
     InstanceStartFailed,
 )
-from superlearner.core.control_instructions import DropCheckpoints, RestartInstance, StartInstance
-from superlearner.core.control_records import OWNED, Work
+from superlearner.core.control_instructions import DropCheckpoints, Refuse, RestartInstance, StartInstance
+from superlearner.core.control_records import OWNED, Waiter, Work
 from superlearner.core.control_registry import Registry
-from superlearner.core.placement import Placement, place
+from superlearner.core.placement import Placement
 from superlearner.core.restart import Intensity, should_restart
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import NoPlacement, SandboxFailed, StartFailed, SuperlearnerError
@@ -41,22 +42,19 @@ class Life(Registry):
             return Placement(None, ())
         for wanted in (work.prefer, spec.node):
             if wanted in self.nodes and wanted not in work.avoid:
-                placement = place(spec, [self.nodes[wanted].load])
+                placement = self._place(spec, wanted)
                 if placement.node is not None:
                     return placement
-        placement = place(spec, self._loads(), avoid=work.avoid)
+        placement = self._place(spec, avoid=work.avoid)
         if placement.node is None and work.avoid:
             # Where it failed is better than nowhere; its intensity bounds the tries.
             work.avoid.clear()
-            placement = place(spec, self._loads())
+            placement = self._place(spec)
         return placement
 
     def _homeless(self, work: Work, placement: Placement) -> SuperlearnerError:
         """Return why there is no node for it."""
         return self.no_quorum or NoPlacement(work.id, placement.refusals)
-
-    def _loads(self) -> list[Any]:
-        return [record.load for record in self.nodes.values()]
 
     def _start(self, work: Work, event: ControlEvent, placement: Placement, **changes: Any) -> None:
         """Start the next instance on the node that was chosen, with the next epoch."""
@@ -73,20 +71,42 @@ class Life(Registry):
         work.told = self._addresses(work.peers)
         self._say(_start_instance(work, node.name, node.address, work.highest, sources, work.told, event))
 
+    def _start_new(self, work: Work, event: ControlEvent, placement: Placement) -> None:
+        """Start one that has just been asked for."""
+        self._start(work, event, placement)
+        self._note("sandbox_created", event, work, detail=explain(placement))
+
     def _start_or_lose(self, work: Work, event: ControlEvent) -> bool:
         """Start it on some node, or leave it lost until a node can take it; tell which."""
         reason = work.record.reason
         placement = self._choose(work)
         if placement.node is None:
-            why = "no node can take it" if self.no_quorum is None else self.no_quorum.what()
             if work.phase != "lost":
-                self._set(work, "lost", reason=why)
-                self._note("sandbox_lost", event, work, reason=why, detail=explain(placement))
+                self._lose(work, event, placement)
             return False
         self._start(work, event, placement)
         detail = explain(placement, work.record.spec)
         self._note("sandbox_restarting", event, work, reason=reason, detail=detail)
         return True
+
+    def _lose(self, work: Work, event: ControlEvent, placement: Placement) -> str:
+        """Leave it lost until a node can take it; return why."""
+        why = "no node can take it" if self.no_quorum is None else self.no_quorum.what()
+        self._set(work, "lost", reason=why)
+        self._note("sandbox_lost", event, work, reason=why, detail=explain(placement))
+        return why
+
+    def _start_anew(self, work: Work, event: ControlEvent, waiter: Waiter) -> None:
+        """Start one that is down, from its checkpoint and with its whole budget again."""
+        work.avoid.clear()
+        placement = self._choose(work)
+        if placement.node is None:
+            self._say(Refuse(event.cause, self._homeless(work, placement)))
+            return
+        work.intensity = self._fresh_intensity()
+        work.waiters.append(waiter)
+        self._start(work, event, placement)
+        self._note("sandbox_restarting", event, work, reason="it was asked for", detail=explain(placement))
 
     def _take_up(self, event: ControlEvent, limit: int) -> None:
         """Try the longest lost sandboxes again; those that still fit nowhere go to the end of the row."""
@@ -100,7 +120,6 @@ class Life(Registry):
     def _run(self, work: Work, event: InstanceStarted) -> None:
         """Its instance answers: it runs."""
         first, work.fresh, work.seed = work.fresh, False, None
-        work.avoid.clear()
         restarts = work.record.restarts + (not first)
         self._set(work, "running", pid=event.pid, restarts=restarts)
         self._note(
@@ -156,10 +175,16 @@ class Life(Registry):
         self._stop(work, epoch, node, event, "its application has ended")
         self._disown(work)
         if gave_up:
-            work.avoid[node] = f"it ended there: {reason}"
+            self._hold_against(work, event, node, f"it ended there: {reason}")
         else:
             work.prefer = node
         self._try_again(work, event, reason)
+
+    def _hold_against(self, work: Work, event: ControlEvent, node: str, why: str) -> None:
+        """Avoid a node: each is tried once before one is tried again."""
+        if work.intensity.left(event.at) == work.intensity.max_restarts:
+            work.avoid.clear()  # it has been well for long: what spoke against the others is over
+        work.avoid[node] = why
 
     def _try_again(self, work: Work, event: ControlEvent, reason: Any) -> None:
         """Start it again by its restart type, at once or after a back-off, while its intensity allows."""
@@ -231,7 +256,7 @@ class Life(Registry):
         if work.fresh:
             self._not_created(work, event, StartFailed(event.reason, work.id))
             return
-        work.avoid[node] = f"it could not start there: {event.reason}"
+        self._hold_against(work, event, node, f"it could not start there: {event.reason}")
         self._try_again(work, event, event.reason)
 
     # -- Leaving --
@@ -272,9 +297,19 @@ def _restored(version: tuple[int, int] | None) -> dict[str, Any]:
 
 
 def _start_instance(
-    work: Work, node: str, address: str, epoch: int, sources: Any, peers: Any, event: ControlEvent
+    work: Work,
+    node: str,
+    address: str,
+    epoch: int,
+    sources: Any,
+    peers: Any,
+    event: ControlEvent,
+    *,
+    on_trial: bool = False,
 ) -> StartInstance:
     serial = (epoch - 1) * SERIALS + 1
-    return StartInstance(
-        work.record.spec, node, address, epoch, sources, peers, serial, event.cause, work.seed
-    )
+    spec = work.record.spec
+    if spec.group is not None:
+        # Its siblings are to learn of it when its OS process ends: the instance reports, the group decides.
+        spec = replace(spec, max_restarts=0)
+    return StartInstance(spec, node, address, epoch, sources, peers, serial, event.cause, work.seed, on_trial)

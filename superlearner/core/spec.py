@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from superlearner.core.childspec import choice, refusing_unknown
+from superlearner.core.childspec import Strategy, SupervisorSpec, choice, refusing_unknown
 from superlearner.core.restart import Restart
 from superlearner.core.times import is_seconds
 from superlearner.errors import InvalidSpec
@@ -145,6 +145,19 @@ class Checkpoint:
         _count(self.keep, "keep", least=1)
 
 
+def validate_labels(labels: Any, option: str) -> dict[str, str]:
+    """Return `labels` as a dict if they are a mapping of texts to texts, else raise `InvalidSpec`.
+
+    >>> validate_labels({"zone": "a"}, "labels")
+    {'zone': 'a'}
+    """
+    if not isinstance(labels, Mapping) or not all(
+        isinstance(text, str) and text for pair in labels.items() for text in pair
+    ):
+        raise InvalidSpec(f'{option}={labels!r} must map texts to texts, such as {{"zone": "a"}}.')
+    return dict(labels)
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """One sandbox as it was asked for: everything that is needed to start it anywhere.
@@ -157,7 +170,12 @@ class SandboxSpec:
     - ``max_restarts`` within ``max_seconds``: how often its OS process is started again on one node before
       another node is tried (3 in 5 s);
     - ``start_timeout``: seconds until it must answer (30);
-    - ``shutdown``: seconds that it has to stop by itself before it is killed (5).
+    - ``shutdown``: seconds that it has to stop by itself before it is killed (5);
+    - ``labels``: what it is, for the ``anti_affinity`` of others;
+    - ``node_selector``: labels that its node must have (none);
+    - ``anti_affinity``: it never shares a node with a sandbox whose labels include these (none);
+    - ``group``: the group it is a member of (None); its restarts are then the group's to decide, so
+      ``max_restarts`` and ``max_seconds`` are not looked at.
     """
 
     id: str
@@ -173,11 +191,18 @@ class SandboxSpec:
     start_timeout: float = 30.0
     shutdown: float = 5.0
     labels: Mapping[str, str] = field(default_factory=dict)
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    anti_affinity: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
 
     def __post_init__(self) -> None:
         validate_id(self.id, "sandbox id")
         if self.node is None:
             raise InvalidSpec("node=None names no node: write node='auto', or the name of a node.")
+        if self.group is not None:
+            validate_id(self.group, "group id")
+        for option in ("labels", "node_selector", "anti_affinity"):
+            object.__setattr__(self, option, validate_labels(getattr(self, option), option))
         if self.node != "auto":
             validate_id(self.node, "node")
         choice(self.placement, "placement", get_args(PlacementStrategy))
@@ -189,12 +214,33 @@ class SandboxSpec:
                 raise InvalidSpec(f"{option}={value!r} must be a number of seconds above 0.")
         _made_of(self.resources, "resources", Resources, 'memory="64 MiB"')
         _made_of(self.checkpoint, "checkpoint", Checkpoint, "every=2.0")
-        self._validate_labels()
 
-    def _validate_labels(self) -> None:
-        if not isinstance(self.labels, Mapping) or not all(
-            isinstance(text, str) for pair in self.labels.items() for text in pair
-        ):
-            raise InvalidSpec(
-                f'labels={self.labels!r} must be a dict of texts, such as labels={{"disk": "fast"}}.'
-            )
+    def alone(self) -> SandboxSpec:
+        """Return the same sandbox without a group."""
+        return replace(self, group=None)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """Sandboxes that are supervised together.
+
+    Options and defaults:
+
+    - ``strategy``: ``"one_for_one"`` (default), ``"one_for_all"`` or ``"rest_for_one"``, as of any supervisor;
+    - ``max_restarts`` within ``max_seconds``: how often the group restarts members before it gives up (3 in 60 s).
+
+    >>> GroupSpec("web", strategy="rest_for_one").max_restarts
+    3
+    """
+
+    id: str
+    strategy: Strategy = "one_for_one"
+    max_restarts: int = 3
+    max_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        validate_id(self.id, "group id")
+        # A supervisor's spec knows what these may be, and says so.
+        SupervisorSpec(
+            strategy=self.strategy, max_restarts=self.max_restarts, max_seconds=self.max_seconds, id=self.id
+        )

@@ -180,6 +180,7 @@ class SupervisorState:
             if self.children[other].status == "restarting":
                 self.children[other] = replace(self.children[other], status="stopped")
         self.children[event.key] = replace(child, status="restarting")
+        self._void_tries(self._affected(event.key))
         return [record, Retry(event.key)]
 
     # -- Ends -------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ class SupervisorState:
         if child is None or child.status != "running" or self.phase == "ending":
             return []  # old news: it was stopped, deleted or replaced meanwhile
         if should_restart(child.spec.restart, event.reason):
-            return self._restart(child, event.reason, event.at)
+            return self._restart(child, event.reason, event.at, counts=event.counts)
         if child.spec.restart == "temporary" or self.spec.kind == "dynamic":
             del self.children[event.key]
         else:
@@ -210,14 +211,17 @@ class SupervisorState:
                 return [] if alive else self._end(End("shutdown"))
         assert_never(self.spec.auto_shutdown)
 
-    def _restart(self, child: Child, reason: Any, at: float) -> list[Instruction]:
-        self.intensity, allowed = self.intensity.spend(at)
+    def _restart(self, child: Child, reason: Any, at: float, *, counts: bool) -> list[Instruction]:
+        allowed = True
+        if counts:
+            self.intensity, allowed = self.intensity.spend(at)
         was = child.was if child.pid is None else child.pid
         child = replace(child, status="restarting", pid=None, was=was, restarts=child.restarts + 1)
         self.children[child.key] = child
         if not allowed:
             return self._exhausted(child, reason)
         behind = self._affected(child.key)
+        self._void_tries(behind)
         stops = [
             self._stop_instruction(key) for key in reversed(behind) if self.children[key].status == "running"
         ]
@@ -237,6 +241,12 @@ class SupervisorState:
             "starts": [start.key for start in starts],
         }
         return [Record("restart_scheduled", child.key, reason, detail), *stops, *starts]
+
+    def _void_tries(self, keys: list[Hashable]) -> None:
+        """Children that are started with another one have no try of their own to come any more."""
+        for key in keys:
+            if self.children[key].status == "restarting":
+                self.children[key] = replace(self.children[key], status="stopped")
 
     def _exhausted(self, child: Child, reason: Any) -> list[Instruction]:
         detail = {
@@ -276,7 +286,7 @@ class SupervisorState:
         child = self.children.get(event.key)
         if child is None or child.status != "restarting" or self.phase == "ending":
             return []  # terminated or started by hand meanwhile
-        return self._restart(child, "start_failed", event.at)
+        return self._restart(child, "start_failed", event.at, counts=event.counts)
 
     # -- Stops ------------------------------------------------------------------------------------
 

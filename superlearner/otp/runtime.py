@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from superlearner.core.history import Event, EventLog
+from superlearner.core.times import seconds
 from superlearner.errors import AlreadyStarted, CallTimeout, NoProcess, NotInProcess
 from superlearner.otp import _snapshot
 from superlearner.otp._engine import Engine
@@ -245,8 +246,9 @@ class Runtime:
     ) -> Any:
         if self.asynchronous:
             return self._work(work)
+        limit = None if timeout is None else seconds(timeout) + _GRACE
         try:
-            return self._submit(lambda: self._work(work), what, None if timeout is None else timeout + _GRACE)
+            return self._submit(lambda: self._work(work), what, limit)
         except _LoopIsBlocked:
             raise CallTimeout(target, timeout) from None
 

@@ -170,6 +170,9 @@ class Instance:
             ``["call_timeout", True, message, target, timeout]`` (it has never left the node),
             ``["not_serializable", True, what, message]`` or ``["overloaded", True, message]``.
         """
+        if self._keeper.on_trial and frame[2] == self.epoch:
+            # Nobody is told this epoch before it is the owner's: the word of it is still on its way.
+            self._spawn(self._keeper.end_trial())
         self._desk.request(frame, answer)
 
     # -- Hosts

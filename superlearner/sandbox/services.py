@@ -36,6 +36,9 @@ class StartRequest:
         The first serial of the pids of this epoch.
     cause
         The id of what led to the start; the report of how it went carries it.
+    on_trial
+        It is started for a move, and is not the owner before it is told its peers: until then it stores no
+        checkpoint, as the move may be rolled back and the owner's epoch is lower.
     """
 
     spec: SandboxSpec
@@ -45,6 +48,7 @@ class StartRequest:
     sources: tuple[Peer, ...] = ()
     first_serial: int = 1
     cause: str = ""
+    on_trial: bool = False
 
 
 class Outlet(Protocol):

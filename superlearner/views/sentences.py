@@ -300,6 +300,25 @@ def _fault(detail: Mapping[str, Any]) -> str:
     return str(detail.get("signal") or detail.get("fault") or "something")
 
 
+def _group(event: Event) -> Said | None:
+    id, detail = event.detail.get("group"), event.detail
+    names = ", ".join(map(str, detail.get("starts") or ()))
+    match event.kind:
+        case "group_created":
+            return Said("◔", "busy", f"Group {id} is made; its strategy is {detail.get('strategy')}.")
+        case "group_restarting" if "member" in detail:
+            what = f"{detail['member']} ended{why(event)}; it starts {names}{_which(detail)}"
+            return Said("↻", "warn", f"Group {id}: {what}.")
+        case "group_restarting":
+            return Said("↻", "warn", f"Group {id}: all of it starts anew{why(event)}: {names or 'nobody'}.")
+        case "group_failed":
+            return Said("✕", "bad", f"Group {id} has given up, and all its sandboxes stay down{why(event)}.")
+        case "group_destroyed":
+            return Said("■", "quiet", f"Group {id} was destroyed, with all its sandboxes.")
+        case _:
+            return None
+
+
 def _node(event: Event) -> Said | None:
     if event.sandbox is not None:
         return None
@@ -309,7 +328,7 @@ def _node(event: Event) -> Said | None:
         case "cluster_stopped":
             return Said("■", "quiet", "The cluster was stopped.")
         case _ if event.node is None:
-            return None
+            return _group(event)
         case "node_joined":
             return Said("●", "good", f"Node {event.node} has joined.")
         case "node_lost":

@@ -157,8 +157,8 @@ def test_amounts_of_memory_are_read_with_their_units():
         (lambda: SandboxSpec("a", restart="permanant"), "did you mean 'permanent'"),
         (lambda: SandboxSpec("a", node=None), "write node='auto'"),
         (lambda: SandboxSpec("a", node="-"), "such as 'alpha'"),
-        (lambda: SandboxSpec("a", labels=["fast"]), "must be a dict of texts"),
-        (lambda: SandboxSpec("a", labels={"disk": 1}), "must be a dict of texts"),
+        (lambda: SandboxSpec("a", labels=["fast"]), "must map texts to texts"),
+        (lambda: SandboxSpec("a", labels={"disk": 1}), "must map texts to texts"),
         (lambda: Resources(memroy=1), "did you mean 'memory'"),
         (lambda: Checkpoint(evry=1), "did you mean 'every'"),
         # One NaN in the heap of an event loop stops all its timers.

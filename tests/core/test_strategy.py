@@ -11,6 +11,7 @@ from superlearner.core.childspec import SupervisorSpec
 from superlearner.core.strategy_events import (
     ChildExited,
     ChildStarted,
+    ChildStartFailed,
     DeleteRequested,
     Prune,
     RestartRequested,
@@ -20,6 +21,7 @@ from superlearner.core.strategy_events import (
     StopRequested,
     TerminateRequested,
 )
+from superlearner.core.strategy_instructions import Record, StartChild
 from superlearner.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -341,3 +343,23 @@ def test_whatever_happens_the_books_agree_with_the_world(strategy, restarts, max
         assert all(sum(t - 10.0 <= other <= t for other in times) <= max_restarts for t in times)
         if w.ended is not None:
             assert not w.alive
+
+
+def test_a_restart_that_is_nobodys_fault_takes_nothing_from_the_budget():
+    w = World(SupervisorSpec((worker("a"),), max_restarts=0))
+    out = w.state.handle(ChildExited("a", "noconnection", counts=False))
+    assert [type(i) for i in out] == [Record, StartChild]
+    assert out[0].detail["budget_left"] == 0
+    w.state.handle(ChildStartFailed("a", "no node"))
+    assert [type(i) for i in w.state.handle(RetryDue("a", counts=False))] == [Record, StartChild]
+
+
+def test_a_try_of_its_own_is_void_when_a_child_is_started_with_others():
+    w = World(SupervisorSpec((worker("a"), worker("b")), strategy="rest_for_one", max_restarts=9))
+    w.failing.add("b")
+    w.exit("b", "boom", at=1.0)
+    assert w.state.children["b"].status == "restarting"
+    w.failing.add("a")
+    w.exit("a", "boom", at=2.0)
+    assert (w.state.children["a"].status, w.state.children["b"].status) == ("restarting", "stopped")
+    assert w.state.handle(RetryDue("b")) == [], "a comes first"

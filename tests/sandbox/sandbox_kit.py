@@ -156,10 +156,17 @@ class Node:
         return box
 
     def box(
-        self, app: Any = None, *, id: str = "shop", epoch: int = 1, peers: Any = (), **options: Any
+        self,
+        app: Any = None,
+        *,
+        id: str = "shop",
+        epoch: int = 1,
+        peers: Any = (),
+        on_trial: bool = False,
+        **options: Any,
     ) -> Box:
         spec = SandboxSpec(id, dumps(counter_app() if app is None else app), **options)
-        box = Box(Instance(StartRequest(spec, self.node, epoch, peers), self))
+        box = Box(Instance(StartRequest(spec, self.node, epoch, peers, on_trial=on_trial), self))
         self._boxes.append(box)
         return box
 

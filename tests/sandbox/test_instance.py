@@ -181,6 +181,46 @@ async def test_pids_never_repeat_over_restarts(node):
 
 
 @on_a_node
+async def test_an_instance_on_trial_stores_nothing_until_it_is_told_that_it_is_the_owner(node):
+    owner = await node.start(peers=[("beta", "b")])
+    await owner.instance.checkpoint()
+    trial = await node.start(epoch=2, peers=[("beta", "b")], on_trial=True)
+    stored = await trial.instance.checkpoint()
+    assert (stored["epoch"], stored["nodes"]) == (2, [])
+    assert node.checkpoints.epoch("shop") == 1, "the owner is not fenced off"
+    await owner.instance.checkpoint()
+    await trial.instance.set_peers([("gamma", "c")])
+    assert node.checkpoints.epoch("shop") == 2
+    assert node.copies[-1][0] == "gamma"
+    assert node.copies[-1][1].epoch == 2
+    with pytest.raises(CheckpointFailed, match="is over"):
+        await owner.instance.checkpoint()
+
+
+@on_a_node
+async def test_a_request_of_its_own_epoch_tells_an_instance_that_it_is_the_owner(node):
+    trial = await node.start(epoch=2, on_trial=True)
+    stale = await trial.ask("call", "counter", "value", epoch=1)
+    assert stale[1] == 2
+    await trial.instance.checkpoint()
+    assert node.checkpoints.epoch("shop") == 0
+    await trial.call("value")
+    await node.heard("checkpoint_stored")
+    assert node.checkpoints.epoch("shop") == 2
+
+
+@on_a_node
+async def test_an_instance_on_trial_whose_host_dies_starts_again_from_what_it_began_with(node):
+    owner = await node.start(checkpoint=BY_HAND)
+    await owner.call("increment")
+    await owner.instance.checkpoint()
+    trial = await node.start(epoch=2, on_trial=True)
+    os.kill(trial.instance._link.pid, signal.SIGKILL)
+    restarted = await node.heard("instance_restarted")
+    assert restarted["restored"] == [1, 1]
+
+
+@on_a_node
 async def test_a_quiesced_instance_refuses_until_it_resumes(node):
     box = await node.start(checkpoint=BY_HAND, peers=(("beta", "tcp://b"),))
     await box.call("increment")

@@ -86,6 +86,30 @@ CASES = {
         Event("supervisor_gave_up", sandbox="shop", name="desk", detail=BUDGET | {"child": "printer"}),
         "shop/desk gave up: too many restarts, more than 3 in 5 s, last that of printer.",
     ),
+    "group_restarting": (
+        Event(
+            "group_restarting",
+            reason="killed (SIGKILL)",
+            detail=BUDGET | {"group": "web", "member": "db", "starts": ["db", "cache"]},
+        ),
+        "Group web: db ended (killed (SIGKILL)); it starts db, cache (1 of 3 in 5 s).",
+    ),
+    "group_restarting by hand": (
+        Event("group_restarting", reason="it was asked for", detail={"group": "web", "starts": ["db", "cache"]}),
+        "Group web: all of it starts anew (it was asked for): db, cache.",
+    ),
+    "group_failed": (
+        Event("group_failed", reason="'db' ended", detail={"group": "web"}),
+        "Group web has given up, and all its sandboxes stay down ('db' ended).",
+    ),
+    "group_created": (
+        Event("group_created", detail={"group": "web", "strategy": "one_for_all"}),
+        "Group web is made; its strategy is one_for_all.",
+    ),
+    "group_destroyed": (
+        Event("group_destroyed", detail={"group": "web"}),
+        "Group web was destroyed, with all its sandboxes.",
+    ),
     "orderly end": (
         Event("process_exited", sandbox="shop", name="counter", reason=["shutdown", "scaled down"]),
         "shop/counter ended (shutdown: scaled down).",
