@@ -162,7 +162,8 @@ class Manager:
         **options
             ``node="auto"``, ``placement="least_loaded"``, ``resources=Resources(...)``,
             ``checkpoint=Checkpoint(...)``, ``restart="permanent"``, ``max_restarts=3``, ``max_seconds=5.0``,
-            ``start_timeout=30.0``, ``shutdown=5.0``, ``labels={}``: see `superlearner.core.spec.SandboxSpec`.
+            ``start_timeout=30.0``, ``shutdown=5.0``, ``labels={}``, ``on_unresponsive="report"`` (or
+            ``"restart"``), ``unresponsive_after=5.0``: see `superlearner.core.spec.SandboxSpec`.
 
         Raises
         ------

@@ -102,6 +102,8 @@ class SandboxInfo:
     checkpoint: CheckpointInfo | None = None
     #: Why it is not running, where it is not.
     reason: Any = None
+    #: Whether its OS process answered when its node last looked; None until it has looked.
+    responsive: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
