@@ -364,6 +364,7 @@ class Requests:
             cpu=sample.get("cpu"),
             checkpoint=record.checkpoint,
             reason=record.reason,
+            responsive=sample.get("responsive") if record.status == "running" else None,
         )
 
     def _node(self, name: str) -> NodeInfo:
