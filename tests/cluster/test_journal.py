@@ -9,9 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from apps import Counter
+from cluster_kit import awaiting
 
+import superlearner as sl
 from superlearner.cluster import recorder as module
 from superlearner.cluster.journal import Journal, read_journal
+from superlearner.cluster.local import find_connection, stop_daemon
 from superlearner.cluster.recorder import Recorder
 from superlearner.core.history import Event
 
@@ -158,3 +162,33 @@ def test_the_next_cluster_counts_on(tmp_path):
 
     asyncio.run(main())
     assert numbers(path) == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_cluster_goes_on_while_its_journal_cannot_be_written(small_disk, monkeypatch):
+    monkeypatch.setenv("SUPERLEARNER_STATE_DIR", str(small_disk))
+    try:
+        with sl.connect(nodes=1) as cluster:
+            seqs = suffer(cluster, small_disk / "fat")
+    finally:
+        stop_daemon(find_connection())
+    written = numbers(small_disk / "journal.sqlite")
+    assert written[: len(seqs)] == seqs == list(range(1, len(seqs) + 1))
+
+
+def suffer(cluster, fat):
+    """Use the cluster while its disk is full and after that; return the numbers of its events."""
+    fill(fat)
+    with awaiting(cluster, "journal_failed") as failed:
+        sandbox = cluster.create_sandbox("shop", Counter, checkpoint=sl.Checkpoint(every=None))
+        for _ in range(100):
+            sandbox.restart()  # until the last page of the journal is full
+            if cluster.events(kind="journal_failed"):
+                break
+        failed()
+    cluster.chaos.kill_sandbox("shop")
+    assert [child.type for child in sandbox.tree().children] == ["worker"]
+    with awaiting(cluster, "journal_recovered") as recovered:
+        fat.unlink()
+        assert recovered().detail["missing"] == 0
+    return [event.seq for event in cluster.events()]
