@@ -271,7 +271,7 @@ class Link:
         # A host whose frames make no sense is of no use; one that has ended them is about to leave by itself.
         if error is not None and not isinstance(error, OSError):
             self._strike(f"its frames broke: {error}")
-        else:
+        elif not self._process.exited.done():
             self._linger = self._loop.call_later(_LINGER, self._end_lingering)
 
     def _end_lingering(self) -> None:
