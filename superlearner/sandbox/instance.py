@@ -221,7 +221,12 @@ class Instance:
             raise StartFailed("it was stopped meanwhile", self.spec.id)
         if not self._holds_lease():
             raise StartFailed("the node's lease has run out", self.spec.id)
-        link = self._link = await Link.open(self.spec, self._node_services().fork_server, self, config, {})
+        try:
+            link = await Link.open(self.spec, self._node_services().fork_server, self, config, {})
+        except OSError as error:
+            # The node has no descriptor or no room on its disk left: it may have, the next time.
+            raise StartFailed(f"{type(error).__name__}: {error}", self.spec.id) from error
+        self._link = link
         link.ended.add_done_callback(functools.partial(self._keep_output, link))
         if self._stopping.is_set():
             await link.kill("it was stopped meanwhile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -62,3 +63,21 @@ def test_neighbours_start_and_restart_and_only_the_writer_suffers(small_disk):
 
     check()
     assert not list(small_disk.iterdir())
+
+
+def test_a_node_that_cannot_even_start_its_fork_server_again_says_so(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    @on_a_node
+    async def check(node):
+        box = await node.start(max_restarts=1, max_seconds=60.0)
+        with monkeypatch.context() as patched:
+            patched.setattr(tempfile, "mkdtemp", refuse)
+            os.kill(node.fork_server.pid, signal.SIGKILL)
+            told = await node.heard("instance_exited")
+        assert told["gave_up"] is True
+        assert "No space left on device" in told["reason"]
+        assert box.instance.status == "failed"
+
+    check()
