@@ -7,18 +7,16 @@ of the machine's processors is the kernel's doing, and a busy sandbox should cos
 from __future__ import annotations
 
 import asyncio
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import Any
+
+from measuring import latency
 
 import superlearner as sl
 from superlearner.otp import GenServer, Reply, child, supervisor
 
-RUNS = 3
 CALLS = 2000
 
 
@@ -43,80 +41,42 @@ def app(behaviour: Any) -> Any:
     return supervisor([child(behaviour, id="it", name="it")])
 
 
-@contextmanager
-def nothing() -> Iterator[None]:
-    yield
+def neighbour_latency(beside: str) -> Iterator[dict[str, float]]:
+    """Yield the median and the 99th percentile in us, beside ``"nothing"``, a busy ``"sandbox"`` or ``"process"``."""
 
+    async def run() -> dict[str, float]:
+        async with sl.Cluster(nodes=["alpha"], asynchronous=True) as cluster:
+            quiet = await cluster.create_sandbox("quiet", app(Quiet))
+            async with _BESIDE[beside](cluster):
+                return await latency(lambda: quiet.call("it", "value"), CALLS)
 
-@contextmanager
-def busy_process() -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
+    yield asyncio.run(run())
 
 
 @asynccontextmanager
-async def busy_sandbox(cluster: Any) -> AsyncIterator[None]:
-    box = await cluster.create_sandbox("busy", app(Busy), node="alpha", shutdown=0.1)
-    await box.cast("it", "burn")
+async def _nothing(cluster: Any) -> AsyncIterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def _process(cluster: Any) -> AsyncIterator[None]:
+    busy = await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass")
     try:
         yield
     finally:
-        await box.stop()
+        busy.kill()
+        await busy.wait()
 
 
-async def _measure(beside: str) -> list[float]:
-    """Return the latencies of single calls in microseconds; every process is on one node of one machine."""
-    async with sl.Cluster(nodes=["alpha"], asynchronous=True) as cluster:
-        quiet = await cluster.create_sandbox("quiet", app(Quiet), node="alpha")
-        with busy_process() if beside == "process" else nothing():
-            if beside != "sandbox":
-                return await _call(quiet)
-            async with busy_sandbox(cluster):
-                return await _call(quiet)
+@asynccontextmanager
+async def _sandbox(cluster: Any) -> AsyncIterator[None]:
+    # On the node of its neighbour.
+    busy = await cluster.create_sandbox("busy", app(Busy), shutdown=0.1)
+    await busy.cast("it", "burn")
+    try:
+        yield
+    finally:
+        await busy.stop()
 
 
-async def _call(quiet: Any) -> list[float]:
-    seen = []
-    for _ in range(CALLS):
-        began = time.perf_counter()
-        await quiet.call("it", "value")
-        seen.append(1e6 * (time.perf_counter() - began))
-    return seen[CALLS // 10 :]
-
-
-def _median(beside: str) -> Iterator[float]:
-    for _ in range(RUNS):
-        yield statistics.median(asyncio.run(_measure(beside)))
-
-
-def _p99(beside: str) -> Iterator[float]:
-    for _ in range(RUNS):
-        yield statistics.quantiles(asyncio.run(_measure(beside)), n=100)[98]
-
-
-def neighbour_latency_alone() -> Iterator[float]:
-    yield from _median("nothing")
-
-
-def neighbour_latency_alone_p99() -> Iterator[float]:
-    yield from _p99("nothing")
-
-
-def neighbour_latency_beside_busy_sandbox() -> Iterator[float]:
-    yield from _median("sandbox")
-
-
-def neighbour_latency_beside_busy_sandbox_p99() -> Iterator[float]:
-    yield from _p99("sandbox")
-
-
-def neighbour_latency_beside_busy_process() -> Iterator[float]:
-    yield from _median("process")
-
-
-def neighbour_latency_beside_busy_process_p99() -> Iterator[float]:
-    yield from _p99("process")
+_BESIDE = {"nothing": _nothing, "process": _process, "sandbox": _sandbox}
