@@ -278,7 +278,7 @@ class Host:
             self._stream.write([number, 0, dumps(value, "the reply")])
         except FrameError as error:
             self._reply_error(number, NotSerializable("the reply", error))
-        except Exception as error:
+        except BaseException as error:  # a value may leave the interpreter while it is pickled
             self._reply_error(number, error)
 
     def _reply_error(self, number: int, error: BaseException) -> None:
@@ -385,7 +385,7 @@ class Host:
             skipped = [["/".join(map(str, path)), cut(str(why))] for path, why in snapshot["skipped"].items()]
             payload = dumps(snapshot, "the checkpoint")
             self._stream.write(["saved", number, payload, handled, snapshot["next_serial"], skipped])
-        except Exception as error:
+        except BaseException as error:  # as in `_reply`
             self._stream.write(["not_saved", number, cut(f"{type(error).__name__}: {error}")])
         # A state that could not be saved now is not tried again before something has changed.
         self._saved_at = handled

@@ -26,7 +26,7 @@ import pytest
 from sandbox_kit import PATIENCE, Counter, Refused, beside_a_neighbour, on_a_node
 
 from superlearner.core.spec import Checkpoint, Resources
-from superlearner.errors import CallTimeout, ProcessDied
+from superlearner.errors import CallTimeout, CheckpointFailed, ProcessDied
 from superlearner.otp import Reply, child, spawn, supervisor
 from superlearner.sandbox.payload import loads
 
@@ -418,6 +418,37 @@ async def test_what_breaks_the_machinery_of_a_host_is_named(node):
         await box.command("tree")
     told = await node.heard("host_exited")
     assert told["reason"] == "its own machinery broke (ZeroDivisionError: division by zero)"
+
+
+class Leaving:
+    """Leaves the interpreter while it is pickled."""
+
+    def __reduce__(self):
+        sys.exit(3)
+
+
+@on_a_node
+async def test_a_value_that_leaves_while_it_is_pickled_is_answered_for(node):
+    box = await node.start(checkpoint=Checkpoint(every=None))
+    with pytest.raises(SystemExit):
+        await box.do(Leaving)
+    assert await box.call("increment") == 1
+
+
+@on_a_node
+async def test_a_state_that_leaves_while_it_is_pickled_costs_its_checkpoint_alone(node):
+    class Keeping(Counter):
+        def init(self, start=0):
+            return Leaving()
+
+    app = supervisor(
+        [child(Keeping, id="counter", name="counter"), child(Counter, 0, id="other", name="other")]
+    )
+    box = await node.start(app, checkpoint=Checkpoint(every=None))
+    async with asyncio.timeout(5):
+        with contextlib.suppress(CheckpointFailed):
+            await box.instance.checkpoint()
+    assert await box.call("increment", target="other") == 1
 
 
 @on_a_node
