@@ -179,7 +179,8 @@ class Manager:
             ``node="auto"``, ``placement="least_loaded"``, ``resources=Resources(...)``,
             ``checkpoint=Checkpoint(...)``, ``restart="permanent"``, ``max_restarts=3``, ``max_seconds=5.0``,
             ``start_timeout=30.0``, ``shutdown=5.0``, ``labels={}``, ``node_selector={}``, ``anti_affinity={}``,
-            ``group=None``: see `superlearner.core.spec.SandboxSpec`.
+            ``group=None``, ``on_unresponsive="report"`` (or ``"restart"``), ``unresponsive_after=5.0``: see
+            `superlearner.core.spec.SandboxSpec`.
 
         Raises
         ------

@@ -53,7 +53,8 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         stops = [instance.stop("the node is closing") for instance in list(self.instances.values())]
-        await asyncio.gather(*stops)
+        # One that cannot be stopped must not keep the others, and the fork server, from ending.
+        await asyncio.gather(*stops, return_exceptions=True)
 
     # -- Between sandboxes ----------------------------------------------------------------------------
 
@@ -138,8 +139,11 @@ class Node:
         """Report a sample now and every `interval` seconds; `own` are processes of the node itself."""
         meter = NodeMeter(own)
         while True:
-            hosts = {id: instance.pid for (id, _), instance in self.instances.items() if instance.pid}
-            self.report("node_sampled", node=self.node, **meter.sample(hosts))
+            hosts = {id: instance for (id, _), instance in self.instances.items() if instance.pid}
+            sample = meter.sample({id: instance.pid or 0 for id, instance in hosts.items()})
+            for id, figures in sample["sandboxes"].items():
+                figures["responsive"] = hosts[id].responsive
+            self.report("node_sampled", node=self.node, **sample)
             await asyncio.sleep(interval)
 
 

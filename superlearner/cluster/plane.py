@@ -26,8 +26,8 @@ from superlearner import config
 from superlearner.cluster.agent import GONE_OP, LEASE_OP, PEER_TIMEOUT, REPORT_OP, NodeAgent, SandboxActor
 from superlearner.cluster.channel import CONTROL_OP
 from superlearner.cluster.commands import InstanceGone, NodeDoor, Nodes
-from superlearner.cluster.journal import Journal
 from superlearner.cluster.machine import Deaths
+from superlearner.cluster.recorder import Recorder
 from superlearner.cluster.requests import Requests
 from superlearner.core import control as c
 from superlearner.core.checkpoints import CheckpointVersion
@@ -64,14 +64,13 @@ class Pump:
     launcher: NodeLauncher | None = None
 
     def __init__(self) -> None:
-        self._journal: Journal | None = None
+        #: The file that keeps the events; None: they are kept in memory only.
+        self._journal_path: str | None = None
 
     def begin(self, policy: c.ControlPolicy) -> None:
         """Make what belongs to one run; in the loop that it is going to live on."""
         self._clock = time.time() - time.monotonic()
         self.state = c.ControlState(policy)
-        first_seq = self._journal.last_seq + 1 if self._journal else 1
-        self.log = EventLog(config.get("events.limit"), first_seq)
         #: The newest samples of each node, oldest first.
         self.samples: dict[str, deque[dict[str, Any]]] = {}
         #: What each node said of itself when it was last ready; lost nodes stay until they are removed.
@@ -79,6 +78,7 @@ class Pump:
         #: The nodes that could not start, with the reason.
         self.failed: dict[str, str] = {}
         self.requests = Requests(self)
+        self._recorder = Recorder(self._journal_path, config.get("events.limit"), self._publish)
         self._causes = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._changed = asyncio.Event()
@@ -240,9 +240,18 @@ class Pump:
                 )
             case "events":
                 for plain in fields["events"]:
-                    self.record(Event.from_dict(plain))
+                    self._note_health(event := Event.from_dict(plain))
+                    self.record(event)
             case _:
                 logger.error("superlearner: unknown report %r from %s", kind, worker)
+
+    def _note_health(self, event: Event) -> None:
+        """Correct the newest sample by an event that is newer."""
+        samples = self.samples.get(event.node or "")
+        if event.kind in {"sandbox_unresponsive", "sandbox_responsive"} and samples:
+            figures = samples[-1]["sandboxes"].get(event.sandbox)
+            if figures is not None:
+                figures["responsive"] = event.kind == "sandbox_responsive"
 
     def _on_sample(self, sample: dict[str, Any], cause: str) -> None:
         node = sample["node"]
@@ -300,11 +309,16 @@ class Pump:
                 raise StartFailed(self.failed[name], f"node {name}")
             await self.changed()
 
+    @property
+    def log(self) -> EventLog:
+        """The events in memory."""
+        return self._recorder.log
+
     def record(self, event: Event) -> None:
         """Append an event to the log and the journal, and publish it."""
-        event = self.log.append(event)
-        if self._journal:
-            self._journal.append(event)
+        self._recorder.record(event)
+
+    def _publish(self, event: Event) -> None:
         plain = event.as_dict()
         self.publish("sandboxes" if event.sandbox else "cluster_health", plain)
         self.requests.push("event", plain)
@@ -518,7 +532,6 @@ class ControlPlane(Pump, SchedulerPlugin):
         """Join the scheduler: take requests and reports, and put an agent on each of its workers."""
         self.scheduler = scheduler
         self.address = scheduler.address
-        self._journal = Journal(self._journal_path) if self._journal_path else None
         lease, partition = config.get("lease"), config.get("partition")
         self.begin(c.ControlPolicy(lease=lease, partition=partition))
         #: Dask's futures of the actors, with the addresses of their workers: an actor lives while its future does.
@@ -546,8 +559,7 @@ class ControlPlane(Pump, SchedulerPlugin):
         self._deaths.close()
         await self.end()
         await self.client.close()
-        if self._journal:
-            self._journal.close()
+        self._recorder.close()
 
     # -- What Dask tells -------------------------------------------------------------------------
 

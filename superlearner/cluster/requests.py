@@ -395,6 +395,7 @@ class Requests:
             checkpoint=record.checkpoint,
             reason=record.reason,
             group=record.spec.group,
+            responsive=sample.get("responsive") if record.status == "running" else None,
         )
 
     def _node(self, name: str) -> NodeInfo:

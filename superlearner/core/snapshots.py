@@ -106,6 +106,8 @@ class SandboxInfo:
     reason: Any = None
     #: The group it is a member of.
     group: str | None = None
+    #: Whether its OS process answered when its node last looked; None until it has looked.
+    responsive: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

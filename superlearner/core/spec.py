@@ -16,6 +16,9 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 PlacementStrategy = Literal["least_loaded", "uniform"]
+OnUnresponsive = Literal["report", "restart"]
+#: A shorter silence is none: a garbage collection or a busy machine causes it.
+SHORTEST_SILENCE = 0.5
 
 
 def validate_id(id: Any, what: str = "id") -> str:
@@ -51,7 +54,7 @@ def parse_bytes(text: int | str, option: str = "memory") -> int:
     unit = _UNITS.get(match.group(2).upper()) if match else None
     if match is None or unit is None or float(match.group(1)) <= 0:
         raise InvalidSpec(
-            f'{option}={text!r} is not an amount of memory: write a number of bytes or e.g. "64 MiB".'
+            f'{option}={text!r} is not an amount of {option}: write a number of bytes or e.g. "64 MiB".'
         )
     return int(float(match.group(1)) * unit)
 
@@ -101,12 +104,18 @@ class Resources:
     wall_clock: float | None = None
     #: Open files and sockets.
     open_files: int = 256
-    #: OS processes and threads that it may start beside its own. None: no limit.
-    processes: int | None = None
+    #: OS processes and threads that it may have beside its own first one. None: no limit, and a fork bomb in
+    #: it is then a fork bomb in its machine.
+    processes: int | None = 512
+    #: Bytes that its temporary directory, or any one file that it writes, may have, or text such as
+    #: ``"16 MiB"``; each file counts 4 KiB at least. None: no limit.
+    disk: int | str | None = None
 
     def __post_init__(self) -> None:
         if self.memory is not None:
             object.__setattr__(self, "memory", parse_bytes(self.memory))
+        if self.disk is not None:
+            object.__setattr__(self, "disk", parse_bytes(self.disk, "disk"))
         if self.cpu != 0 and not is_seconds(self.cpu):  # a number as seconds are: finite, and none below 0
             raise InvalidSpec(f"cpu={self.cpu!r} must be a share of one core, such as 0.5.")
         _seconds(self.cpu_time, "cpu_time", none_means="no limit")
@@ -118,6 +127,11 @@ class Resources:
     def memory_bytes(self) -> int | None:
         """The memory limit in bytes."""
         return None if self.memory is None else int(self.memory)
+
+    @property
+    def disk_bytes(self) -> int | None:
+        """The disk limit in bytes."""
+        return None if self.disk is None else int(self.disk)
 
 
 @refusing_unknown
@@ -176,6 +190,11 @@ class SandboxSpec:
     - ``anti_affinity``: it never shares a node with a sandbox whose labels include these (none);
     - ``group``: the group it is a member of (None); its restarts are then the group's to decide, so
       ``max_restarts`` and ``max_seconds`` are not looked at.
+    - ``on_unresponsive``: what happens when its OS process stops answering, as in a plain handler that never
+      returns: ``"report"`` (default) records ``sandbox_unresponsive`` and waits, ``"restart"`` also kills it,
+      and it starts again as after any other end, within ``max_restarts``;
+    - ``unresponsive_after``: seconds without an answer until then (5; 0.5 at least). With ``"restart"`` choose
+      it well above the longest that a plain handler may take.
     """
 
     id: str
@@ -194,6 +213,8 @@ class SandboxSpec:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     anti_affinity: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
+    on_unresponsive: OnUnresponsive = "report"
+    unresponsive_after: float = 5.0
 
     def __post_init__(self) -> None:
         validate_id(self.id, "sandbox id")
@@ -207,11 +228,17 @@ class SandboxSpec:
             validate_id(self.node, "node")
         choice(self.placement, "placement", get_args(PlacementStrategy))
         choice(self.restart, "restart", get_args(Restart))
+        choice(self.on_unresponsive, "on_unresponsive", get_args(OnUnresponsive))
         _count(self.max_restarts, "max_restarts", least=0)
         for option in ("max_seconds", "start_timeout", "shutdown"):
             value = getattr(self, option)
             if not is_seconds(value):
                 raise InvalidSpec(f"{option}={value!r} must be a number of seconds above 0.")
+        silence = self.unresponsive_after
+        if not is_seconds(silence) or silence < SHORTEST_SILENCE:
+            raise InvalidSpec(
+                f"unresponsive_after={silence!r} must be a number of seconds, {SHORTEST_SILENCE} or more."
+            )
         _made_of(self.resources, "resources", Resources, 'memory="64 MiB"')
         _made_of(self.checkpoint, "checkpoint", Checkpoint, "every=2.0")
 

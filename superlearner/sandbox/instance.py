@@ -21,10 +21,11 @@ from superlearner import config
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.history import Event
 from superlearner.core.restart import Backoff, Intensity, should_restart
-from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed
+from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed, SuperlearnerError
 from superlearner.sandbox.desk import Desk
 from superlearner.sandbox.keeper import Keeper
 from superlearner.sandbox.link import Link, Saved
+from superlearner.sandbox.output import farewell, joined
 from superlearner.sandbox.services import NODES, Answer, NodeServices, Outlet, Peer, StartRequest
 
 __all__ = ["NODES", "Answer", "Instance", "NodeServices", "Peer", "StartRequest"]
@@ -33,6 +34,8 @@ __all__ = ["NODES", "Answer", "Instance", "NodeServices", "Peer", "StartRequest"
 QUIESCE_TIMEOUT = 5.0
 #: Seconds that a host has to make a checkpoint that was asked for.
 SAVE_TIMEOUT = 10.0
+#: Bytes of a dead host's output that the event of its end carries.
+LAST_WORDS = 2048
 
 
 class Instance:
@@ -57,6 +60,8 @@ class Instance:
         self._desk = Desk(request.spec.id, request.epoch)
         self._keeper = Keeper(request, self._node_services)
         self._link: Link | None = None
+        #: The tail of what former hosts wrote.
+        self._past = b""
         self._serial = request.first_serial
         self._launching = asyncio.Lock()
         # From a checkpoint that was taken for a move until the move's end: what is answered now would be lost.
@@ -221,7 +226,13 @@ class Instance:
             raise StartFailed("it was stopped meanwhile", self.spec.id)
         if not self._holds_lease():
             raise StartFailed("the node's lease has run out", self.spec.id)
-        link = self._link = await Link.open(self.spec, self._node_services().fork_server, self, settings, {})
+        try:
+            link = await Link.open(self.spec, self._node_services().fork_server, self, settings, {})
+        except OSError as error:
+            # The node has no descriptor or no room on its disk left: it may have, the next time.
+            raise StartFailed(f"{type(error).__name__}: {error}", self.spec.id) from error
+        self._link = link
+        link.ended.add_done_callback(functools.partial(self._keep_output, link))
         if self._stopping.is_set():
             await link.kill("it was stopped meanwhile")
         await link.started(self.spec.start_timeout)
@@ -257,11 +268,18 @@ class Instance:
             self.status = "restarting"
             self._desk.hold()
         self._desk.fail(ended.result())
+        last = link.output[-LAST_WORDS:].decode(errors="replace")
+        self._event("host_exited", reason=ended.result(), detail={"os_pid": link.pid, "output": last})
         self._recovery = self._spawn(self._recover(link, ended.result()))
 
     async def _recover(self, link: Link, reason: Any) -> None:
         """Start the host again while the intensity allows, else tell the control plane."""
-        await link.kill()
+        try:
+            await link.kill()
+        except SuperlearnerError as error:
+            # What will not die may still act; another node is the safer place for the next start.
+            self._exited(str(error), gave_up=True)
+            return
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             if not should_restart(self.spec.restart, reason):
@@ -405,7 +423,7 @@ class Instance:
             "in_flight": self._desk.in_flight,
             "waiting": self._desk.waiting,
             "checkpoint": self._keeper.stored,
-            "output": "" if link is None else link.output,
+            "output": await self.logs(),
         }
         if link is None or link.ended.done():
             return known | {"pid": None, "memory": None, "cpu": None, "mailbox": 0, "responsive": False}
@@ -424,14 +442,27 @@ class Instance:
             "responsive": link.responsive,
         }
 
+    @property
+    def responsive(self) -> bool | None:
+        """Whether the host answers pings; None while there is none."""
+        return None if self._link is None or self._link.ended.done() else self._link.responsive
+
     async def logs(self) -> str:
-        """Return the last 64 KiB that the sandbox wrote to its standard output and error."""
-        return "" if self._link is None else self._link.output
+        """Return the last 64 KiB that the sandbox wrote to its standard output and error.
+
+        What a host wrote before its end comes first, marked with the reason of that end.
+        """
+        present = b"" if self._link is None or self._link.ended.done() else self._link.output
+        return joined(self._past, present)
+
+    def _keep_output(self, link: Link, ended: asyncio.Task[Any]) -> None:
+        if not ended.cancelled():
+            self._past = farewell(self._past, link.output, link.pid, ended.result())
 
     def on_events(self, events: list[dict[str, Any]]) -> None:
         """Pass the host's events on, and remember the highest serial that it used."""
         for event in events:
-            if event["kind"] == "process_started" and event["pid"]:
+            if event["kind"] in ("process_started", "events_dropped") and event["pid"]:
                 serial = str(event["pid"]).rstrip(">").rpartition(".")[2]
                 if serial.isdecimal():
                     self._serial = max(self._serial, int(serial) + 1)

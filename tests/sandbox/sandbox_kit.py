@@ -15,6 +15,9 @@ from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Answer, Instance, StartRequest
 from superlearner.sandbox.payload import dumps, dumps_error, loads
 
+#: Seconds that a neighbour may take for a call while two processors carry an abuse, a test and other work.
+PATIENCE = 5.0
+
 
 class Counter(GenServer):
     def init(self, start=0):
@@ -188,6 +191,20 @@ class Node:
         for box in self._boxes:
             await box.instance.stop("end of test")
         await self.fork_server.close()
+
+
+async def beside_a_neighbour(node, abuse):
+    """Await the abuse; its neighbour answers again and again meanwhile, and has lost nothing after it."""
+    neighbour = await node.start(id="neighbour")
+    host = (await neighbour.instance.info())["pid"]
+    task = asyncio.ensure_future(abuse)
+    answered = 0
+    while not task.done():
+        answered += 1
+        assert await neighbour.call("increment", timeout=PATIENCE) == answered
+    assert await neighbour.call("value") == answered
+    assert (await neighbour.instance.info())["pid"] == host
+    return await task
 
 
 def on_a_node(test):

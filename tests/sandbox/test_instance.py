@@ -18,6 +18,7 @@ from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.spec import Checkpoint
 from superlearner.errors import CheckpointFailed, NotSerializable, ProcessDied, StartFailed, Unsupported
 from superlearner.otp import child, supervisor
+from superlearner.sandbox import forkserver
 from superlearner.sandbox.payload import LONGEST_TEXT, dumps, loads
 
 BY_HAND = Checkpoint(every=None)
@@ -384,18 +385,6 @@ def _look_around():
     )
 
 
-@pytest.mark.slow
-@on_a_node
-async def test_a_host_that_stops_answering_is_reported_and_recovers(node):
-    box = await node.start()
-    pid = (await box.instance.info())["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    await node.heard("sandbox_unresponsive")
-    assert (await box.instance.info())["responsive"] is False
-    os.kill(pid, signal.SIGCONT)
-    await node.heard("sandbox_responsive")
-
-
 @on_a_node
 async def test_a_host_ends_by_itself_when_the_lease_of_its_node_runs_out(node):
     node.lease(2.0)
@@ -445,6 +434,21 @@ async def test_a_host_that_will_not_stop_is_killed(node):
     ended = await box.instance.stop()
     assert "had not stopped" in ended["reason"]
     assert (await busy)[1] == 2
+
+
+def test_a_group_that_will_not_die_is_not_waited_for_without_end(monkeypatch):
+    @on_a_node
+    async def check(node):
+        box = await node.start()
+        # So short that nothing can be gone in time.
+        with monkeypatch.context() as patched:
+            patched.setattr(forkserver, "_KILL_TIMEOUT", 0.0)
+            os.kill((await box.instance.info())["pid"], signal.SIGKILL)
+            told = await node.heard("instance_exited")
+        assert told["gave_up"] is True
+        assert "are still there" in told["reason"]
+
+    check()
 
 
 @on_a_node

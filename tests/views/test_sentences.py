@@ -64,6 +64,36 @@ CASES = {
         Event("sandbox_restarted", sandbox="shop", node="beta", epoch=2, detail={"restored": [1, 14]}),
         "shop runs again on beta (epoch 2), with its state of checkpoint 1.14.",
     ),
+    "host_exited": (
+        Event(
+            "host_exited",
+            sandbox="shop",
+            node="alpha",
+            reason="exit code 3",
+            detail={"output": "first\nno more ink\n\n"},
+        ),
+        "The OS process of shop ended on alpha (exit code 3); the last it wrote was 'no more ink'.",
+    ),
+    "host_exited in silence": (
+        Event("host_exited", sandbox="shop", node="alpha", reason="killed (SIGKILL)", detail={"output": ""}),
+        "The OS process of shop ended on alpha (killed (SIGKILL)).",
+    ),
+    "events_dropped": (
+        Event("events_dropped", sandbox="shop", node="alpha", pid="<alpha.shop.9>", detail={"dropped": 812}),
+        "shop tells of too much at once; 812 events of it on alpha were not recorded.",
+    ),
+    "journal_failed": (
+        Event("journal_failed", reason="database or disk is full"),
+        "The journal cannot be written (database or disk is full); events are kept in memory meanwhile.",
+    ),
+    "journal_recovered": (
+        Event("journal_recovered", detail={"missing": 0}),
+        "The journal is written again, and lacks nothing.",
+    ),
+    "journal_recovered with a gap": (
+        Event("journal_recovered", detail={"missing": 7}),
+        "The journal is written again; 7 events of its past are lost.",
+    ),
     "sandbox_exited": (
         Event("sandbox_exited", sandbox="shop", node="alpha", reason="memory limit 64 MiB"),
         "The OS process of shop ended on alpha (memory limit 64 MiB).",
