@@ -244,10 +244,12 @@ class Runtime:
         target: Any = None,
         timeout: float | None = None,
     ) -> Any:
+        limit = None if timeout is None else seconds(timeout) + _GRACE
         if self.asynchronous:
             return self._work(work)
-        limit = None if timeout is None else seconds(timeout) + _GRACE
         try:
+            # A thread cannot wait as long as a loop: past its longest, a few centuries, it waits for ever.
+            limit = None if limit is None or limit > threading.TIMEOUT_MAX else limit
             return self._submit(lambda: self._work(work), what, limit)
         except _LoopIsBlocked:
             raise CallTimeout(target, timeout) from None

@@ -50,6 +50,11 @@ def test_the_timeout_of_a_call(rt, bad):
         rt.call("timed", "never", timeout=0.01)
 
 
+@pytest.mark.parametrize("long", [math.inf, 1e12, None], ids=repr)
+def test_a_call_may_wait_as_long_as_one_likes(rt, long):
+    assert rt.call("timed", "x", timeout=long) == "x"
+
+
 @pytest.mark.parametrize("bad", BAD, ids=repr)
 def test_the_seconds_of_a_timer(rt, bad):
     assert "seconds=" in rt.call("timed", ("later", bad))
