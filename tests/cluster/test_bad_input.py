@@ -215,7 +215,6 @@ LOOKS = {
         sl.NoProcess,
         "Did you mean 'answers'",
     ),
-    "the whole path as a name": (lambda s: s.call("x/answers", 1), sl.NoProcess, "Did you mean 'answers'"),
     "a nearly right sandbox": (
         lambda s: s.cluster.call("anwsers/x", 1),
         sl.NoSandbox,
