@@ -79,10 +79,14 @@ def _validate_child(spec: ChildSpec | SupervisorSpec) -> None:
     if spec.name is not None:
         validate_name(spec.name)
     choice(spec.restart, "restart", get_args(Restart))
-    if spec.shutdown not in ("brutal_kill", "infinity") and not is_seconds(spec.shutdown):
+    if (
+        spec.shutdown not in ("brutal_kill", "infinity")
+        and not is_seconds(spec.shutdown)
+        and (isinstance(spec.shutdown, bool) or spec.shutdown != 0)
+    ):
         hint = nearest(spec.shutdown, ("brutal_kill", "infinity")) if isinstance(spec.shutdown, str) else ""
         raise InvalidSpec(
-            f"shutdown={spec.shutdown!r} is not known: {hint}Write 'brutal_kill', 'infinity' or seconds above 0."
+            f"shutdown={spec.shutdown!r} is not known: {hint}Write 'brutal_kill', 'infinity' or seconds, 0 or more."
         )
     if not isinstance(spec.significant, bool):
         raise InvalidSpec(f"significant={spec.significant!r} must be True or False.")

@@ -38,6 +38,8 @@ _TURN = 500
 _NEW_STATE = "the new state (a state of None is NoReply(None)), NoReply(state) or Stop(reason)"
 _ANSWER = "Reply(value, state), NoReply(state) or Stop(reason, reply=...); a request that no case matches ends here too"
 _FIRST = "the first state (a state of None is NoReply(None)), NoReply(state), Ignore() or Stop(reason)"
+#: What is surely nothing but the new state, without a second look.
+_PLAIN_STATES = frozenset({bool, bytes, dict, float, frozenset, int, list, set, str, tuple})
 #: What is no state, nor is its class, with the brackets forgotten.
 _NO_STATES = (Reply, NoReply, Ignore, Stop, Done)
 
@@ -176,6 +178,9 @@ class ServerProcess(Process):
                     result = self._on_cast(payload, self.state)
                     if result.__class__ is NoReply and result.continue_ is ABSENT and result.timeout is None:
                         self.state = result.state
+                        continue
+                    if result.__class__ in _PLAIN_STATES:
+                        self.state = result
                         continue
                     if not self._after(result, self._next_state):
                         return

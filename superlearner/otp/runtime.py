@@ -28,6 +28,12 @@ _GRACE = 0.1
 _STOP_GRACE = 2.0
 
 
+def _limit(timeout: float | None, grace: float) -> float | None:
+    if timeout is None or seconds(timeout) > threading.TIMEOUT_MAX - grace:
+        return None
+    return timeout + grace
+
+
 class _LoopIsBlocked(Exception):
     """A plain handler blocks the loop, which could not even tell that the time is over."""
 
@@ -210,7 +216,7 @@ class Runtime:
             await asyncio.wait(others, timeout=1.0)
 
     def _stop_thread(self, reason: Any, timeout: float | None) -> None:
-        limit = None if timeout is None else timeout + _STOP_GRACE
+        limit = _limit(timeout, _STOP_GRACE)
         with suppress(NoProcess):  # it has ended by itself: there is nothing to stop
             try:
                 self._submit(lambda: self._stop_here(reason, timeout), "stop", limit)
@@ -244,12 +250,10 @@ class Runtime:
         target: Any = None,
         timeout: float | None = None,
     ) -> Any:
-        limit = None if timeout is None else seconds(timeout) + _GRACE
         if self.asynchronous:
             return self._work(work)
+        limit = _limit(timeout, _GRACE)
         try:
-            # A thread cannot wait as long as a loop: past its longest, a few centuries, it waits for ever.
-            limit = None if limit is None or limit > threading.TIMEOUT_MAX else limit
             return self._submit(lambda: self._work(work), what, limit)
         except _LoopIsBlocked:
             raise CallTimeout(target, timeout) from None

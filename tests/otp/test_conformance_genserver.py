@@ -978,6 +978,13 @@ class TestRuntime:
                 release.set()
             assert rt.call("it", answer(2)) == 2
 
+    @pytest.mark.parametrize("timeout", [None, float("inf"), 1e12, 5, 5.0])
+    def test_a_call_may_wait_for_ever(self, timeout):
+        with Runtime(child(Doer, id="it", name="it")) as rt:
+            assert rt.call("it", answer(1), timeout=timeout) == 1
+            assert rt.get_state("it", timeout=timeout) is None
+            rt.stop(timeout=timeout)
+
     def test_a_stop_with_a_timeout_comes_back_although_a_plain_handler_blocks(self, monkeypatch):
         monkeypatch.setattr("superlearner.otp.runtime._STOP_GRACE", 0.05)
         release = threading.Event()

@@ -484,7 +484,12 @@ class TestIntensity:
 class TestShutdown:
     @pytest.mark.parametrize(
         ("shutdown", "log_says", "reason"),
-        [("brutal_kill", "+a", "killed"), (0.01, "+a ~a", "killed"), (0.5, "+a ~a", "killed")],
+        [
+            ("brutal_kill", "+a", "killed"),
+            (0, "+a", "killed"),  # before its async terminate has begun
+            (0.01, "+a ~a", "killed"),
+            (0.5, "+a ~a", "killed"),
+        ],
     )
     @asynchronous
     async def test_one_that_does_not_end_by_itself(self, shutdown, log_says, reason):
