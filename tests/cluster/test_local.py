@@ -80,7 +80,7 @@ def test_the_schema_describes_every_setting_and_no_other():
 
     def keys(value, at=""):
         for key, below in value.items():
-            yield from keys(below, f"{at}.{key}") if isinstance(below, dict) else [f"{at}.{key}"]
+            yield from keys(below, f"{at}.{key}") if isinstance(below, dict) and below else [f"{at}.{key}"]
 
     def described(node, at=""):
         for key, below in node.get("properties", {}).items():
