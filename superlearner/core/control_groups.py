@@ -187,9 +187,10 @@ class Groups(GroupSteps):
         self._settle_restarters(group)
         phases = {key: self._work[key].phase for key in group.members}
         held = [key for key, phase in phases.items() if phase == "held"]
-        if not held or "waiting" in phases.values() or "lost" in phases.values():
+        others_come_first = group.in_order and not {"waiting", "lost"}.isdisjoint(phases.values())
+        if not held or others_come_first:
             return False
-        # Whoever they waited for has left the group meanwhile.
+        # Whoever they waited for has left the group meanwhile, or has failed beside them.
         group.sup.handle(ChildStartFailed(held[0], None, event.cause, event.at))
         group.inbox.append(Heard(RetryDue(held[0], event.cause, event.at, counts=False)))
         return True

@@ -10,6 +10,7 @@ from superlearner.core.control import (
     ControlPolicy,
     ControlState,
     InstanceExited,
+    InstanceStartFailed,
     NodeJoined,
     Record,
     RestartRequested,
@@ -346,6 +347,23 @@ def test_when_the_one_that_cannot_start_is_destroyed_the_rest_starts_without_it(
     assert ("start", "mail") in steps(sim)
     assert statuses(sim) == {"db": "running", "mail": "running"}
     assert info(sim).members == ("db", "mail")
+
+
+def test_in_a_group_without_order_nobody_waits_for_another_one():
+    sim = group("one_for_one", nodes=("alpha",), ids=("db", "web"), max_restarts=9)
+    end(sim, "db")
+    end(sim, "web")
+    started = {order.spec.id: order for order in sim.orders if isinstance(order, StartInstance)}
+    sim.orders.clear()
+    sim.tell(InstanceStartFailed("web", "alpha", started["web"].epoch, "no luck", **WHY))
+    assert len(sim.timers) == 1, "web waits for its next try"
+    work = sim.state._work["db"]
+    sim.state._set(work, spec=replace(work.record.spec, node_selector={"zone": "a"}))
+    sim.tell(InstanceStartFailed("db", "alpha", started["db"].epoch, "no luck", **WHY))
+    while sim.timers:
+        sim.fire(0)
+    drain(sim)
+    assert statuses(sim) == {"db": "lost", "web": "running"}
 
 
 def test_a_new_member_that_cannot_start_or_be_placed_is_refused_and_never_a_member():
