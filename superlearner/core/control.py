@@ -68,10 +68,10 @@ from superlearner.core.control_instructions import (
     StartInstance,
     StopInstance,
 )
-from superlearner.core.control_life import explain
 from superlearner.core.control_members import Members
 from superlearner.core.control_records import OWNED, ControlPolicy, NodeRecord, SandboxRecord, Waiter, Work
 from superlearner.core.control_reports import Reports
+from superlearner.core.control_starts import explain
 from superlearner.core.control_validate import check
 from superlearner.core.placement import NodeLoad, Placement
 from superlearner.core.spec import SandboxSpec

@@ -10,8 +10,8 @@ from typing import Any
 from superlearner.core.control_drains import Drains
 from superlearner.core.control_events import ControlEvent
 from superlearner.core.control_group_records import Group, Heard
-from superlearner.core.control_life import explain
 from superlearner.core.control_records import ControlPolicy, Work
+from superlearner.core.control_starts import explain
 from superlearner.core.placement import Placement
 from superlearner.core.restart import should_restart
 from superlearner.core.snapshots import GroupInfo
