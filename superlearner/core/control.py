@@ -1,8 +1,8 @@
 """The machine that runs a cluster: events in, instructions out; it never waits, asks or does anything itself.
 
 The registry (``control_registry``) holds who owns what; ``control_life`` and ``control_moves`` say what becomes
-of one sandbox; this module takes the events, one method each, by the table at its end. Rules that hold
-throughout, and that ``validate`` checks:
+of one sandbox, ``control_groups`` of those that are supervised together; this module takes the events, one
+method each, by the table at its end. Rules that hold throughout, and that ``validate`` checks:
 
 - **One owner.** A sandbox has at most one owner, named by its record: node and epoch. Every other instance
   that is heard of is told to stop.

@@ -165,6 +165,7 @@ class Life(Registry):
     def _ended(self, work: Work, event: ControlEvent, reason: Any, *, gave_up: bool) -> None:
         """Its owner has ended: it is started again, in place or elsewhere, or stays down."""
         node, epoch = str(work.record.node), work.record.epoch
+        gave_up = gave_up and work.group is None  # a member's instance gives up at once, as it was told
         self._note("sandbox_exited", event, work, reason=reason, detail={"gave_up": gave_up})
         # Even an instance that ended by itself is stopped: it holds its place on the node until then.
         self._stop(work, epoch, node, event, "its application has ended")

@@ -106,6 +106,8 @@ def kinds(sim):
 def test_the_others_stop_in_reverse_order_and_all_start_in_order(strategy, taken):
     sim = group(strategy)
     end(sim, "web")
+    exited = next(event for event in sim.records if event.kind == "sandbox_exited")
+    assert exited.detail == {"gave_up": False}, "it did as it was told"
     assert steps(sim) == taken
     assert set(statuses(sim).values()) == {"running"}
     assert info(sim) == GroupInfo("shop", strategy, 3, 60.0, "running", IDS, restarts=1)
@@ -300,6 +302,16 @@ def test_a_group_that_runs_is_restarted_as_a_whole_when_asked():
         *[("start", id) for id in IDS],
     ]
     assert all(sim.answers[cause] for cause in sim.asked)
+
+
+def test_without_a_majority_a_group_that_runs_is_not_stopped_to_be_restarted():
+    sim = group(nodes=("alpha", "beta"), policy=ControlPolicy(partition="quorum"))
+    sim.lose("beta")
+    sim.restart_group("shop")
+    assert sim.values[sim.asked[-1]].code == "no_quorum"
+    sim.join("beta")
+    drain(sim)
+    assert set(statuses(sim).values()) == {"running"}
 
 
 def test_a_restart_in_which_one_cannot_start_fails_the_group_and_says_who():
