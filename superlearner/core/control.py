@@ -1,8 +1,8 @@
 """The machine that runs a cluster: events in, instructions out; it never waits, asks or does anything itself.
 
 The registry (``control_registry``) holds who owns what; ``control_life`` and ``control_moves`` say what becomes
-of one sandbox; this module takes the events, one method each, by the table at its end. Rules that hold
-throughout, and that ``validate`` checks:
+of one sandbox, ``control_groups`` of those that are supervised together; this module takes the events, one
+method each, by the table at its end. Rules that hold throughout, and that ``validate`` checks:
 
 - **One owner.** A sandbox has at most one owner, named by its record: node and epoch. Every other instance
   that is heard of is told to stop.
@@ -68,10 +68,10 @@ from superlearner.core.control_instructions import (
     StartInstance,
     StopInstance,
 )
-from superlearner.core.control_life import explain
 from superlearner.core.control_members import Members
 from superlearner.core.control_records import OWNED, ControlPolicy, NodeRecord, SandboxRecord, Waiter, Work
 from superlearner.core.control_reports import Reports
+from superlearner.core.control_starts import explain
 from superlearner.core.control_validate import check
 from superlearner.core.placement import NodeLoad, Placement
 from superlearner.core.spec import SandboxSpec

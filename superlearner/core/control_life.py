@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from superlearner.core.control_events import (
@@ -11,18 +10,14 @@ from superlearner.core.control_events import (
     InstanceStarted,
     InstanceStartFailed,
 )
-from superlearner.core.control_instructions import DropCheckpoints, Refuse, RestartInstance, StartInstance
+from superlearner.core.control_instructions import DropCheckpoints, Refuse, RestartInstance
 from superlearner.core.control_records import OWNED, Waiter, Work
 from superlearner.core.control_registry import Registry
+from superlearner.core.control_starts import explain, restored, start_instance
 from superlearner.core.placement import Placement
 from superlearner.core.restart import Intensity, should_restart
-from superlearner.core.spec import SandboxSpec
 from superlearner.errors import NoPlacement, SandboxFailed, StartFailed, SuperlearnerError
 
-#: Serial numbers of pids that one instance may use up.
-SERIALS = 1_000_000
-#: How many nodes' scores an event shows.
-ROWS = 10
 #: Reports kept of an instance whose start is still to be reported; a live one sends one or two.
 EARLY = 16
 
@@ -69,7 +64,7 @@ class Life(Registry):
         )
         self._want_peers(work, self._wish(work, node.name))
         work.told = self._addresses(work.peers)
-        self._say(_start_instance(work, node.name, node.address, work.highest, sources, work.told, event))
+        self._say(start_instance(work, node.name, node.address, work.highest, sources, work.told, event))
 
     def _start_new(self, work: Work, event: ControlEvent, placement: Placement) -> None:
         """Start one that has just been asked for."""
@@ -123,7 +118,7 @@ class Life(Registry):
         restarts = work.record.restarts + (not first)
         self._set(work, "running", pid=event.pid, restarts=restarts)
         self._note(
-            "sandbox_started" if first else "sandbox_restarted", event, work, detail=_restored(event.restored)
+            "sandbox_started" if first else "sandbox_restarted", event, work, detail=restored(event.restored)
         )
         self._tell_peers(work)
 
@@ -151,7 +146,7 @@ class Life(Registry):
             pid=event.pid,
             restarts=work.record.restarts + 1,
         )
-        self._note("sandbox_restarted", event, work, reason=event.reason, detail=_restored(event.restored))
+        self._note("sandbox_restarted", event, work, reason=event.reason, detail=restored(event.restored))
         if work.phase == "running":
             self._answer(work, work.record)
 
@@ -170,6 +165,7 @@ class Life(Registry):
     def _ended(self, work: Work, event: ControlEvent, reason: Any, *, gave_up: bool) -> None:
         """Its owner has ended: it is started again, in place or elsewhere, or stays down."""
         node, epoch = str(work.record.node), work.record.epoch
+        gave_up = gave_up and work.group is None  # a member's instance gives up at once, as it was told
         self._note("sandbox_exited", event, work, reason=reason, detail={"gave_up": gave_up})
         # Even an instance that ended by itself is stopped: it holds its place on the node until then.
         self._stop(work, epoch, node, event, "its application has ended")
@@ -281,35 +277,3 @@ class Life(Registry):
 
     def _fresh_intensity(self) -> Intensity:
         return Intensity(self.policy.max_restarts, self.policy.max_seconds)
-
-
-def explain(placement: Placement, spec: SandboxSpec | None = None) -> dict[str, Any]:
-    """Return a placement as plain values, for an event's detail; a pinned sandbox's exile is said in words."""
-    rows = [{"node": row.node, "total": round(row.total, 4), "reason": row.reason} for row in placement.rows]
-    detail: dict[str, Any] = {"placement": rows[:ROWS]}
-    if spec is not None and spec.node not in ("auto", placement.node):
-        detail["note"] = f"its own node {spec.node!r} cannot take it now, so it runs on {placement.node!r}"
-    return detail
-
-
-def _restored(version: tuple[int, int] | None) -> dict[str, Any]:
-    return {"restored": None if version is None else list(version)}
-
-
-def _start_instance(
-    work: Work,
-    node: str,
-    address: str,
-    epoch: int,
-    sources: Any,
-    peers: Any,
-    event: ControlEvent,
-    *,
-    on_trial: bool = False,
-) -> StartInstance:
-    serial = (epoch - 1) * SERIALS + 1
-    spec = work.record.spec
-    if spec.group is not None:
-        # Its siblings are to learn of it when its OS process ends: the instance reports, the group decides.
-        spec = replace(spec, max_restarts=0)
-    return StartInstance(spec, node, address, epoch, sources, peers, serial, event.cause, work.seed, on_trial)

@@ -72,6 +72,9 @@ class Members(Groups):
         group = self._living_group(event.group, event.cause)
         if group is None:
             return
+        if (refusal := self.no_quorum) is not None:
+            self._say(Refuse(event.cause, refusal))  # what is stopped now could not be started again
+            return
         group.restarters.append(event.cause)
         if not group.starting and len(group.restarters) == 1:
             group.inbox.append(Heard(StopRequested("shutdown", event.cause, event.at)))
@@ -148,15 +151,11 @@ class Members(Groups):
         if group is None:
             super()._try_again(work, event, reason)
             return
-        node = work.record.node
         self._set(work, "held", node=None, address=None, pid=None, reason=reason)
         if work.id in group.starts:
             self._member_failed(group, work, event, reason)
-            return
-        # The instance gave up at once, as it was told: that is nothing against its node.
-        work.avoid.pop(str(node), None)
-        work.prefer = node
-        self._member_exited(group, work, event, reason, counts=True)
+        else:
+            self._member_exited(group, work, event, reason, counts=True)
 
     def _node_lost_under(self, work: Work, event: ControlEvent, reason: str) -> None:
         group = self._group_of(work)

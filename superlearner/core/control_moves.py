@@ -10,8 +10,9 @@ from typing import Any
 
 from superlearner.core.control_events import ControlEvent, InstanceStarted, MoveRequested, Quiesced
 from superlearner.core.control_instructions import Answer, QuiesceInstance, Refuse, ResumeInstance
-from superlearner.core.control_life import Life, _start_instance, explain
+from superlearner.core.control_life import Life
 from superlearner.core.control_records import Move, Work
+from superlearner.core.control_starts import explain, start_instance
 from superlearner.core.placement import Placement
 from superlearner.core.snapshots import Migration
 from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError, UnknownNode
@@ -61,9 +62,7 @@ class Moves(Life):
         sources = own + tuple(pair for pair in self._sources(work, None) if pair not in own)
         told = self._addresses(move.peers)
         self._say(
-            _start_instance(
-                work, target.name, target.address, move.epoch, sources, told, event, on_trial=True
-            )
+            start_instance(work, target.name, target.address, move.epoch, sources, told, event, on_trial=True)
         )
 
     def _flip(self, work: Work, event: InstanceStarted) -> None:

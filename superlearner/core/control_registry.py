@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from superlearner.core.control_events import ControlEvent
+from superlearner.core.control_index import Index
 from superlearner.core.control_instructions import (
     Addresses,
     Answer,
@@ -38,32 +39,6 @@ from superlearner.core.quorum import has_quorum
 from superlearner.core.snapshots import CheckpointInfo
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import InvalidTransition, NoQuorum, SuperlearnerError
-
-
-class Index:
-    """Node -> keys, in the order of their coming (a set's order would differ from run to run)."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, dict[Any, None]] = {}
-
-    def add(self, node: str, key: Any) -> None:
-        """Put `key` under `node`."""
-        self._keys.setdefault(node, {})[key] = None
-
-    def remove(self, node: str, key: Any) -> None:
-        """Take `key` from `node`."""
-        keys = self._keys[node]
-        del keys[key]
-        if not keys:
-            del self._keys[node]
-
-    def at(self, node: str) -> list[Any]:
-        """Return the keys of `node`, as a list that may be walked while the index changes."""
-        return list(self._keys.get(node, ()))
-
-    def pairs(self) -> list[tuple[str, Any]]:
-        """Return all (node, key), sorted."""
-        return sorted((node, key) for node, keys in self._keys.items() for key in keys)
 
 
 class Registry:

@@ -180,7 +180,6 @@ class SupervisorState:
             if self.children[other].status == "restarting":
                 self.children[other] = replace(self.children[other], status="stopped")
         self.children[event.key] = replace(child, status="restarting")
-        self._void_tries(self._affected(event.key))
         return [record, Retry(event.key)]
 
     # -- Ends -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from superlearner.core.control import (
     ControlPolicy,
     ControlState,
     InstanceExited,
+    InstanceStartFailed,
     NodeJoined,
     Record,
     RestartRequested,
@@ -105,6 +106,8 @@ def kinds(sim):
 def test_the_others_stop_in_reverse_order_and_all_start_in_order(strategy, taken):
     sim = group(strategy)
     end(sim, "web")
+    exited = next(event for event in sim.records if event.kind == "sandbox_exited")
+    assert exited.detail == {"gave_up": False}, "it did as it was told"
     assert steps(sim) == taken
     assert set(statuses(sim).values()) == {"running"}
     assert info(sim) == GroupInfo("shop", strategy, 3, 60.0, "running", IDS, restarts=1)
@@ -301,6 +304,16 @@ def test_a_group_that_runs_is_restarted_as_a_whole_when_asked():
     assert all(sim.answers[cause] for cause in sim.asked)
 
 
+def test_without_a_majority_a_group_that_runs_is_not_stopped_to_be_restarted():
+    sim = group(nodes=("alpha", "beta"), policy=ControlPolicy(partition="quorum"))
+    sim.lose("beta")
+    sim.restart_group("shop")
+    assert sim.values[sim.asked[-1]].code == "no_quorum"
+    sim.join("beta")
+    drain(sim)
+    assert set(statuses(sim).values()) == {"running"}
+
+
 def test_a_restart_in_which_one_cannot_start_fails_the_group_and_says_who():
     sim = failed()
     sim.restart_group("shop")
@@ -346,6 +359,23 @@ def test_when_the_one_that_cannot_start_is_destroyed_the_rest_starts_without_it(
     assert ("start", "mail") in steps(sim)
     assert statuses(sim) == {"db": "running", "mail": "running"}
     assert info(sim).members == ("db", "mail")
+
+
+def test_in_a_group_without_order_nobody_waits_for_another_one():
+    sim = group("one_for_one", nodes=("alpha",), ids=("db", "web"), max_restarts=9)
+    end(sim, "db")
+    end(sim, "web")
+    started = {order.spec.id: order for order in sim.orders if isinstance(order, StartInstance)}
+    sim.orders.clear()
+    sim.tell(InstanceStartFailed("web", "alpha", started["web"].epoch, "no luck", **WHY))
+    assert len(sim.timers) == 1, "web waits for its next try"
+    work = sim.state._work["db"]
+    sim.state._set(work, spec=replace(work.record.spec, node_selector={"zone": "a"}))
+    sim.tell(InstanceStartFailed("db", "alpha", started["db"].epoch, "no luck", **WHY))
+    while sim.timers:
+        sim.fire(0)
+    drain(sim)
+    assert statuses(sim) == {"db": "lost", "web": "running"}
 
 
 def test_a_new_member_that_cannot_start_or_be_placed_is_refused_and_never_a_member():
