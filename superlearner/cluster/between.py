@@ -60,9 +60,9 @@ class Between:
         #: The channels in use, each with the task that tells its end.
         self._ends: dict[Channel, asyncio.Task[None]] = {}
 
-    def outlet(self, answer: Answer) -> Outlet:
+    def outlet(self, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
         """Open the way out for one host."""
-        return Outlet(self, answer)
+        return Outlet(self, answer, wait)
 
     async def serve(self, comm: Comm) -> None:
         """Serve the couriers of another node until it goes away."""
@@ -130,9 +130,10 @@ class Between:
 class Outlet:
     """The way out of one host: a courier for each sandbox that it talks to."""
 
-    def __init__(self, between: Between, answer: Answer) -> None:
+    def __init__(self, between: Between, answer: Answer, wait: Callable[[bool], None]) -> None:
         self._between = between
-        self._answer = answer
+        self._answer, self._wait = answer, wait
+        self._waiting = False
         self._loop = asyncio.get_running_loop()
         self._couriers: dict[str, Courier] = {}
         #: What waits for an answer, by its number.
@@ -152,6 +153,14 @@ class Outlet:
         if number:
             self._open[number] = (courier, message)
         courier.take(message)
+        if courier.pressed and not self._waiting:
+            self._waiting = True
+            courier.on_room = self._go_on
+            self._wait(True)
+
+    def _go_on(self) -> None:
+        self._waiting = False
+        self._wait(False)
 
     def _new_courier(self, sandbox: str) -> Courier:
         if len(self._couriers) >= MOST_WAYS:

@@ -23,6 +23,10 @@ Place = tuple[str, int]  # (address, epoch)
 
 #: Messages that may wait for a sandbox to be found before more are refused.
 MOST_WAITING = 100_000
+#: Bytes that one courier may hold of calls, or of what waits for a sandbox to be found, before more are refused.
+MOST_BYTES = 256 * 2**20
+#: Bytes without answer to come that may be under way before their host has to wait.
+HIGH_WATER = 16 * 2**20
 _OVERLOADED = ["overloaded", True, "Too many messages wait for that sandbox: nothing was sent."]
 _LOST = ["no_connection", False, "its node is gone"]
 
@@ -98,6 +102,11 @@ class Courier:
         self._stale: Place | None = None
         self._runner: asyncio.Task[None] | None = None
         self._closed = False
+        #: Bytes that it holds of messages without answer to come, and of the others.
+        self.posted = 0
+        self._asked = 0
+        #: Called once when `posted` has fallen under half of the high water.
+        self.on_room: Callable[[], None] | None = None
 
     @property
     def idle(self) -> bool:
@@ -109,16 +118,40 @@ class Courier:
     def take(self, message: Message) -> None:
         """Send a message, behind all those before it."""
         message.seq = next(self._seqs)
+        waiting = self._asked if self._route is not None else self._asked + self.posted
+        if len(self._queue) >= MOST_WAITING or (waiting > MOST_BYTES and (message.number or not self._route)):
+            self._give(message, 2, _OVERLOADED)
+            return
+        self._weigh(message, len(message.body))
         if self._route is not None:
             self._send(message)
-        elif len(self._queue) >= MOST_WAITING:
-            self._give(message, 2, _OVERLOADED)
         else:
             self._wait(message)
 
+    @property
+    def pressed(self) -> bool:
+        """Whether its host should wait until what is under way has arrived."""
+        return self._route is not None and self.posted > HIGH_WATER
+
+    def _weigh(self, message: Message, size: int) -> None:
+        if message.number:
+            self._asked += size
+        else:
+            self.posted += size
+            self._tell_room()
+
+    def _tell_room(self) -> None:
+        """Let the host go on, when there is room, or when nobody knows how long it would have to wait."""
+        if self.on_room is not None and (self.posted < HIGH_WATER / 2 or self._route is None):
+            on_room, self.on_room = self.on_room, None
+            on_room()
+
     def cancel(self, message: Message) -> None:
         """Forget a message: nobody waits for its answer any more."""
-        if self._queue.pop(message.seq, None) is None and self._sent.pop(message.seq, None) is not None:
+        if self._queue.pop(message.seq, None) is not None:
+            self._weigh(message, -len(message.body))
+        elif self._sent.pop(message.seq, None) is not None:
+            self._weigh(message, -len(message.body))
             self._unwatch(message)
         self._end_if_over()
 
@@ -126,7 +159,7 @@ class Courier:
         """Forget all that wants an answer, as its host has died; the rest still leaves."""
         self._closed = True
         self._queue = {seq: message for seq, message in self._queue.items() if not message.number}
-        sent, self._sent = self._sent, {}
+        sent, self._sent, self._asked = self._sent, {}, 0
         for message in sent.values():
             self._unwatch(message)
         if not self._queue:
@@ -175,9 +208,10 @@ class Courier:
                         self._send(message, finding=True)
         except Exception as error:  # told to whoever waits for an answer
             self._stale = None
+            body = dumps_error(error)
             refused, self._queue = self._queue, {}
             for message in refused.values():
-                self._give(message, 1, dumps_error(error))
+                self._done(message, 1, body)
         self._runner = None
         self._end_if_over()
 
@@ -208,12 +242,13 @@ class Courier:
         """Take an answer, or a refusal that is final."""
         message = self._sent.pop(seq, None)
         if message is not None:
-            self._give(message, status, body)
+            self._done(message, status, body)
 
     def accepted(self, seq: int) -> None:
         """Learn that the messages without answer, up to this one, are at their sandbox."""
         while self._posts and self._posts[0].seq <= seq:
-            self._posts.popleft()
+            message = self._posts.popleft()
+            self._weigh(message, -len(message.body))
         self._end_if_over()
 
     def refused(self, generation: int, seq: int) -> None:
@@ -226,6 +261,7 @@ class Courier:
         for message in sorted(back, key=lambda m: m.seq):
             self._sent.pop(message.seq, None)
             self._wait(message)
+        self._tell_room()
         self._end_if_over()
 
     def broken(self, route: Route) -> None:
@@ -233,12 +269,17 @@ class Courier:
         lost = [message for message in self._sent.values() if message.route is route]
         for message in lost:
             del self._sent[message.seq]
+        lost += [message for message in self._posts if message.route is route]
         self._posts = deque(message for message in self._posts if message.route is not route)
         if self._route is route:
             self._route = None
         for message in lost:
-            self._give(message, 2, _LOST)
+            self._done(message, 2, _LOST)
         self._end_if_over()
+
+    def _done(self, message: Message, status: int, body: Any) -> None:
+        self._weigh(message, -len(message.body))
+        self._give(message, status, body)
 
     def _give(self, message: Message, status: int, body: Any) -> None:
         if message.number:

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from superlearner import config
@@ -406,9 +406,9 @@ class Instance:
         """Take an answer of the host."""
         self._desk.reply(number, status, payload)
 
-    def open_outlet(self, answer: Answer) -> Outlet:
+    def open_outlet(self, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
         """Open a host's way to other sandboxes."""
-        return self._node_services().outlet(answer)
+        return self._node_services().outlet(answer, wait)
 
     async def info(self) -> dict[str, Any]:
         """Return what is known of the instance and its host, measured now."""

@@ -43,8 +43,8 @@ class Owner(Protocol):
     def on_health(self, *, responsive: bool) -> None:
         """Learn that the host has stopped, or started again, to answer pings."""
 
-    def open_outlet(self, answer: Answer) -> Outlet:
-        """Open the host's way to other sandboxes."""
+    def open_outlet(self, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
+        """Open the host's way to other sandboxes; `wait` makes the host wait, or lets it go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class Link:
         match frame:
             case ["out", *message]:
                 if self._outlet is None:
-                    self._outlet = self._owner.open_outlet(self._hand_in)
+                    self._outlet = self._owner.open_outlet(self._hand_in, self._hold_up)
                 self._outlet.take(message)
             case ["events", events]:
                 self._owner.on_events(events)
@@ -251,6 +251,12 @@ class Link:
                 self._settle_start(StartFailed(reason))
             case ["ended", reason]:
                 self._own_reason = tuple(reason) if isinstance(reason, list) else reason
+
+    def _hold_up(self, wait: bool) -> None:
+        if wait:
+            self._stream.pause_reading()
+        else:
+            self._stream.resume_reading()
 
     def _hand_in(self, answer: list[Any]) -> None:
         """Give the host an answer from another sandbox."""

@@ -80,8 +80,12 @@ class NodeServices(Protocol):
     async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> list[str]:
         """Store a checkpoint on the peers; return the names of the nodes that have it."""
 
-    def outlet(self, answer: Answer) -> Outlet:
-        """Open the way of one host to other sandboxes; `answer` takes ``[number, status, payload]``."""
+    def outlet(self, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
+        """Open the way of one host to other sandboxes.
+
+        `answer` takes ``[number, status, payload]``; `wait` is called with True when the host has to wait, since
+        what it has sent does not arrive as fast as it sends, and with False when it may go on.
+        """
 
     async def fetch(self, sandbox: str, sources: Sequence[Peer]) -> list[CheckpointVersion]:
         """Return the checkpoints of the own store and the sources, newest first."""

@@ -146,7 +146,7 @@ class Node:
     async def fetch(self, sandbox: str, sources: Sequence[tuple[str, str]]) -> list[CheckpointVersion]:
         return self.checkpoints.newest(sandbox)
 
-    def outlet(self, answer: Answer) -> Ways:
+    def outlet(self, answer: Answer, wait: Any) -> Ways:
         ways = Ways({box.instance.spec.id: box.instance for box in self._boxes}, answer)
         self.ways.append(ways)
         return ways
