@@ -72,8 +72,8 @@ class Courier:
     ----------
     lane
         The number by which both sides know it.
-    sandbox
-        Where to.
+    source, sandbox
+        Where from, and where to.
     reach
         How to get there.
     answer
@@ -83,9 +83,16 @@ class Courier:
     """
 
     def __init__(
-        self, lane: int, sandbox: str, reach: Reach, answer: Answer, ended: Callable[[Courier], None]
+        self,
+        lane: int,
+        source: str,
+        sandbox: str,
+        reach: Reach,
+        answer: Answer,
+        ended: Callable[[Courier], None],
     ) -> None:
         self.lane = lane
+        self._source = source
         self.sandbox = sandbox
         self._reach, self._answer, self._on_end = reach, answer, ended
         self._loop = asyncio.get_running_loop()
@@ -107,6 +114,8 @@ class Courier:
         self._asked = 0
         #: Called once when `posted` has fallen under half of the high water.
         self.on_room: Callable[[], None] | None = None
+        #: What is to follow the message of that number, in order.
+        self._followers: deque[tuple[int, Callable[[], None]]] = deque()
 
     @property
     def idle(self) -> bool:
@@ -139,6 +148,24 @@ class Courier:
         else:
             self.posted += size
             self._tell_room()
+            if self._followers:
+                self._follow()
+
+    def after(self, then: Callable[[], None]) -> None:
+        """Call `then` when every message without answer to come that was taken so far has arrived, or is lost."""
+        # What waits in the queue was taken after what is under way.
+        queued = (message.seq for message in reversed(self._queue.values()) if not message.number)
+        last = next(queued, self._posts[-1].seq if self._posts else None)
+        if last is None:
+            then()
+        else:
+            self._followers.append((last, then))
+
+    def _follow(self) -> None:
+        queued = (message.seq for message in self._queue.values() if not message.number)
+        first = self._posts[0].seq if self._posts else next(queued, None)
+        while self._followers and (first is None or self._followers[0][0] < first):
+            self._followers.popleft()[1]()
 
     def _tell_room(self) -> None:
         """Let the host go on, when there is room, or when nobody knows how long it would have to wait."""
@@ -219,7 +246,7 @@ class Courier:
         assert self._route is not None
         assert self._place is not None
         left = message.left(self._loop.time())
-        fields = (message.seq, self.sandbox, self._place[1], message.target, message.body, left)
+        fields = (message.seq, self._source, self.sandbox, self._place[1], message.target, message.body, left)
         try:
             self._route.post(message.verb, self.lane, self._generation, *fields)
         except ChannelClosed:

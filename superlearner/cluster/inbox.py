@@ -3,7 +3,7 @@
 ===========================================================================  ======================================
 what comes                                                                   what goes back
 ===========================================================================  ======================================
-``(verb, 0, lane, generation, seq, sandbox, epoch, target, body, timeout)``  ``("answer", lane, seq, status, body)``
+``(verb, 0, lane, generation, seq, source, sandbox, epoch, target, ...)``    ``("answer", lane, seq, status, body)``
 the same as a ``cast`` or ``send``                                           ``("accepted", lane, seq)``, now and then
 any of them where the sandbox is not                                         ``("refused", lane, generation, seq)``
 ``("unwatch", 0, lane, seq)``                                                the answer to that ``watch``
@@ -72,6 +72,7 @@ class Inbox:
         lane: int,
         generation: int,
         seq: int,
+        source: str,
         sandbox: str,
         epoch: int,
         target: Any,
@@ -87,7 +88,7 @@ class Inbox:
         if verb == "watch":
             body = next(_keys)
             self._watches[lane, seq] = (instance, body)
-        answer = functools.partial(self._answer, lane, generation)
+        answer = functools.partial(self._answer, instance, source, lane, generation)
         instance.request([verb, seq, epoch, target, body, timeout], answer)
         if verb in ("cast", "send") and not self._is_over(lane, generation):
             if not self._accepted:
@@ -107,15 +108,20 @@ class Inbox:
         for lane, seq in accepted.items():
             self._push(("accepted", lane, seq))
 
-    def _answer(self, lane: int, generation: int, answer: list[Any]) -> None:
+    def _answer(self, instance: Instance, source: str, lane: int, generation: int, answer: list[Any]) -> None:
         seq, status, body = answer
         self._watches.pop((lane, seq), None)
         if not self._may_answer():
             status, body = 2, _FENCED
         if status == 2 and body[0] == StaleEpoch.code:
             self._refuse(lane, generation, seq)
+            return
+        # An answer, or the news of an end, does not overtake what the same process has sent before it.
+        tell = functools.partial(self._push, ("answer", lane, seq, status, body))
+        if instance.outlet is None:
+            tell()
         else:
-            self._push(("answer", lane, seq, status, body))
+            instance.outlet.after(source, tell)
 
     def _unwatch(self, which: tuple[int, int]) -> None:
         found = self._watches.get(which)

@@ -408,7 +408,12 @@ class Instance:
 
     def open_outlet(self, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
         """Open a host's way to other sandboxes."""
-        return self._node_services().outlet(answer, wait)
+        return self._node_services().outlet(self.spec.id, answer, wait)
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """The host's way to other sandboxes, once it has sent something there."""
+        return None if self._link is None else self._link.outlet
 
     async def info(self) -> dict[str, Any]:
         """Return what is known of the instance and its host, measured now."""

@@ -291,6 +291,40 @@ class TestMonitors:
         assert type(end.result().reason) is KeyError
         assert "handle_call" in end.result().traceback
 
+    def test_an_end_is_told_after_what_the_process_has_sent_before_it(self, pair):
+        a, b = pair
+
+        async def last_words(listener):
+            for n in range(20):
+                send(listener, n)
+
+        async def listen(target):
+            heard = []
+            for _ in range(20):
+                pid = await call(target, ("spawn", last_words, self_()))
+                monitor(pid)
+                heard.append([await receive(timeout=5) for _ in range(21)])
+            return [[getattr(item, "reason", item) for item in told] for told in heard]
+
+        for told in do(a, listen, f"{b.id}/talker"):
+            assert told[:20] == list(range(20))
+            assert told[20] in ("normal", "noproc")
+
+    def test_an_answer_comes_after_what_the_callee_has_sent_before_it(self, pair):
+        a, b = pair
+
+        async def greet(listener):
+            send(listener, "first")
+
+        async def listen(target):
+            order = []
+            for _ in range(20):
+                await call(target, ("do", greet, self_()))
+                order.append(await receive(timeout=0))
+            return order
+
+        assert do(a, listen, f"{b.id}/talker") == ["first"] * 20
+
     def test_nobody_there_is_told_at_once(self, pair):
         a, b = pair
         assert do(a, end_of, f"{b.id}/nobody") == "noproc"

@@ -21,6 +21,7 @@ class Box:
 
     def __init__(self, epoch=1):
         self.epoch = epoch
+        self.outlet = None
         self.moved = False
         self.quiet = False
         self.got = []
@@ -83,7 +84,7 @@ class World:
         self.refusal = None
         self.gate = asyncio.Event()
         self.gate.set()
-        self.courier = Courier(1, "shop", self.reach, self._answer, self._end)
+        self.courier = Courier(1, "bank", "shop", self.reach, self._answer, self._end)
 
     def _answer(self, answer):
         assert answer[0] not in self.answers, "answered twice"
@@ -316,6 +317,33 @@ def test_what_waits_for_the_way_is_bounded():
 
 
 @in_a_world
+async def _follows(world):
+    happened = []
+    world.courier.after(lambda: happened.append("at once"))
+    assert happened == ["at once"]
+    world.send("cast", b"first")
+    world.send("ask", b"no post", number=1)
+    world.courier.after(lambda: happened.append("after the first"))
+    await world.settle()
+    assert happened == ["at once", "after the first"], "it does not wait for answers"
+    world.move()
+    world.send("cast", b"second")
+    world.courier.after(lambda: happened.append("after the second"))
+    await world.settle()
+    assert world.box.got == [("cast", b"second")]
+    assert happened[2:] == ["after the second"]
+    world.send("cast", b"third")
+    world.courier.after(lambda: happened.append("after the loss of the third"))
+    world.route.cut()
+    await world.settle()
+    assert happened[3:] == ["after the loss of the third"]
+
+
+def test_what_follows_a_message_waits_until_that_has_arrived_or_is_lost():
+    _follows()
+
+
+@in_a_world
 async def _too_large(world):
     world.gate.clear()
     world.courier.posted = MOST_BYTES
@@ -372,7 +400,7 @@ def test_a_host_does_not_wait_for_a_sandbox_that_has_to_be_found(happens):
 @in_a_world
 async def _outlet(world):
     waits = []
-    outlet = Outlet(Between(world.find, lambda: True, lambda _: world), lambda _: None, waits.append)
+    outlet = Outlet(Between(world.find, lambda: True, lambda _: world), "bank", lambda _: None, waits.append)
     outlet.take(["cast", 0, "shop", "counter", b"", None])
     await world.settle()
     while not waits:
@@ -388,7 +416,9 @@ def test_an_outlet_holds_its_host_up_and_lets_it_go_on():
 
 @in_a_world
 async def _many_ways(world):
-    outlet = Outlet(Between(world.find, lambda: True, lambda _: world), lambda _: None, lambda _: None)
+    outlet = Outlet(
+        Between(world.find, lambda: True, lambda _: world), "bank", lambda _: None, lambda _: None
+    )
     for n in range(MOST_WAYS + 10):
         outlet.take(["cast", 0, f"shop-{n}", "counter", b"", None])
         await world.settle()
