@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -402,6 +404,25 @@ class TestTheLossOfANode:
             assert took < 5
             joined()
 
+    @pytest.mark.slow
+    def test_a_frozen_node_counts_as_lost_when_its_lease_is_over(self, cluster, fresh, pair, meanwhile):
+        a, _ = pair
+        frozen = cluster.create_sandbox(fresh, talkers(), node="gamma")
+        frozen.checkpoint()
+        calling = meanwhile(a, failure, f"{fresh}/talker", "hold", 30.0)
+        end = meanwhile(a, end_of, f"{fresh}/other", target="other")
+        watched(frozen, "other")
+        (pid,) = (node.pid for node in cluster.nodes() if node.name == "gamma")
+        with awaiting(cluster, "node_joined", node="gamma") as joined:
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                assert calling.result()[0] is sl.NoConnection
+                assert end.result() == "noconnection"
+                assert do(a, failure, f"{fresh}/echo", "hello") == "hello"
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            joined()
+
     def test_the_watchers_of_a_lost_node_are_forgotten(self, cluster, fresh, pair, meanwhile):
         _, b = pair
         watcher = cluster.create_sandbox(fresh, talkers(), node="gamma")
@@ -445,6 +466,45 @@ def test_couriers_end_with_their_host(cluster, fresh):
     assert leftovers(cluster)[0] > before
     cluster.destroy_sandbox(fresh)
     assert leftovers(cluster)[0] == before
+
+
+def test_the_sandboxes_of_a_local_manager_talk_to_each_other(meanwhile):
+    with sl.LocalSandboxManager() as manager:
+        a, b = (manager.create_sandbox(name, talkers()) for name in "ab")
+        assert do(a, failure, "b/echo", "hello") == "hello"
+        assert do(a, failure, "nowhere/echo", "hello")[0] is sl.NoSandbox
+        end = meanwhile(a, end_of, "b/talker")
+        watched(b)
+        manager.destroy_sandbox("b")
+        assert end.result() == "shutdown"
+
+
+def test_an_answer_of_before_a_nodes_loss_does_not_lead_there():
+    """The look-up was answered, and the node lost, before whoever asked could go on: a wait for its time-out."""
+
+    class Answered(Link):
+        asked = 0
+
+        async def ask(self, verb, **given):
+            self.asked += 1
+            if self.asked == 1:
+                lost = sl.Event("node_lost", detail={"address": "tls://lost"})
+                self._on_push(("event", lost.as_dict()))
+                return "alpha", "tls://lost", 1, 42, "running"
+            assert given["stale"] == ("tls://lost", 1)
+            return "beta", "tls://found", 2, 43, "running"
+
+    class Open:
+        def abandon(self, address):
+            assert address == "tls://lost"
+
+        async def get(self, address):
+            return f"the channel to {address}"
+
+    async def reach():
+        return await Answered("tls://control", {}, Open()).reach("shop", None)
+
+    assert run(reach()) == (("tls://found", 2), "the channel to tls://found")
 
 
 def test_who_subscribes_to_kinds_is_told_of_no_others(cluster, fresh):
