@@ -179,7 +179,7 @@ class Courier:
             self._weigh(message, -len(message.body))
         elif self._sent.pop(message.seq, None) is not None:
             self._weigh(message, -len(message.body))
-            self._unwatch(message)
+            self._tell(message.route, "forget", message.seq)
         self._end_if_over()
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class Courier:
         self._queue = {seq: message for seq, message in self._queue.items() if not message.number}
         sent, self._sent, self._asked = self._sent, {}, 0
         for message in sent.values():
-            self._unwatch(message)
+            self._tell(message.route, "forget", message.seq)
         if not self._queue:
             self.stop()
         self._end_if_over()
@@ -199,10 +199,6 @@ class Courier:
         if runner is not None:
             runner.cancel()
         return runner
-
-    def _unwatch(self, message: Message) -> None:
-        if message.verb == "watch":
-            self._tell(message.route, "unwatch", message.seq)
 
     def _tell(self, route: Route | None, verb: str, *fields: Any) -> None:
         if route is not None:

@@ -180,6 +180,10 @@ class Instance:
             self._spawn(self._keeper.end_trial())
         self._desk.request(frame, answer)
 
+    def forget(self, answer: Answer) -> None:
+        """Owe no answer to the request that was made with `answer`: nobody waits for it."""
+        self._desk.forget(answer)
+
     # -- Hosts
 
     async def _launch(self, versions: Sequence[CheckpointVersion]) -> dict[str, Any]:

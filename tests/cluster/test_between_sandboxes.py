@@ -63,7 +63,7 @@ def meanwhile():
 
 
 def leftovers(cluster):
-    """Return what the node agents keep of messages between sandboxes: couriers, and what they wait for."""
+    """Return what the nodes keep: couriers, what these wait for, watches, and calls in flight."""
 
     def look(dask_worker):
         between = dask_worker.plugins["superlearner-node"].between
@@ -72,6 +72,7 @@ def leftovers(cluster):
             len(between._couriers),
             sum(len(c._sent) + len(c._queue) + len(c._posts) for c in couriers),
             sum(len(i._desk._watches) for i in dask_worker.plugins["superlearner-node"].instances.values()),
+            sum(i._desk.in_flight for i in dask_worker.plugins["superlearner-node"].instances.values()),
         )
 
     with Client(cluster.address, security=cluster.security, set_as_default=False) as client:
@@ -362,7 +363,7 @@ class TestMonitors:
         do(a, watch_and_end, f"{b.id}/talker")
         b.kill("talker")
         assert a.call("talker", "seen") == []
-        assert leftovers(cluster)[1:] == [0, 0]
+        assert leftovers(cluster)[1:3] == [0, 0]
 
     def test_a_watcher_that_is_gone_with_its_sandbox_is_forgotten(self, cluster, fresh, pair, meanwhile):
         _, b = pair
@@ -374,7 +375,7 @@ class TestMonitors:
             end.result()
         while b.call("talker", "watchers"):
             continue
-        assert leftovers(cluster)[1:] == [0, 0]
+        assert leftovers(cluster)[1:3] == [0, 0]
 
 
 class TestTheLossOfANode:
@@ -450,7 +451,7 @@ def test_a_caller_that_dies_during_its_call_leaves_nothing(cluster, fresh, pair,
     cluster.destroy_sandbox(fresh)
     with pytest.raises(sl.SuperlearnerError):
         asking.result()
-    assert leftovers(cluster)[1] == 0
+    assert leftovers(cluster)[1:] == [0, 0, 0], "also where it was called"
 
 
 def test_couriers_end_with_their_host(cluster, fresh):

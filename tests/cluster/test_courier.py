@@ -42,6 +42,9 @@ class Box:
         if verb in ("ask", "watch"):
             self.open[seq] = answer
 
+    def forget(self, answer):
+        self.open = {seq: owed for seq, owed in self.open.items() if owed is not answer}
+
     def answer_all(self):
         answers, self.open = self.open, {}
         for seq, answer in answers.items():
@@ -238,12 +241,15 @@ async def _dropped(world):
     world.gate.set()
     await world.settle()
     watch = world.send("watch", b"", number=2)
+    asked = world.send("ask", b"asked", number=3)
     await world.settle()
     world.courier.cancel(watch)
+    world.courier.cancel(asked)
     await world.settle()
+    assert list(world.box.open) == [watch.seq], "the watch is answered by its host, the call by nobody"
     (_, key) = world.box.got[1]
-    assert [body for _, body in world.box.got] == ["kept", key, key], (
-        "a cast, a watch by its key, and its end"
+    assert [body for _, body in world.box.got] == ["kept", key, b"asked", key], (
+        "a cast, a watch by its key, a call, and the end of the watch"
     )
     world.box.answer_all()
     await world.settle()
