@@ -60,9 +60,9 @@ class Between:
         #: The channels in use, each with the task that tells its end.
         self._ends: dict[Channel, asyncio.Task[None]] = {}
 
-    def outlet(self, answer: Answer) -> Outlet:
-        """Open the way out for one host."""
-        return Outlet(self, answer)
+    def outlet(self, sandbox: str, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
+        """Open the way out for one host of `sandbox`."""
+        return Outlet(self, sandbox, answer, wait)
 
     async def serve(self, comm: Comm) -> None:
         """Serve the couriers of another node until it goes away."""
@@ -84,15 +84,15 @@ class Between:
 
     # -- Couriers
 
-    def courier(self, sandbox: str, answer: Answer, ended: Callable[[Courier], None]) -> Courier:
-        """Make a courier; `ended` is called when it is not needed any more."""
+    def courier(self, source: str, sandbox: str, answer: Answer, ended: Callable[[Courier], None]) -> Courier:
+        """Make a courier from `source` to `sandbox`; `ended` is called when it is not needed any more."""
 
         def end(courier: Courier) -> None:
             self._couriers.pop(courier.lane, None)
             ended(courier)
 
         lane = next(self._lanes)
-        courier = self._couriers[lane] = Courier(lane, sandbox, self._reach, answer, end)
+        courier = self._couriers[lane] = Courier(lane, source, sandbox, self._reach, answer, end)
         return courier
 
     async def _reach(self, sandbox: str, stale: Place | None, patience: float | None) -> tuple[Place, Route]:
@@ -130,9 +130,11 @@ class Between:
 class Outlet:
     """The way out of one host: a courier for each sandbox that it talks to."""
 
-    def __init__(self, between: Between, answer: Answer) -> None:
+    def __init__(self, between: Between, sandbox: str, answer: Answer, wait: Callable[[bool], None]) -> None:
         self._between = between
-        self._answer = answer
+        self._sandbox = sandbox
+        self._answer, self._wait = answer, wait
+        self._waiting = False
         self._loop = asyncio.get_running_loop()
         self._couriers: dict[str, Courier] = {}
         #: What waits for an answer, by its number.
@@ -152,12 +154,28 @@ class Outlet:
         if number:
             self._open[number] = (courier, message)
         courier.take(message)
+        if courier.pressed and not self._waiting:
+            self._waiting = True
+            courier.on_room = self._go_on
+            self._wait(True)
+
+    def after(self, sandbox: str, then: Callable[[], None]) -> None:
+        """Call `then` when what the host has posted to `sandbox` so far has arrived."""
+        courier = self._couriers.get(sandbox)
+        if courier is None:
+            then()
+        else:
+            courier.after(then)
+
+    def _go_on(self) -> None:
+        self._waiting = False
+        self._wait(False)
 
     def _new_courier(self, sandbox: str) -> Courier:
         if len(self._couriers) >= MOST_WAYS:
             for resting in [courier for courier in self._couriers.values() if courier.idle]:
                 resting.close()
-        courier = self._between.courier(sandbox, self._answered, self._courier_ended)
+        courier = self._between.courier(self._sandbox, sandbox, self._answered, self._courier_ended)
         self._couriers[sandbox] = courier
         return courier
 

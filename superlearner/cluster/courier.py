@@ -23,6 +23,10 @@ Place = tuple[str, int]  # (address, epoch)
 
 #: Messages that may wait for a sandbox to be found before more are refused.
 MOST_WAITING = 100_000
+#: Bytes that one courier may hold of calls, or of what waits for a sandbox to be found, before more are refused.
+MOST_BYTES = 256 * 2**20
+#: Bytes without answer to come that may be under way before their host has to wait.
+HIGH_WATER = 16 * 2**20
 _OVERLOADED = ["overloaded", True, "Too many messages wait for that sandbox: nothing was sent."]
 _LOST = ["no_connection", False, "its node is gone"]
 
@@ -68,8 +72,8 @@ class Courier:
     ----------
     lane
         The number by which both sides know it.
-    sandbox
-        Where to.
+    source, sandbox
+        Where from, and where to.
     reach
         How to get there.
     answer
@@ -79,9 +83,16 @@ class Courier:
     """
 
     def __init__(
-        self, lane: int, sandbox: str, reach: Reach, answer: Answer, ended: Callable[[Courier], None]
+        self,
+        lane: int,
+        source: str,
+        sandbox: str,
+        reach: Reach,
+        answer: Answer,
+        ended: Callable[[Courier], None],
     ) -> None:
         self.lane = lane
+        self._source = source
         self.sandbox = sandbox
         self._reach, self._answer, self._on_end = reach, answer, ended
         self._loop = asyncio.get_running_loop()
@@ -98,6 +109,13 @@ class Courier:
         self._stale: Place | None = None
         self._runner: asyncio.Task[None] | None = None
         self._closed = False
+        #: Bytes that it holds of messages without answer to come, and of the others.
+        self.posted = 0
+        self._asked = 0
+        #: Called once when `posted` has fallen under half of the high water.
+        self.on_room: Callable[[], None] | None = None
+        #: What is to follow the message of that number, in order.
+        self._followers: deque[tuple[int, Callable[[], None]]] = deque()
 
     @property
     def idle(self) -> bool:
@@ -109,26 +127,68 @@ class Courier:
     def take(self, message: Message) -> None:
         """Send a message, behind all those before it."""
         message.seq = next(self._seqs)
+        waiting = self._asked if self._route is not None else self._asked + self.posted
+        if len(self._queue) >= MOST_WAITING or (waiting > MOST_BYTES and (message.number or not self._route)):
+            self._give(message, 2, _OVERLOADED)
+            return
+        self._weigh(message, len(message.body))
         if self._route is not None:
             self._send(message)
-        elif len(self._queue) >= MOST_WAITING:
-            self._give(message, 2, _OVERLOADED)
         else:
             self._wait(message)
 
+    @property
+    def pressed(self) -> bool:
+        """Whether its host should wait until what is under way has arrived."""
+        return self._route is not None and self.posted > HIGH_WATER
+
+    def _weigh(self, message: Message, size: int) -> None:
+        if message.number:
+            self._asked += size
+        else:
+            self.posted += size
+            self._tell_room()
+            if self._followers:
+                self._follow()
+
+    def after(self, then: Callable[[], None]) -> None:
+        """Call `then` when every message without answer to come that was taken so far has arrived, or is lost."""
+        # What waits in the queue was taken after what is under way.
+        queued = (message.seq for message in reversed(self._queue.values()) if not message.number)
+        last = next(queued, self._posts[-1].seq if self._posts else None)
+        if last is None:
+            then()
+        else:
+            self._followers.append((last, then))
+
+    def _follow(self) -> None:
+        queued = (message.seq for message in self._queue.values() if not message.number)
+        first = self._posts[0].seq if self._posts else next(queued, None)
+        while self._followers and (first is None or self._followers[0][0] < first):
+            self._followers.popleft()[1]()
+
+    def _tell_room(self) -> None:
+        """Let the host go on, when there is room, or when nobody knows how long it would have to wait."""
+        if self.on_room is not None and (self.posted < HIGH_WATER / 2 or self._route is None):
+            on_room, self.on_room = self.on_room, None
+            on_room()
+
     def cancel(self, message: Message) -> None:
         """Forget a message: nobody waits for its answer any more."""
-        if self._queue.pop(message.seq, None) is None and self._sent.pop(message.seq, None) is not None:
-            self._unwatch(message)
+        if self._queue.pop(message.seq, None) is not None:
+            self._weigh(message, -len(message.body))
+        elif self._sent.pop(message.seq, None) is not None:
+            self._weigh(message, -len(message.body))
+            self._tell(message.route, "forget", message.seq)
         self._end_if_over()
 
     def close(self) -> None:
         """Forget all that wants an answer, as its host has died; the rest still leaves."""
         self._closed = True
         self._queue = {seq: message for seq, message in self._queue.items() if not message.number}
-        sent, self._sent = self._sent, {}
+        sent, self._sent, self._asked = self._sent, {}, 0
         for message in sent.values():
-            self._unwatch(message)
+            self._tell(message.route, "forget", message.seq)
         if not self._queue:
             self.stop()
         self._end_if_over()
@@ -139,10 +199,6 @@ class Courier:
         if runner is not None:
             runner.cancel()
         return runner
-
-    def _unwatch(self, message: Message) -> None:
-        if message.verb == "watch":
-            self._tell(message.route, "unwatch", message.seq)
 
     def _tell(self, route: Route | None, verb: str, *fields: Any) -> None:
         if route is not None:
@@ -175,9 +231,10 @@ class Courier:
                         self._send(message, finding=True)
         except Exception as error:  # told to whoever waits for an answer
             self._stale = None
+            body = dumps_error(error)
             refused, self._queue = self._queue, {}
             for message in refused.values():
-                self._give(message, 1, dumps_error(error))
+                self._done(message, 1, body)
         self._runner = None
         self._end_if_over()
 
@@ -185,7 +242,7 @@ class Courier:
         assert self._route is not None
         assert self._place is not None
         left = message.left(self._loop.time())
-        fields = (message.seq, self.sandbox, self._place[1], message.target, message.body, left)
+        fields = (message.seq, self._source, self.sandbox, self._place[1], message.target, message.body, left)
         try:
             self._route.post(message.verb, self.lane, self._generation, *fields)
         except ChannelClosed:
@@ -208,12 +265,13 @@ class Courier:
         """Take an answer, or a refusal that is final."""
         message = self._sent.pop(seq, None)
         if message is not None:
-            self._give(message, status, body)
+            self._done(message, status, body)
 
     def accepted(self, seq: int) -> None:
         """Learn that the messages without answer, up to this one, are at their sandbox."""
         while self._posts and self._posts[0].seq <= seq:
-            self._posts.popleft()
+            message = self._posts.popleft()
+            self._weigh(message, -len(message.body))
         self._end_if_over()
 
     def refused(self, generation: int, seq: int) -> None:
@@ -226,6 +284,7 @@ class Courier:
         for message in sorted(back, key=lambda m: m.seq):
             self._sent.pop(message.seq, None)
             self._wait(message)
+        self._tell_room()
         self._end_if_over()
 
     def broken(self, route: Route) -> None:
@@ -233,12 +292,17 @@ class Courier:
         lost = [message for message in self._sent.values() if message.route is route]
         for message in lost:
             del self._sent[message.seq]
+        lost += [message for message in self._posts if message.route is route]
         self._posts = deque(message for message in self._posts if message.route is not route)
         if self._route is route:
             self._route = None
         for message in lost:
-            self._give(message, 2, _LOST)
+            self._done(message, 2, _LOST)
         self._end_if_over()
+
+    def _done(self, message: Message, status: int, body: Any) -> None:
+        self._weigh(message, -len(message.body))
+        self._give(message, status, body)
 
     def _give(self, message: Message, status: int, body: Any) -> None:
         if message.number:

@@ -3,10 +3,10 @@
 ===========================================================================  ======================================
 what comes                                                                   what goes back
 ===========================================================================  ======================================
-``(verb, 0, lane, generation, seq, sandbox, epoch, target, body, timeout)``  ``("answer", lane, seq, status, body)``
+``(verb, 0, lane, generation, seq, source, sandbox, epoch, target, ...)``    ``("answer", lane, seq, status, body)``
 the same as a ``cast`` or ``send``                                           ``("accepted", lane, seq)``, now and then
 any of them where the sandbox is not                                         ``("refused", lane, generation, seq)``
-``("unwatch", 0, lane, seq)``                                                the answer to that ``watch``
+``("forget", 0, lane, seq)``: nobody waits for that answer any more          nothing that is waited for
 ``("leave", 0, lane)``: nothing comes on this lane any more                  nothing
 ===========================================================================  ======================================
 
@@ -23,6 +23,7 @@ from typing import Any
 
 from superlearner.errors import StaleEpoch
 from superlearner.sandbox.instance import Instance
+from superlearner.sandbox.services import Answer
 
 _FENCED = ["no_connection", False, "the lease of its node ran out"]
 #: By which the hosts of this OS process know the watches that are put on their processes.
@@ -54,13 +55,15 @@ class Inbox:
         self._refused: dict[int, int] = {}
         #: The last accepted of each lane, to be told at the end of this turn of the loop.
         self._accepted: dict[int, int] = {}
-        self._watches: dict[tuple[int, int], tuple[Instance, int]] = {}
+        #: By lane and number: what is not answered yet, and the key of each watch.
+        self._open: dict[tuple[int, int], tuple[Instance, Answer]] = {}
+        self._watches: dict[tuple[int, int], int] = {}
 
     def handle(self, message: tuple[Any, ...]) -> None:
         """Take one message."""
         match message:
-            case ("unwatch", _, lane, seq):
-                self._unwatch((lane, seq))
+            case ("forget", _, lane, seq):
+                self._forget((lane, seq))
             case ("leave", _, lane):
                 self._refused.pop(lane, None)
             case (verb, _, *fields):
@@ -72,6 +75,7 @@ class Inbox:
         lane: int,
         generation: int,
         seq: int,
+        source: str,
         sandbox: str,
         epoch: int,
         target: Any,
@@ -84,12 +88,14 @@ class Inbox:
         if instance is None:
             self._refuse(lane, generation, seq)
             return
+        post = verb in ("cast", "send")
         if verb == "watch":
-            body = next(_keys)
-            self._watches[lane, seq] = (instance, body)
-        answer = functools.partial(self._answer, lane, generation)
+            body = self._watches[lane, seq] = next(_keys)
+        answer = functools.partial(self._answer, instance, source, lane, generation)
+        if not post:
+            self._open[lane, seq] = (instance, answer)
         instance.request([verb, seq, epoch, target, body, timeout], answer)
-        if verb in ("cast", "send") and not self._is_over(lane, generation):
+        if post and not self._is_over(lane, generation):
             if not self._accepted:
                 self._loop.call_soon(self._tell_accepted)
             self._accepted[lane] = seq
@@ -107,26 +113,39 @@ class Inbox:
         for lane, seq in accepted.items():
             self._push(("accepted", lane, seq))
 
-    def _answer(self, lane: int, generation: int, answer: list[Any]) -> None:
+    def _answer(self, instance: Instance, source: str, lane: int, generation: int, answer: list[Any]) -> None:
         seq, status, body = answer
+        self._open.pop((lane, seq), None)
         self._watches.pop((lane, seq), None)
         if not self._may_answer():
             status, body = 2, _FENCED
         if status == 2 and body[0] == StaleEpoch.code:
             self._refuse(lane, generation, seq)
+            return
+        # An answer, or the news of an end, does not overtake what the same process has sent before it.
+        tell = functools.partial(self._push, ("answer", lane, seq, status, body))
+        if instance.outlet is None:
+            tell()
         else:
-            self._push(("answer", lane, seq, status, body))
+            instance.outlet.after(source, tell)
 
-    def _unwatch(self, which: tuple[int, int]) -> None:
-        found = self._watches.get(which)
-        if found is not None:
-            instance, key = found
-            instance.request(["unwatch", None, instance.epoch, key, b"", None], _nobody_waits)
+    def _forget(self, which: tuple[int, int]) -> None:
+        instance, answer = self._open.get(which, (None, None))
+        if instance is None or answer is None:
+            return  # answered meanwhile
+        if which in self._watches:
+            # Its host knows it too, and answers it by that.
+            instance.request(
+                ["unwatch", None, instance.epoch, self._watches[which], b"", None], _nobody_waits
+            )
+        else:
+            del self._open[which]
+            instance.forget(answer)
 
     def close(self) -> None:
-        """End the watches of a node that is gone."""
-        for which in list(self._watches):
-            self._unwatch(which)
+        """Forget what a node that is gone has asked and watched."""
+        for which in list(self._open):
+            self._forget(which)
 
 
 def _nobody_waits(answer: list[Any]) -> None:

@@ -62,9 +62,9 @@ class Node:
         """Return an instance of this node."""
         return self.instances.get((sandbox, epoch))
 
-    def outlet(self, answer: Answer) -> Outlet:
+    def outlet(self, sandbox: str, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
         """Open the way of one host to other sandboxes."""
-        return self.between.outlet(answer)
+        return self.between.outlet(sandbox, answer, wait)
 
     # -- Instances -----------------------------------------------------------------------------------
 

@@ -134,6 +134,20 @@ class Desk:
             self._idle.set()
         _deliver(found[1], [found[0], status, payload])
 
+    def forget(self, answer: Answer) -> None:
+        """Drop the request that was made with `answer`; its host may still handle it."""
+        for entry in self._waiting:
+            if entry.answer is answer:
+                entry.release()
+                self._waiting.remove(entry)
+                return
+        for number, (_, owed, _) in self._inflight.items():
+            if owed is answer:
+                del self._inflight[number]
+                break
+        if self._idle is not None and not self._inflight:
+            self._idle.set()
+
     def _refuse(self, frame: list[Any], answer: Answer, why: list[Any]) -> None:
         if frame[0] in ("call", "command") or frame[1] is not None:
             _deliver(answer, [frame[1], 2, why])

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from superlearner import config
@@ -179,6 +179,10 @@ class Instance:
             # Nobody is told this epoch before it is the owner's: the word of it is still on its way.
             self._spawn(self._keeper.end_trial())
         self._desk.request(frame, answer)
+
+    def forget(self, answer: Answer) -> None:
+        """Owe no answer to the request that was made with `answer`: nobody waits for it."""
+        self._desk.forget(answer)
 
     # -- Hosts
 
@@ -406,9 +410,14 @@ class Instance:
         """Take an answer of the host."""
         self._desk.reply(number, status, payload)
 
-    def open_outlet(self, answer: Answer) -> Outlet:
+    def open_outlet(self, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
         """Open a host's way to other sandboxes."""
-        return self._node_services().outlet(answer)
+        return self._node_services().outlet(self.spec.id, answer, wait)
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """The host's way to other sandboxes, once it has sent something there."""
+        return None if self._link is None else self._link.outlet
 
     async def info(self) -> dict[str, Any]:
         """Return what is known of the instance and its host, measured now."""

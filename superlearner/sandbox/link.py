@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,8 +43,8 @@ class Owner(Protocol):
     def on_health(self, *, responsive: bool) -> None:
         """Learn that the host has stopped, or started again, to answer pings."""
 
-    def open_outlet(self, answer: Answer) -> Outlet:
-        """Open the host's way to other sandboxes."""
+    def open_outlet(self, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
+        """Open the host's way to other sandboxes; `wait` makes the host wait, or lets it go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ class Link:
         self._ready: asyncio.Future[None] = loop.create_future()
         self._saves: dict[int, asyncio.Future[Saved]] = {}
         self._next_save = 0
-        self._outlet: Outlet | None = None
+        #: Its way to other sandboxes, once it has sent something there.
+        self.outlet: Outlet | None = None
         self._cause: str | None = None
         self._lingered = False
         self._own_reason: Any = None
@@ -200,8 +201,8 @@ class Link:
         for saved in self._saves.values():
             if not saved.done():
                 saved.set_exception(CheckpointFailed(None, "the sandbox died meanwhile"))
-        if self._outlet is not None:
-            self._outlet.close()
+        if self.outlet is not None:
+            self.outlet.close()
         if hasattr(self, "_stream"):
             self._stream.close()
         if self._output is not None:
@@ -228,9 +229,9 @@ class Link:
             return
         match frame:
             case ["out", *message]:
-                if self._outlet is None:
-                    self._outlet = self._owner.open_outlet(self._hand_in)
-                self._outlet.take(message)
+                if self.outlet is None:
+                    self.outlet = self._owner.open_outlet(self._hand_in, self._hold_up)
+                self.outlet.take(message)
             case ["events", events]:
                 self._owner.on_events(events)
             case ["pong", handled, mailbox]:
@@ -251,6 +252,12 @@ class Link:
                 self._settle_start(StartFailed(reason))
             case ["ended", reason]:
                 self._own_reason = tuple(reason) if isinstance(reason, list) else reason
+
+    def _hold_up(self, wait: bool) -> None:
+        if wait:
+            self._stream.pause_reading()
+        else:
+            self._stream.resume_reading()
 
     def _hand_in(self, answer: list[Any]) -> None:
         """Give the host an answer from another sandbox."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from superlearner.otp import GenServer, NoReply, Reply, Stop, _process, child, reply, supervisor
+from superlearner.otp import GenServer, NoReply, Reply, Stop, _process, child, reply, spawn, supervisor
 
 
 class Talker(GenServer):
@@ -35,6 +35,8 @@ class Talker(GenServer):
                 return Stop(reason, reply="stopping")
             case ("raise", error):
                 raise error
+            case ("spawn", function, *args):
+                return Reply(spawn(function, *args), state)
             case ("do", function, *args):
                 return Reply(await function(*args), state)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,7 +63,7 @@ def meanwhile():
 
 
 def leftovers(cluster):
-    """Return what the node agents keep of messages between sandboxes: couriers, and what they wait for."""
+    """Return what the nodes keep: couriers, what these wait for, watches, and calls in flight."""
 
     def look(dask_worker):
         between = dask_worker.plugins["superlearner-node"].between
@@ -70,6 +72,7 @@ def leftovers(cluster):
             len(between._couriers),
             sum(len(c._sent) + len(c._queue) + len(c._posts) for c in couriers),
             sum(len(i._desk._watches) for i in dask_worker.plugins["superlearner-node"].instances.values()),
+            sum(i._desk.in_flight for i in dask_worker.plugins["superlearner-node"].instances.values()),
         )
 
     with Client(cluster.address, security=cluster.security, set_as_default=False) as client:
@@ -291,6 +294,40 @@ class TestMonitors:
         assert type(end.result().reason) is KeyError
         assert "handle_call" in end.result().traceback
 
+    def test_an_end_is_told_after_what_the_process_has_sent_before_it(self, pair):
+        a, b = pair
+
+        async def last_words(listener):
+            for n in range(20):
+                send(listener, n)
+
+        async def listen(target):
+            heard = []
+            for _ in range(20):
+                pid = await call(target, ("spawn", last_words, self_()))
+                monitor(pid)
+                heard.append([await receive(timeout=5) for _ in range(21)])
+            return [[getattr(item, "reason", item) for item in told] for told in heard]
+
+        for told in do(a, listen, f"{b.id}/talker"):
+            assert told[:20] == list(range(20))
+            assert told[20] in ("normal", "noproc")
+
+    def test_an_answer_comes_after_what_the_callee_has_sent_before_it(self, pair):
+        a, b = pair
+
+        async def greet(listener):
+            send(listener, "first")
+
+        async def listen(target):
+            order = []
+            for _ in range(20):
+                await call(target, ("do", greet, self_()))
+                order.append(await receive(timeout=0))
+            return order
+
+        assert do(a, listen, f"{b.id}/talker") == ["first"] * 20
+
     def test_nobody_there_is_told_at_once(self, pair):
         a, b = pair
         assert do(a, end_of, f"{b.id}/nobody") == "noproc"
@@ -326,7 +363,7 @@ class TestMonitors:
         do(a, watch_and_end, f"{b.id}/talker")
         b.kill("talker")
         assert a.call("talker", "seen") == []
-        assert leftovers(cluster)[1:] == [0, 0]
+        assert leftovers(cluster)[1:3] == [0, 0]
 
     def test_a_watcher_that_is_gone_with_its_sandbox_is_forgotten(self, cluster, fresh, pair, meanwhile):
         _, b = pair
@@ -338,7 +375,7 @@ class TestMonitors:
             end.result()
         while b.call("talker", "watchers"):
             continue
-        assert leftovers(cluster)[1:] == [0, 0]
+        assert leftovers(cluster)[1:3] == [0, 0]
 
 
 class TestTheLossOfANode:
@@ -368,6 +405,25 @@ class TestTheLossOfANode:
             assert took < 5
             joined()
 
+    @pytest.mark.slow
+    def test_a_frozen_node_counts_as_lost_when_its_lease_is_over(self, cluster, fresh, pair, meanwhile):
+        a, _ = pair
+        frozen = cluster.create_sandbox(fresh, talkers(), node="gamma")
+        frozen.checkpoint()
+        calling = meanwhile(a, failure, f"{fresh}/talker", "hold", 30.0)
+        end = meanwhile(a, end_of, f"{fresh}/other", target="other")
+        watched(frozen, "other")
+        (pid,) = (node.pid for node in cluster.nodes() if node.name == "gamma")
+        with awaiting(cluster, "node_joined", node="gamma") as joined:
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                assert calling.result()[0] is sl.NoConnection
+                assert end.result() == "noconnection"
+                assert do(a, failure, f"{fresh}/echo", "hello") == "hello"
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            joined()
+
     def test_the_watchers_of_a_lost_node_are_forgotten(self, cluster, fresh, pair, meanwhile):
         _, b = pair
         watcher = cluster.create_sandbox(fresh, talkers(), node="gamma")
@@ -395,7 +451,7 @@ def test_a_caller_that_dies_during_its_call_leaves_nothing(cluster, fresh, pair,
     cluster.destroy_sandbox(fresh)
     with pytest.raises(sl.SuperlearnerError):
         asking.result()
-    assert leftovers(cluster)[1] == 0
+    assert leftovers(cluster)[1:] == [0, 0, 0], "also where it was called"
 
 
 def test_couriers_end_with_their_host(cluster, fresh):
@@ -411,6 +467,45 @@ def test_couriers_end_with_their_host(cluster, fresh):
     assert leftovers(cluster)[0] > before
     cluster.destroy_sandbox(fresh)
     assert leftovers(cluster)[0] == before
+
+
+def test_the_sandboxes_of_a_local_manager_talk_to_each_other(meanwhile):
+    with sl.LocalSandboxManager() as manager:
+        a, b = (manager.create_sandbox(name, talkers()) for name in "ab")
+        assert do(a, failure, "b/echo", "hello") == "hello"
+        assert do(a, failure, "nowhere/echo", "hello")[0] is sl.NoSandbox
+        end = meanwhile(a, end_of, "b/talker")
+        watched(b)
+        manager.destroy_sandbox("b")
+        assert end.result() == "shutdown"
+
+
+def test_an_answer_of_before_a_nodes_loss_does_not_lead_there():
+    """The look-up was answered, and the node lost, before whoever asked could go on: a wait for its time-out."""
+
+    class Answered(Link):
+        asked = 0
+
+        async def ask(self, verb, **given):
+            self.asked += 1
+            if self.asked == 1:
+                lost = sl.Event("node_lost", detail={"address": "tls://lost"})
+                self._on_push(("event", lost.as_dict()))
+                return "alpha", "tls://lost", 1, 42, "running"
+            assert given["stale"] == ("tls://lost", 1)
+            return "beta", "tls://found", 2, 43, "running"
+
+    class Open:
+        def abandon(self, address):
+            assert address == "tls://lost"
+
+        async def get(self, address):
+            return f"the channel to {address}"
+
+    async def reach():
+        return await Answered("tls://control", {}, Open()).reach("shop", None)
+
+    assert run(reach()) == (("tls://found", 2), "the channel to tls://found")
 
 
 def test_who_subscribes_to_kinds_is_told_of_no_others(cluster, fresh):

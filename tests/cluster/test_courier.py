@@ -8,8 +8,9 @@ import random
 import pytest
 from cluster_kit import run
 
+from superlearner.cluster.between import MOST_WAYS, Between, Outlet
 from superlearner.cluster.channel import ChannelClosed
-from superlearner.cluster.courier import MOST_WAITING, Courier, Message
+from superlearner.cluster.courier import HIGH_WATER, MOST_BYTES, MOST_WAITING, Courier, Message
 from superlearner.cluster.inbox import Inbox
 from superlearner.errors import NoSandbox
 from superlearner.sandbox.payload import loads
@@ -20,6 +21,7 @@ class Box:
 
     def __init__(self, epoch=1):
         self.epoch = epoch
+        self.outlet = None
         self.moved = False
         self.quiet = False
         self.got = []
@@ -39,6 +41,9 @@ class Box:
         self.got.append((verb, body))
         if verb in ("ask", "watch"):
             self.open[seq] = answer
+
+    def forget(self, answer):
+        self.open = {seq: owed for seq, owed in self.open.items() if owed is not answer}
 
     def answer_all(self):
         answers, self.open = self.open, {}
@@ -82,7 +87,7 @@ class World:
         self.refusal = None
         self.gate = asyncio.Event()
         self.gate.set()
-        self.courier = Courier(1, "shop", self.reach, self._answer, self._end)
+        self.courier = Courier(1, "bank", "shop", self.reach, self._answer, self._end)
 
     def _answer(self, answer):
         assert answer[0] not in self.answers, "answered twice"
@@ -92,6 +97,9 @@ class World:
         self.ended = True
 
     async def reach(self, sandbox, stale, patience):
+        """Play the way: of the courier, over a route; of an outlet, by its short cut."""
+        if sandbox != "shop" or self.courier.idle:
+            return ("there", self.box.epoch), None
         self.reached.append((stale, patience))
         await self.gate.wait()
         if self.refusal is not None:
@@ -137,10 +145,10 @@ def in_a_world(test):
 @in_a_world
 async def _in_order(world):
     for n in range(5):
-        world.send("cast" if n % 2 else "ask", n, number=0 if n % 2 else n + 100)
+        world.send("cast" if n % 2 else "ask", str(n), number=0 if n % 2 else n + 100)
     assert not world.box.got, "the way is not known yet"
     await world.settle()
-    assert [body for _, body in world.box.got] == list(range(5))
+    assert [body for _, body in world.box.got] == list("01234")
     world.box.answer_all()
     await world.settle()
     assert world.answers == {n: [0, b"done"] for n in (100, 102, 104)}
@@ -157,12 +165,12 @@ async def _moved(world):
     await world.settle()
     world.move()
     for n in range(3):
-        world.send("cast", n)
+        world.send("cast", str(n))
     world.send("ask", "call", number=7)
     await world.settle()
     world.send("cast", "after")
     await world.settle()
-    assert [body for _, body in world.box.got] == [0, 1, 2, "call", "after"]
+    assert [body for _, body in world.box.got] == ["0", "1", "2", "call", "after"]
     assert [body for _, body in world.old.got] == ["before"]
     assert world.reached[1][0] == ("there", 1), "the place that refused is not asked for again"
 
@@ -176,11 +184,11 @@ async def _rolled_back(world):
     world.send("cast", "before")
     await world.settle()
     world.box.quiet = True
-    world.send("cast", 1)
+    world.send("cast", "1")
     world.loop.call_soon(setattr, world.box, "quiet", False)  # between the two: the move was rolled back
-    world.send("cast", 2)
+    world.send("cast", "2")
     await world.settle()
-    assert [body for _, body in world.box.got] == ["before", 1, 2]
+    assert [body for _, body in world.box.got] == ["before", "1", "2"]
 
 
 def test_nothing_overtakes_what_was_refused_by_a_move_that_was_rolled_back():
@@ -233,12 +241,15 @@ async def _dropped(world):
     world.gate.set()
     await world.settle()
     watch = world.send("watch", b"", number=2)
+    asked = world.send("ask", b"asked", number=3)
     await world.settle()
     world.courier.cancel(watch)
+    world.courier.cancel(asked)
     await world.settle()
+    assert list(world.box.open) == [watch.seq], "the watch is answered by its host, the call by nobody"
     (_, key) = world.box.got[1]
-    assert [body for _, body in world.box.got] == ["kept", key, key], (
-        "a cast, a watch by its key, and its end"
+    assert [body for _, body in world.box.got] == ["kept", key, b"asked", key], (
+        "a cast, a watch by its key, a call, and the end of the watch"
     )
     world.box.answer_all()
     await world.settle()
@@ -309,6 +320,122 @@ async def _too_many(world):
 
 def test_what_waits_for_the_way_is_bounded():
     _too_many()
+
+
+@in_a_world
+async def _follows(world):
+    happened = []
+    world.courier.after(lambda: happened.append("at once"))
+    assert happened == ["at once"]
+    world.send("cast", b"first")
+    world.send("ask", b"no post", number=1)
+    world.courier.after(lambda: happened.append("after the first"))
+    await world.settle()
+    assert happened == ["at once", "after the first"], "it does not wait for answers"
+    world.move()
+    world.send("cast", b"second")
+    world.courier.after(lambda: happened.append("after the second"))
+    await world.settle()
+    assert world.box.got == [("cast", b"second")]
+    assert happened[2:] == ["after the second"]
+    world.send("cast", b"third")
+    world.courier.after(lambda: happened.append("after the loss of the third"))
+    world.route.cut()
+    await world.settle()
+    assert happened[3:] == ["after the loss of the third"]
+
+
+def test_what_follows_a_message_waits_until_that_has_arrived_or_is_lost():
+    _follows()
+
+
+@in_a_world
+async def _too_large(world):
+    world.gate.clear()
+    world.courier.posted = MOST_BYTES
+    world.send("cast", b"the last one")
+    world.send("ask", b"one too many", number=1)
+    assert world.answers[1][1][0] == "overloaded"
+    world.courier.stop()
+
+
+def test_the_bytes_that_wait_for_the_way_are_bounded():
+    _too_large()
+
+
+async def flood(world):
+    """Send until the host would have to wait; return the list of the times that it was let go on."""
+    world.send("cast", b"")
+    await world.settle()
+    while not world.courier.pressed:
+        world.send("cast", bytes(2**20))
+    went_on = []
+    world.courier.on_room = lambda: went_on.append(world.courier.posted)
+    return went_on
+
+
+@in_a_world
+async def _pressed(world):
+    went_on = await flood(world)
+    await world.settle()
+    assert len(went_on) == 1
+    assert 0 < went_on[0] < HIGH_WATER / 2
+    assert world.courier.posted == 0
+
+
+def test_a_host_that_sends_faster_than_it_arrives_waits_until_there_is_room():
+    _pressed()
+
+
+@pytest.mark.parametrize("happens", ["move", "cut"])
+def test_a_host_does_not_wait_for_a_sandbox_that_has_to_be_found(happens):
+    @in_a_world
+    async def body(world):
+        went_on = await flood(world)
+        world.gate.clear()
+        world.move() if happens == "move" else world.route.cut()
+        await world.settle()
+        assert len(went_on) == 1
+        world.gate.set()
+        await world.settle()
+        assert world.courier.posted == 0
+
+    body()
+
+
+@in_a_world
+async def _outlet(world):
+    waits = []
+    outlet = Outlet(Between(world.find, lambda: True, lambda _: world), "bank", lambda _: None, waits.append)
+    outlet.take(["cast", 0, "shop", "counter", b"", None])
+    await world.settle()
+    while not waits:
+        outlet.take(["cast", 0, "shop", "counter", bytes(2**20), None])
+    await world.settle()
+    assert waits == [True, False]
+    outlet.close()
+
+
+def test_an_outlet_holds_its_host_up_and_lets_it_go_on():
+    _outlet()
+
+
+@in_a_world
+async def _many_ways(world):
+    outlet = Outlet(
+        Between(world.find, lambda: True, lambda _: world), "bank", lambda _: None, lambda _: None
+    )
+    for n in range(MOST_WAYS + 10):
+        outlet.take(["cast", 0, f"shop-{n}", "counter", b"", None])
+        await world.settle()
+    assert len(outlet._couriers) <= MOST_WAYS
+    outlet.close()
+    await world.settle()
+    assert not outlet._couriers
+
+
+def test_ways_that_rest_are_given_up_when_there_are_many():
+    _many_ways()
 
 
 @in_a_world

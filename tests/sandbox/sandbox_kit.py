@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
@@ -97,6 +97,9 @@ class Ways:
         self.taken: list[str] = []
         self.closed = False
 
+    def after(self, sandbox: str, then: Callable[[], None]) -> None:
+        then()
+
     def take(self, frame: list[Any]) -> None:
         verb, number, sandbox, target, payload, timeout = frame
         self.taken.append(verb)
@@ -146,7 +149,7 @@ class Node:
     async def fetch(self, sandbox: str, sources: Sequence[tuple[str, str]]) -> list[CheckpointVersion]:
         return self.checkpoints.newest(sandbox)
 
-    def outlet(self, answer: Answer) -> Ways:
+    def outlet(self, sandbox: str, answer: Answer, wait: Any) -> Ways:
         ways = Ways({box.instance.spec.id: box.instance for box in self._boxes}, answer)
         self.ways.append(ways)
         return ways

@@ -273,6 +273,16 @@ class TestTheLastWordOfAProcess:
         assert self.told(0, _last_word(None, threading.Lock()))[1].startswith("<unlocked")
         assert "x" in self.told(0, _last_word(None, "x" * 5_000_000))[1]
 
+    def test_what_cannot_even_be_shown_is_told_by_its_class(self):
+        class Mute:
+            def __str__(self):
+                raise RuntimeError("broken")
+
+            def __reduce__(self):
+                raise RuntimeError("broken")
+
+        assert self.told(0, _last_word(None, Mute())) == (None, "<Mute, whose str failed>")
+
     def test_what_cannot_be_rebuilt_is_told_by_its_text(self):
         pid, text, _ = loads(_last_word(None, "tired"))
         assert self.told(0, dumps((pid, text, b"no pickle"))) == (None, "tired")
