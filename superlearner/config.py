@@ -38,10 +38,10 @@ def runtime_dir() -> Path:
     ``~/.local/state/superlearner/run``.
     """
     if named := os.environ.get("SUPERLEARNER_RUNTIME_DIR"):
-        return _private(Path(named))
+        return _private(Path(named), "SUPERLEARNER_RUNTIME_DIR")
     if xdg := os.environ.get("XDG_RUNTIME_DIR"):
-        return _private(Path(xdg) / "superlearner")
-    return _private(state_dir() / "run")
+        return _private(Path(xdg) / "superlearner", "SUPERLEARNER_RUNTIME_DIR")
+    return _private(state_dir() / "run", "SUPERLEARNER_RUNTIME_DIR")
 
 
 def state_dir() -> Path:
@@ -50,19 +50,24 @@ def state_dir() -> Path:
     It is ``$SUPERLEARNER_STATE_DIR``, else ``$XDG_STATE_HOME/superlearner``, else ``~/.local/state/superlearner``.
     """
     if named := os.environ.get("SUPERLEARNER_STATE_DIR"):
-        return _private(Path(named))
+        return _private(Path(named), "SUPERLEARNER_STATE_DIR")
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return _private(Path(home) / "superlearner")
+    return _private(Path(home) / "superlearner", "SUPERLEARNER_STATE_DIR")
 
 
-def _private(path: Path) -> Path:
-    """Make `path` with access for its owner only; refuse one that somebody else owns."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _private(path: Path, variable: str) -> Path:
+    """Make `path` with access for its owner only; refuse one that somebody else owns. `variable` names another."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SuperlearnerError(
+            f"The directory {path} cannot be made ({error.strerror}). Set {variable} to a directory of your own."
+        ) from None
     status = path.stat()
     if status.st_uid != os.getuid():
         raise SuperlearnerError(
             f"The directory {path} belongs to another user, so keys cannot be kept there. "
-            "Set SUPERLEARNER_RUNTIME_DIR to a directory of your own."
+            f"Set {variable} to a directory of your own."
         )
     if stat.S_IMODE(status.st_mode) & 0o077:
         path.chmod(0o700)

@@ -13,7 +13,35 @@ There is no process 'shop/counter'. Look at the names in tree() or processes().
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any, ClassVar
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """Return ``"Did you mean ...?"`` with the nearest of the `known` words, or nothing when none is near.
+
+    >>> did_you_mean("contuer", ["counter", "other"])
+    "Did you mean 'counter'?"
+    """
+    found = get_close_matches(str(word), list(known), n=1, cutoff=0.5)
+    return f"Did you mean {found[0]!r}?" if found else ""
+
+
+def in_words(reason: Any) -> str:
+    """Return an exit reason as a person would say it, without its last full stop.
+
+    >>> in_words(("shutdown", ("failed_to_start_child", "counter", "no money")))
+    "its child 'counter' did not start: no money"
+    """
+    match reason:
+        case ("shutdown", ("failed_to_start_child", child, why)):
+            return f"its child {child!r} did not start: {in_words(why)}"
+        case StartFailed() | CheckpointFailed():
+            return str(reason.what()).removesuffix(".")
+    inner = getattr(reason, "reason", reason) if isinstance(reason, Exception) else reason  # of an Exit
+    text = inner.what() if isinstance(inner, SuperlearnerError) else str(reason)
+    return text.removesuffix(".")
 
 
 class SuperlearnerError(Exception):
@@ -28,7 +56,7 @@ class SuperlearnerError(Exception):
     #: True: it certainly did not happen. False: it may have happened.
     definite: bool = True
     #: What to do instead; the end of the message.
-    advice: ClassVar[str] = ""
+    advice: str = ""
 
     def what(self) -> str:
         """Say what happened, as one sentence without its advice."""
@@ -61,14 +89,21 @@ class NoProcess(SuperlearnerError):
     ----------
     target
         The name or pid that was asked for.
+    known
+        The names that there are, to find the one that was meant.
     """
 
     code = "no_process"
     advice = "Look at the names in tree() or processes()."
 
-    def __init__(self, target: Any = "it") -> None:
+    def __init__(self, target: Any = "it", known: Iterable[str] = ()) -> None:
         super().__init__(target)
         self.target = target
+        #: ``"Did you mean ...?"``, or nothing.
+        self.hint = did_you_mean(target, known)
+
+    def __str__(self) -> str:
+        return f"{self.what()} {self.hint or self.advice}"
 
     def what(self) -> str:
         return f"There is no process {str(self.target)!r}."
@@ -120,7 +155,7 @@ class ProcessDied(SuperlearnerError):
 
     def what(self) -> str:
         who = "The process" if self.target is None else f"{str(self.target)!r}"
-        return f"{who} died before it answered: {self.reason!s}."
+        return f"{who} died before it answered: {in_words(self.reason)}."
 
 
 class CallsItself(ProcessDied):
@@ -218,7 +253,7 @@ class StartFailed(SuperlearnerError):
 
     def what(self) -> str:
         who = "The start" if self.what_failed is None else f"The start of {str(self.what_failed)!r}"
-        return f"{who} failed: {self.reason!s}."
+        return f"{who} failed: {in_words(self.reason)}."
 
 
 # -- Supervisor verbs -------------------------------------------------------------------------------
@@ -381,7 +416,70 @@ class SandboxFailed(SuperlearnerError):
         self.reason = reason
 
     def what(self) -> str:
-        return f"The sandbox {self.id!r} has failed and was given up: {self.reason!s}."
+        return f"The sandbox {self.id!r} has failed and was given up: {in_words(self.reason)}."
+
+
+class NoGroup(SuperlearnerError):
+    """The cluster has no such group of sandboxes.
+
+    Parameters
+    ----------
+    group
+        The id that was asked for.
+    """
+
+    code = "no_group"
+    advice = "groups() lists those there are; create_group() makes one."
+
+    def __init__(self, group: Any = None) -> None:
+        super().__init__(group)
+        self.group = group
+
+    def what(self) -> str:
+        return f"There is no group {self.group!r}; nothing was changed."
+
+
+class GroupExists(SuperlearnerError):
+    """The group's id is in use; nothing was created.
+
+    Parameters
+    ----------
+    group
+        The id.
+    """
+
+    code = "group_exists"
+    advice = "Choose another id, or destroy_group() the old one first."
+
+    def __init__(self, group: Any = None) -> None:
+        super().__init__(group)
+        self.group = group
+
+    def what(self) -> str:
+        return f"A group {self.group!r} exists already; nothing was created."
+
+
+class GroupFailed(SuperlearnerError):
+    """The group has given up, and all its members are down.
+
+    Parameters
+    ----------
+    group
+        The group's id.
+    reason
+        Why it gave up.
+    """
+
+    code = "group_failed"
+    advice = "cluster.restart_group(id) starts all its members again."
+
+    def __init__(self, group: Any = None, reason: Any = None) -> None:
+        super().__init__(group, reason)
+        self.group = group
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"The group {self.group!r} has failed and its members are down: {self.reason!s}."
 
 
 class UnknownNode(SuperlearnerError):
@@ -405,7 +503,10 @@ class UnknownNode(SuperlearnerError):
 
     def what(self) -> str:
         known = f" There are: {', '.join(self.nodes)}." if self.nodes else ""
-        return f"There is no node {self.node!r}.{known}"
+        return f"There is no node {self.node!r}; nothing was changed.{known}"
+
+    def __str__(self) -> str:
+        return f"{self.what()} {did_you_mean(self.node, self.nodes) or self.advice}"
 
 
 class NoPlacement(SuperlearnerError):
@@ -527,7 +628,7 @@ class MoveFailed(SuperlearnerError):
         self.reason = reason
 
     def what(self) -> str:
-        return f"The move of sandbox {self.id!r} failed and was rolled back: {self.reason!s}."
+        return f"The move of sandbox {self.id!r} failed and was rolled back: {in_words(self.reason)}."
 
 
 class DrainFailed(SuperlearnerError):
@@ -573,7 +674,7 @@ class CheckpointFailed(SuperlearnerError):
         self.reason = reason
 
     def what(self) -> str:
-        return f"The checkpoint of sandbox {self.id!r} failed: {self.reason!s}."
+        return f"The checkpoint of sandbox {self.id!r} failed: {in_words(self.reason)}."
 
 
 class ReloadFailed(SuperlearnerError):
@@ -596,7 +697,7 @@ class ReloadFailed(SuperlearnerError):
         self.reason = reason
 
     def what(self) -> str:
-        return f"The reload failed at {str(self.id)!r} and was rolled back: {self.reason!s}."
+        return f"The reload failed at {str(self.id)!r} and was rolled back: {in_words(self.reason)}."
 
 
 class NotSerializable(SuperlearnerError, TypeError):
@@ -617,9 +718,51 @@ class NotSerializable(SuperlearnerError, TypeError):
         super().__init__(what_is, reason)
         self.what_is = what_is
         self.reason = reason
+        # A reply that cannot leave was made by a handler that has done its work.
+        self.definite = what_is not in _ANSWERS
+        if what_is == "the application":
+            self.advice = "Make locks, sockets and open files in init(), which runs in the sandbox."
 
     def what(self) -> str:
-        return f"Could not serialise {self.what_is}: {self.reason!s}."
+        return f"Could not serialise {self.what_is}: {in_words(self.reason)}{self._happened()}."
+
+    def _happened(self) -> str:
+        if not self.definite:
+            return "; the request was handled, and the new state is kept"
+        return "; nothing was done" if self.what_is in _ASKED else ""
+
+
+#: What comes back, and what is sent, by the names that `NotSerializable` gets.
+_ANSWERS = ("the reply", "the answer")
+_ASKED = ("the request", "the message", "the application")
+
+
+class MessageTooLarge(NotSerializable):
+    """A message, a reply or an application is larger than the setting ``superlearner.message-limit``.
+
+    Parameters
+    ----------
+    what_is
+        What it was, such as ``"the request"``.
+    size, limit
+        Its bytes, and how many there may be.
+    """
+
+    code = "message_too_large"
+    advice = "Put large data into a file and send its path, or send it in parts."
+
+    def __init__(self, what_is: Any = "the value", size: int = 0, limit: int = 0) -> None:
+        super().__init__(what_is)
+        self.args = (what_is, size, limit)
+        self.size = size
+        self.limit = limit
+        self.advice = type(self).advice
+
+    def what(self) -> str:
+        return (
+            f"{str(self.what_is).capitalize()} of {self.size / 2**20:,.1f} MiB is above the limit of "
+            f"{self.limit / 2**20:,.1f} MiB (the setting superlearner.message-limit){self._happened()}."
+        )
 
 
 class ClusterNotFound(SuperlearnerError):
@@ -627,6 +770,13 @@ class ClusterNotFound(SuperlearnerError):
 
     code = "cluster_not_found"
     advice = "Start one with `superlearner start`, or with superlearner.Cluster()."
+
+
+class ClusterSilent(ClusterNotFound):
+    """A local cluster runs, but does not answer: it is frozen, or the machine is overloaded."""
+
+    code = "cluster_silent"
+    advice = "Try again, or end it with `superlearner stop`."
 
 
 class ClusterClosed(SuperlearnerError):

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -20,15 +21,18 @@ from distributed import Worker, get_worker
 from distributed.comm import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from superlearner.cluster.channel import ServedChannel
+from superlearner import config
+from superlearner.cluster.between import Between
+from superlearner.cluster.channel import BETWEEN_OP, CHANNEL_OP, ServedChannel
 from superlearner.cluster.commands import NODE_OP, Commands, Nodes
 from superlearner.cluster.lease import Lease
 from superlearner.cluster.machine import this_machine
 from superlearner.cluster.node import Node, refusal
 from superlearner.cluster.state_dir import DurableCheckpoints
+from superlearner.cluster.way import ClusterWay
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.history import Event
-from superlearner.core.spec import Checkpoint
+from superlearner.core.spec import Checkpoint, validate_labels
 from superlearner.errors import StaleEpoch
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Instance, StartRequest
@@ -39,7 +43,6 @@ if TYPE_CHECKING:
 #: How long a peer may take to store or give a checkpoint before it counts as gone, in seconds.
 PEER_TIMEOUT = 5.0
 PLUGIN_NAME = "superlearner-node"
-CHANNEL_OP = "superlearner_channel"
 REPORT_OP = "superlearner_report"
 LEASE_OP = "superlearner_lease"
 GONE_OP = "superlearner_gone"
@@ -91,12 +94,18 @@ class NodeAgent(Node, WorkerPlugin):
         self.incarnation = 1
         self.lease = Lease(self.lease_length, self._ask_for_lease, self._pass_lease_on, self._lease_ran_out)
         try:
+            #: What this node is, for the ``node_selector`` of sandboxes.
+            self.labels = validate_labels(config.get("labels"), "superlearner.labels")
             await self.fork_server.start()
         except Exception as error:
             # Dask logs it and goes on without the plugin: the control plane must know.
             self.report("node_failed", node=self.node, reason=f"{type(error).__name__}: {error}")
             raise
-        worker.handlers.update({CHANNEL_OP: self._serve, NODE_OP: Commands(self).serve})
+        way = partial(ClusterWay, worker.address, worker.scheduler.address, worker.connection_args)
+        self.between = Between(self.find, lambda: self.lease.holds, way)
+        worker.handlers.update(
+            {CHANNEL_OP: self._serve, NODE_OP: Commands(self).serve, BETWEEN_OP: self.between.serve}
+        )
         worker.stream_handlers[LEASE_OP] = self._on_lease
         worker.stream_handlers[GONE_OP] = self._on_gone
         self._join()
@@ -113,7 +122,7 @@ class NodeAgent(Node, WorkerPlugin):
             pid=os.getpid(),
             memory=psutil.virtual_memory().total,
             cpus=psutil.cpu_count() or 1,
-            labels={},
+            labels=self.labels,
             incarnation=self.incarnation,
             machine=this_machine(),
         )
@@ -124,6 +133,7 @@ class NodeAgent(Node, WorkerPlugin):
         self._telemetry.cancel()
         await asyncio.gather(self._telemetry, return_exceptions=True)
         await self.end_instances()
+        await self.between.close()
         self.report("node_left", node=self.node, address=worker.address)
         await self.fork_server.close()
         await self._peers.close()
@@ -246,6 +256,10 @@ class NodeAgent(Node, WorkerPlugin):
             for version in await asyncio.to_thread(self._durable.others, sandbox, frozenset(found)):
                 found.setdefault(version.version, version)
         return [found[key] for key in sorted(found, reverse=True)]
+
+    def find(self, sandbox: str, epoch: int) -> SandboxActor | None:
+        """Return an instance, while the node may answer."""
+        return super().find(sandbox, epoch) if self.lease.holds else None
 
     # -- Requests of clients --------------------------------------------------------------------------
 

@@ -21,6 +21,11 @@ from distributed.comm import connect as dask_connect
 
 Answer = tuple[int, Any]  # (status, payload)
 
+#: The handlers at which channels are opened: at the control plane, and at a node by clients and by other nodes.
+CONTROL_OP = "superlearner_control"
+CHANNEL_OP = "superlearner_channel"
+BETWEEN_OP = "superlearner_between"
+
 
 class ChannelClosed(ConnectionError):
     """The comm broke, or was closed, before the answer came; the request may have been handled."""

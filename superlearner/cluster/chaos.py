@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from superlearner.cluster.sandbox import Sandbox, split
+from superlearner.cluster.outgoing import split
+from superlearner.cluster.sandbox import Sandbox
 from superlearner.cluster.session import Session
 
 

@@ -6,33 +6,37 @@ The module is long because it is a face: a method for everything that can be ask
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import fields
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from distributed import Client, Security
 
 from superlearner import config
-from superlearner.cluster import starting
+from superlearner.cluster import foreign, outgoing, starting
 from superlearner.cluster.chaos import Chaos
-from superlearner.cluster.local import Connection, find_connection, stop_daemon
-from superlearner.cluster.names import node_names
-from superlearner.cluster.plane import ControlPlane
-from superlearner.cluster.sandbox import Sandbox, split
+from superlearner.cluster.local import Connection, stop_daemon
+from superlearner.cluster.names import NodesWanted, node_labels, node_names
+from superlearner.cluster.outgoing import split
+from superlearner.cluster.sandbox import Sandbox
 from superlearner.cluster.session import Found, Session
+from superlearner.core.childspec import Strategy, choice
 from superlearner.core.history import Event, Story
 from superlearner.core.rebalance import Suggestion
 from superlearner.core.snapshots import (
     ClusterStatus,
+    GroupInfo,
     Location,
     Migration,
     NodeInfo,
     PlacementRow,
     SandboxInfo,
+    SandboxStatus,
 )
-from superlearner.core.spec import Resources, SandboxSpec
-from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
+from superlearner.core.spec import GroupSpec, Resources, SandboxSpec, validate_id
+from superlearner.errors import InvalidSpec, SuperlearnerError
 from superlearner.otp import as_application
+from superlearner.otp.application import check_path
 from superlearner.sandbox import payload
 
 _OPTIONS = tuple(field.name for field in fields(SandboxSpec) if field.name not in {"id", "application"})
@@ -103,14 +107,20 @@ class Manager:
 
     def sandboxes(self, node: str | None = None, status: str | None = None) -> list[SandboxInfo]:
         """Return the sandboxes by id, of one node or of one status where given."""
+        if status is not None:
+            choice(status, "status", get_args(SandboxStatus))
         return self._session.ask("sandboxes", node=node, status=status)
 
     def sandbox(self, id: str) -> Sandbox:
         """Return a handle on a sandbox; asking it anything raises `NoSandbox` when there is none."""
+        if not isinstance(id, str):
+            raise InvalidSpec(f"The sandbox id {id!r} is not valid: write a text such as 'shop-1'.")
         return Sandbox(self._session, id)
 
     def whereis(self, target: str) -> Location | None:
         """Return where a sandbox, or a named process ``"sandbox/process"``, lives; None when it does not."""
+        if not isinstance(target, str):
+            raise InvalidSpec(f'{target!r} names nothing: write "sandbox", or "sandbox/process".')
         return self._session.run(self._whereis(target))
 
     def explain_placement(self, what: Any = None, **options: Any) -> list[PlacementRow]:
@@ -125,10 +135,14 @@ class Manager:
         """
         if isinstance(what, Resources):
             options["resources"] = what
+        elif what is not None and not isinstance(what, str):
+            as_application(what)  # refused here as it would be in create_sandbox
         return self._session.ask("explain", spec=_spec("explained", b"", options))
 
     def events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
         """Return the events after the sequence number `since`, of one kind or sandbox where given."""
+        if not isinstance(since, int):
+            raise InvalidSpec(f"since={since!r} must be the seq of an event, a whole number.")
         return self._session.ask("events", since=since, kind=kind, sandbox=sandbox)
 
     def story(self, sandbox: str) -> Story:
@@ -145,6 +159,8 @@ class Manager:
         The handler runs on the thread (or loop) that serves the connection: it must not block, and must
         not call blocking methods of the cluster; put what it gets on a queue.
         """
+        if not callable(handler):
+            raise InvalidSpec(f"{handler!r} is no function, so no event was subscribed to.")
         return self._session.link.subscribe(handler, kind)
 
     # -- Sandboxes ---------------------------------------------------------------------------------------
@@ -162,7 +178,9 @@ class Manager:
         **options
             ``node="auto"``, ``placement="least_loaded"``, ``resources=Resources(...)``,
             ``checkpoint=Checkpoint(...)``, ``restart="permanent"``, ``max_restarts=3``, ``max_seconds=5.0``,
-            ``start_timeout=30.0``, ``shutdown=5.0``, ``labels={}``: see `superlearner.core.spec.SandboxSpec`.
+            ``start_timeout=30.0``, ``shutdown=5.0``, ``labels={}``, ``node_selector={}``, ``anti_affinity={}``,
+            ``group=None``, ``on_unresponsive="report"`` (or ``"restart"``), ``unresponsive_after=5.0``: see
+            `superlearner.core.spec.SandboxSpec`.
 
         Raises
         ------
@@ -195,11 +213,65 @@ class Manager:
         sandbox, process = split(target)
         return self.sandbox(sandbox).cast(process, message)
 
+    # -- Groups ------------------------------------------------------------------------------------------
+
+    def create_group(
+        self,
+        id: str,
+        strategy: Strategy = "one_for_one",
+        *,
+        max_restarts: int = 3,
+        max_seconds: float = 60.0,
+    ) -> GroupInfo:
+        """Make a group: sandboxes that are supervised together, as the children of a supervisor are.
+
+        ``create_sandbox(..., group=id)`` adds members; they start in the order in which they were created.
+        When one ends, or its node is lost, the strategy says who else is stopped, in reverse order, and who
+        is started again, in order, from the newest checkpoints. The end of an OS process is the group's to
+        decide on, so the members' own ``max_restarts`` do not count.
+
+        Parameters
+        ----------
+        id
+            Its name in the cluster.
+        strategy
+            ``"one_for_one"``, ``"one_for_all"`` or ``"rest_for_one"``.
+        max_restarts, max_seconds
+            More restarts than that within these seconds, and the group gives up: all members are stopped and
+            ``failed`` until `restart_group`. The loss of a node does not count.
+
+        Raises
+        ------
+        InvalidSpec, GroupExists
+            Nothing was created.
+        """
+        spec = GroupSpec(id, strategy, max_restarts, max_seconds)
+        return self._session.ask("create_group", spec=spec)
+
+    def groups(self) -> list[GroupInfo]:
+        """Return the groups by id, each with its members in start order."""
+        return self._session.ask("groups")
+
+    def group(self, id: str) -> GroupInfo:
+        """Return one group; raise `NoGroup` when there is none."""
+        return self._session.ask("group", group=id)
+
+    def restart_group(self, id: str) -> GroupInfo:
+        """Stop all members and start them in order; a group that has failed gets a new chance.
+
+        Returns when all run. When one cannot start, the group has failed, and `GroupFailed` says why.
+        """
+        return self._session.ask("restart_group", group=id)
+
+    def destroy_group(self, id: str) -> None:
+        """Destroy the members of a group in reverse order, then the group; returns when nothing is left."""
+        return self._session.ask("destroy_group", group=id)
+
     # -- Nodes -------------------------------------------------------------------------------------------
 
-    def add_node(self, name: str) -> NodeInfo:
-        """Start another node of a local cluster; returns when it has joined."""
-        return self._session.ask("add_node", node=name)
+    def add_node(self, name: str, labels: Mapping[str, str] | None = None) -> NodeInfo:
+        """Start another node of a local cluster, with labels where given; returns when it has joined."""
+        return self._session.ask("add_node", node=name, labels=labels)
 
     def remove_node(self, name: str) -> None:
         """Stop a node of a local cluster for good; its sandboxes go on elsewhere from their checkpoints."""
@@ -233,9 +305,10 @@ class Manager:
 
     async def _create_sandbox(self, id: str, app: Any, options: dict[str, Any]) -> Sandbox:
         # An import path is resolved where the sandbox runs, which may have what this process lacks.
-        application = app if isinstance(app, str) else as_application(app)
+        validate_id(id, "sandbox id")
+        application = check_path(app) if isinstance(app, str) else as_application(app)
         await self._session.link.ask(
-            "create", spec=_spec(id, payload.dumps(application, "the application"), options)
+            "create", spec=_spec(id, outgoing.message(application, "the application"), options)
         )
         return Sandbox(self._session, id)
 
@@ -272,7 +345,8 @@ class Cluster(Manager):
     Parameters
     ----------
     nodes
-        How many nodes, or their names; the setting ``superlearner.nodes`` (3) by default.
+        How many nodes, their names, or their names with labels, such as ``{"alpha": {"zone": "a"}}``; the
+        setting ``superlearner.nodes`` (3) by default.
     asynchronous
         Whether the methods are to be awaited.
     dashboard
@@ -286,15 +360,16 @@ class Cluster(Manager):
 
     def __init__(
         self,
-        nodes: int | Sequence[str] | None = None,
+        nodes: NodesWanted | None = None,
         *,
         asynchronous: bool = False,
         dashboard: bool | None = None,
     ) -> None:
-        names = node_names(config.get("nodes") if nodes is None else nodes)
+        wanted = config.get("nodes") if nodes is None else nodes
+        names, labels = node_names(wanted), node_labels(wanted)
 
         async def start() -> Connection:
-            return await starting.start(names, detached=False, dashboard=dashboard)
+            return await starting.start(names, detached=False, dashboard=dashboard, labels=labels)
 
         self._begin(Session(start, asynchronous=asynchronous, stop=stop_daemon))
 
@@ -323,7 +398,7 @@ def connect(
     target: str | Client | None = None,
     *,
     security: Security | None = None,
-    nodes: int | Sequence[str] | None = None,
+    nodes: NodesWanted | None = None,
     asynchronous: bool = False,
 ) -> Cluster:
     """Connect to a cluster.
@@ -337,7 +412,7 @@ def connect(
     security
         Dask's security object, for an address with TLS.
     nodes
-        How many nodes, or their names, should a new local cluster be needed.
+        How many nodes, their names, or their names with labels, should a new local cluster be needed.
     asynchronous
         Whether the methods of the cluster object are to be awaited.
 
@@ -345,45 +420,24 @@ def connect(
     ------
     ClusterNotFound
         Nobody answers at the address.
+    Unsupported
+        The scheduler or a worker lacks superlearner, or has another version; nothing was changed there.
     """
     if target is None:
-        names = node_names(config.get("nodes") if nodes is None else nodes)
+        wanted = config.get("nodes") if nodes is None else nodes
+        names, labels = node_names(wanted), node_labels(wanted)
 
         async def find() -> Connection:
-            running = find_connection()
-            if running is None:
-                running = await starting.start(names, detached=True)
-            return running
+            return await starting.find_or_start(names, labels)
 
         return Cluster.of(Session(find, asynchronous=asynchronous))
     if isinstance(target, Client):
         address, keys = str(target.scheduler.address), target.security
     else:
-        address, keys = target, security or Security()
+        keys = security or Security()
+        address = foreign.check_address(target, keys)
 
     async def join() -> Found:
-        return await install(address, keys)
+        return await foreign.install(address, keys)
 
     return Cluster.of(Session(join, asynchronous=asynchronous))
-
-
-async def install(address: str, keys: Security) -> Found:
-    """Put superlearner on the Dask cluster at `address`, unless it is there.
-
-    Raises
-    ------
-    ClusterNotFound
-        Nobody answers there.
-    """
-    try:
-        async with Client(
-            address,
-            security=keys,
-            asynchronous=True,
-            set_as_default=False,
-            timeout=config.get("connect-timeout"),
-        ) as client:
-            await client.register_plugin(ControlPlane())
-    except (OSError, TimeoutError) as error:
-        raise ClusterNotFound(f"No Dask scheduler answers at {address} ({error}).") from error
-    return Found(address, keys)

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from distributed import Nanny, Scheduler, Security, Status
 from distributed.utils import get_mp_context
 from distributed.versions import optional_packages
 
-from superlearner.cluster.local import Connection, tls_of
+from superlearner.cluster.local import REFUSED, Connection, tls_of
+from superlearner.cluster.locks import LockHeld, locked, who
 from superlearner.cluster.plane import ControlPlane
 
 # Workers fork from one warm server instead of importing everything again: three nodes are up in a
@@ -70,8 +72,8 @@ class LocalNodes:
         self._directory = directory
         self._nannies: dict[str, Nanny] = {}
 
-    async def add(self, name: str) -> None:
-        """Start a node; its agent reports to the control plane when it is ready."""
+    async def add(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Start a node; its agent reports to the control plane when it is ready, with its labels."""
         self._nannies[name] = nanny = _PatientNanny(
             self._scheduler.address,
             name=name,
@@ -83,6 +85,8 @@ class LocalNodes:
             local_directory=self._directory,
             silence_logs=logging.ERROR,
             dashboard=False,
+            # A worker that is started again has the labels of the one before it.
+            config={"superlearner.labels": dict(labels)} if labels else None,
         )
         nanny.plane = self.plane
         await nanny
@@ -142,7 +146,7 @@ async def run(settings: dict[str, Any], before: Connection | None) -> None:
         nodes = LocalNodes(scheduler, security, directory)
         journal = settings["journal"] or str(Path(directory) / "journal.sqlite")
         state = settings["state"] or str(Path(directory) / "state")
-        plane = nodes.plane = ControlPlane(journal, nodes, state)
+        plane = nodes.plane = ControlPlane(journal, nodes, state, takes_over=before is not None)
         await plane.start(scheduler)
         scheduler.add_plugin(plane)
         serving = asyncio.create_task(_serve(settings, scheduler, plane, nodes, served=served))
@@ -163,7 +167,7 @@ async def _serve(
     settings: dict[str, Any], scheduler: Scheduler, plane: ControlPlane, nodes: LocalNodes, *, served: bool
 ) -> None:
     """Start the nodes, tell that the cluster is ready, and serve until cancelled."""
-    await asyncio.gather(*(nodes.add(name) for name in settings["nodes"]))
+    await asyncio.gather(*(nodes.add(name, settings["labels"].get(name)) for name in settings["nodes"]))
     await plane.wait_for_nodes(settings["nodes"])
     plane.restore()
     _tell_ready(settings, scheduler, served=served)
@@ -201,6 +205,11 @@ def _share_imports() -> None:
     context.set_forkserver_preload(["distributed", "superlearner.cluster.agent"])
 
 
+def _alone(journal: str | None) -> contextlib.AbstractContextManager[None]:
+    """Hold the journal for this process alone: two histories in one file would be none."""
+    return locked(Path(f"{journal}.lock")) if journal else contextlib.nullcontext()
+
+
 def main() -> None:
     """Run the daemon with the settings given as JSON on the command line."""
     settings = json.loads(sys.argv[1])
@@ -208,9 +217,17 @@ def main() -> None:
     before = None if line == "null" else Connection.parse(line)
     warnings.simplefilter("ignore")
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    with dask.config.set({**_DASK_SETTINGS, "superlearner": settings["config"]}):
-        _share_imports()
-        asyncio.run(run(settings, before))
+    try:
+        changed = {**_DASK_SETTINGS, "superlearner": settings["config"]}
+        with dask.config.set(changed), _alone(settings["journal"]):
+            _share_imports()
+            asyncio.run(run(settings, before))
+    except LockHeld as error:
+        sys.exit(
+            f"{REFUSED}The state directory {Path(settings['journal']).parent} is in use by the local cluster of "
+            f"{who(error.holder)}, whose journal would be mixed up; nothing was started. End that cluster, or set "
+            "SUPERLEARNER_STATE_DIR to another directory."
+        )
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from distributed import Client, Security
 from distributed.comm.addressing import get_address_host_port
 
 from superlearner import config
-from superlearner.cluster.cluster import Cluster, Manager, install
+from superlearner.cluster.cluster import Cluster, Manager
 from superlearner.cluster.dual_link import DualLink
+from superlearner.cluster.foreign import install
 from superlearner.cluster.local import Connection, find_connection
 from superlearner.cluster.local_link import LocalLink
 from superlearner.cluster.local_plane import LocalPlane
@@ -47,6 +48,7 @@ class DualSession(Session):
     ) -> None:
         # Before anything is started, and not on the session's loop: a client belongs to another.
         self._target = _address(target, security)
+        self._is_ours = isinstance(target, Cluster)
         super().__init__(asynchronous=asynchronous)
         self._directory = directory
 
@@ -61,6 +63,8 @@ class DualSession(Session):
                 raise ClusterNotFound("No local cluster runs on this machine.")
             return running
         await _probe(self._target.address)
+        if self._is_ours:  # it has a control plane already
+            return self._target
         return await install(self._target.address, self._target.security)
 
 
@@ -119,10 +123,6 @@ class DualSandboxManager(Manager):
             It goes on here; the error says why, such as that no cluster answers.
         """
         return self._session.ask("promote", sandbox=id, node=node)
-
-    def drain(self, node: str) -> Any:
-        """Have the cluster move every sandbox off one of its nodes."""
-        return self._session.ask("drain", node=node)
 
 
 def _address(target: Target, security: Security | None) -> Found | None:

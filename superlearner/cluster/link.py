@@ -12,25 +12,30 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from superlearner import config
-from superlearner.cluster.agent import CHANNEL_OP
-from superlearner.cluster.channel import Answer, Channel, ChannelClosed
+from superlearner.cluster.channel import CHANNEL_OP, CONTROL_OP, Answer, Channel, ChannelClosed
 from superlearner.cluster.handlers import Handler, Handlers
-from superlearner.cluster.plane import CONTROL_OP
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
 from superlearner.errors import (
     CallTimeout,
     ClusterClosed,
     ClusterNotFound,
+    ClusterSilent,
     NoConnection,
-    NotSerializable,
     ProcessDied,
     StaleEpoch,
     SuperlearnerError,
 )
 from superlearner.sandbox import payload
+from superlearner.sandbox.answers import unpack
 
 Place = tuple[str, int]  # (address, epoch)
+#: Seconds between two tries to reach a control plane that is being started again.
+_RETRY = 0.05
+#: What the control plane answers without waiting for anything: no answer means that it is frozen.
+_LOOKS = frozenset(
+    {"hello", "status", "nodes", "sandboxes", "sandbox", "events", "story", "metrics", "explain"}
+)
 
 
 class Carrier(Protocol):
@@ -70,37 +75,108 @@ class Link:
         What Dask needs to connect: ``security.get_connection_args("client")``.
     nodes
         What carries requests to the nodes; by default channels, opened when they are needed.
+    kinds
+        The kinds of events to be told; None: all.
     """
 
-    def __init__(self, address: str, connection_args: dict[str, Any], nodes: Carriers | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        connection_args: dict[str, Any],
+        nodes: Carriers | None = None,
+        *,
+        kinds: tuple[str, ...] | None = None,
+    ) -> None:
         self.address = address
         self._args = connection_args
         self._control: Channel | None = None
         self._nodes: Carriers = nodes or ChannelPool(CHANNEL_OP, connection_args)
+        self._kinds = kinds
         self._places: dict[str, Place] = {}
+        #: The addresses of lost nodes: an answer of before their loss must not lead there.
+        self._lost: set[str] = set()
         self._handlers = Handlers()
-        self._subscribing: asyncio.Task[Any] | None = None
+        #: Whether nobody is to be asked any more: it was closed, the cluster was stopped, or is gone for good.
+        self._over = False
+        self._back = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+        #: The newest event that was told, and those that wait until what came before them is told.
+        self._seq = 0
+        self._held: list[Event] | None = None
 
     async def open(self) -> None:
         """Connect to the control plane; raise `ClusterNotFound` when it does not answer."""
-        timeout = config.get("connect-timeout")
         try:
-            self._control = await Channel.open(
-                self.address, CONTROL_OP, self._args, timeout=timeout, on_push=self._on_push
-            )
-            async with asyncio.timeout(timeout):
-                await self.ask("hello")
-                await self._control.request("subscribe")
+            await self._connect(config.get("connect-timeout"))
         except (OSError, TimeoutError) as error:
             raise ClusterNotFound(
                 f"No cluster of superlearner answers at {self.address} ({error})."
             ) from error
+        self._keeping = asyncio.create_task(self._keep_connected(), name="superlearner-link")
+
+    async def _connect(self, timeout: float) -> None:
+        control = await Channel.open(
+            self.address, CONTROL_OP, self._args, timeout=timeout, on_push=self._on_push
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                unpack(*await control.request("hello", payload.dumps({})))
+                await control.request("subscribe", self._kinds)
+        except BaseException:
+            await control.close()
+            raise
+        self._control = control
+        self._back.set()
 
     async def close(self) -> None:
         """Close every channel."""
+        self._over = True
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
         await self._nodes.close()
         if self._control is not None:
             await self._control.close()
+
+    # -- A control plane that was killed --------------------------------------------------------------
+
+    async def _keep_connected(self) -> None:
+        """Connect again whenever the control plane has been started again, at its address and with its keys."""
+        while not self._over and self._control is not None:
+            await self._control.wait_closed()
+            self._back.clear()
+            self._places.clear()
+            self._held = []
+            self._over = self._over or not await self._connect_again()
+            self._back.set()
+            if not self._over:
+                await self._catch_up()
+
+    async def _connect_again(self) -> bool:
+        """Try to connect for as long as a new control plane may take to come up; return whether it has."""
+        timeout = config.get("connect-timeout")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + 2 * timeout
+        while not self._over and loop.time() < deadline:
+            try:
+                await self._connect(timeout)
+            except (OSError, TimeoutError):
+                await asyncio.sleep(_RETRY)  # nobody tells when somebody begins to listen there
+            else:
+                return True
+        return False
+
+    async def _catch_up(self) -> None:
+        """Tell what happened while nobody was listening, then what has come since."""
+        try:
+            missed: list[Event] = await self.ask("events", since=self._seq)
+        except SuperlearnerError:
+            missed = []  # it has gone again: the next time tells
+        held, self._held = self._held or [], None
+        wanted = (e for e in missed if self._kinds is None or e.kind in self._kinds)
+        for event in sorted((*wanted, *held), key=lambda event: event.seq):
+            if event.seq > self._seq:
+                self._tell(event)
 
     # -- The control plane ---------------------------------------------------------------------------
 
@@ -110,14 +186,27 @@ class Link:
         return self._control is not None and not self._control.closed
 
     async def ask(self, verb: str, **kwargs: Any) -> Any:
-        """Ask the control plane."""
-        if self._control is None or not self.connected:
-            raise ClusterClosed(f"The connection to the cluster at {self.address} is closed.")
-        try:
-            status, body = await self._control.request(verb, payload.dumps(kwargs))
-        except ChannelClosed:
-            raise NoConnection(f"the control plane at {self.address}", "it has ended") from None
-        return unpack(status, body)
+        """Ask the control plane; wait for it when it was killed and is being started again."""
+        while True:
+            if not self.connected:
+                await self._back.wait()
+            if self._over or self._control is None:
+                raise ClusterClosed(f"The connection to the cluster at {self.address} is closed.")
+            limit = config.get("connect-timeout") if verb in _LOOKS else None
+            try:
+                async with asyncio.timeout(limit):
+                    status, body = await self._control.request(verb, payload.dumps(kwargs))
+            except ChannelClosed:
+                self._back.clear()
+                if verb in _LOOKS or verb == "lookup":
+                    continue  # nothing can have happened
+                raise NoConnection(f"the control plane at {self.address}", "it has ended") from None
+            except TimeoutError:
+                raise ClusterSilent(
+                    f"The control plane at {self.address} has not answered within {limit:g} s: "
+                    "it is frozen, or the machine is overloaded."
+                ) from None
+            return unpack(status, body)
 
     def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:
         """Call `handler` with every event from now on; return what ends that."""
@@ -128,8 +217,19 @@ class Link:
         if kind != "event":
             return
         event = Event.from_dict(plain)
-        if event.kind == "node_lost":
+        if self._held is not None:
+            self._held.append(event)
+        else:
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        self._seq = max(self._seq, event.seq)
+        if event.kind == "cluster_stopped":
+            self._over = True
+        elif event.kind == "node_lost":
             self._abandon(event.detail.get("address"))
+        elif event.kind == "node_joined":
+            self._lost.discard(str(event.detail.get("address")))
         if event.sandbox is not None and event.epoch is not None:
             place = self._places.get(event.sandbox)
             if place is not None and place[1] < event.epoch:
@@ -138,6 +238,7 @@ class Link:
 
     def _abandon(self, address: Any) -> None:
         """Break with a lost node at once: no call to it waits for a timeout."""
+        self._lost.add(address)
         self._nodes.abandon(address)
         for sandbox, place in list(self._places.items()):
             if place[0] == address:
@@ -176,7 +277,7 @@ class Link:
                 if place is None or channel is None:
                     async with asyncio.timeout_at(deadline):
                         patience = None if timeout is None else 0.8 * timeout
-                        place, channel = await self._reach(sandbox, stale, patience)
+                        place, channel = await self.reach(sandbox, stale, patience)
                 status, answer = await channel.request(
                     verb, sandbox, place[1], target, body, timeout, deadline=deadline
                 )
@@ -203,7 +304,7 @@ class Link:
         """Send a message that has no answer, to wherever the sandbox lives now."""
         stale: Place | None = None
         while True:
-            place, channel = await self._reach(sandbox, stale)
+            place, channel = await self.reach(sandbox, stale)
             try:
                 channel.post(verb, sandbox, place[1], target, body, None)
             except ChannelClosed:
@@ -211,7 +312,7 @@ class Link:
             else:
                 return
 
-    async def _reach(
+    async def reach(
         self, sandbox: str, stale: Place | None, patience: float | None = None
     ) -> tuple[Place, Carrier]:
         """Return where the sandbox lives, other than at `stale`, with the open channel to its node.
@@ -231,35 +332,13 @@ class Link:
                 del self._places[sandbox]
         elif (known := self._places.get(sandbox)) is not None:
             return known
-        _, address, epoch, _, _ = await self.ask("lookup", sandbox=sandbox, stale=stale, patience=patience)
-        self._places[sandbox] = (address, epoch)
-        return address, epoch
+        while True:
+            _, address, epoch, *_ = await self.ask("lookup", sandbox=sandbox, stale=stale, patience=patience)
+            stale = (address, epoch)
+            if address not in self._lost:
+                self._places[sandbox] = stale
+                return stale
 
 
 def _named(sandbox: str, target: Any) -> str:
     return sandbox if target is None else f"{sandbox}/{target}"
-
-
-def unpack(status: int, body: Any, target: str | None = None) -> Any:
-    """Return an answer's value, or raise its error."""
-    match status:
-        case 0:
-            return payload.loads(body, "the answer")
-        case 1:
-            raise payload.loads(body, "the error")
-    match body:
-        case ("process_died", _, reason, *_):
-            raise ProcessDied(reason, target)
-        case ("no_connection", _, reason, *_):
-            raise NoConnection(target, reason)
-        case ("call_timeout", _, _, _, timeout):
-            raise CallTimeout(target, timeout)
-        case ("not_serializable", _, what, reason, *_):
-            raise NotSerializable(what, reason)
-        case (_, definite, message, *_):
-            error = SuperlearnerError(message)
-            error.definite = bool(definite)
-            raise error
-    raise SuperlearnerError(
-        f"The node refused the request in words that this version does not know: {body!r}."
-    )

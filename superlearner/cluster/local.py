@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,7 @@ import psutil
 from distributed import Security
 
 from superlearner import config
+from superlearner.cluster.locks import locked
 from superlearner.errors import ClusterNotFound, SuperlearnerError
 
 _TLS_FIELDS = (
@@ -38,11 +40,36 @@ _TLS_FIELDS = (
 )
 
 
+#: What the last words of a daemon begin with that has refused to start: a sentence, not a traceback.
+REFUSED = "refused: "
+
+
 class DaemonFailed(SuperlearnerError):
     """The local cluster could not start; nothing of it is left."""
 
     code = "daemon_failed"
     advice = "`superlearner doctor` tells what this machine lacks."
+
+
+class AlreadyRuns(DaemonFailed):
+    """The shared local cluster runs already; no other was started.
+
+    Parameters
+    ----------
+    pid
+        Its daemon.
+    """
+
+    code = "already_runs"
+    advice = "connect() to it, or end it with `superlearner stop`."
+
+    def __init__(self, pid: int = 0) -> None:
+        super().__init__(pid)
+        self.pid = pid
+
+    def what(self) -> str:
+        """Say what happened."""
+        return f"A local cluster runs already (process {self.pid}); no other was started."
 
 
 @dataclass(frozen=True)
@@ -91,9 +118,13 @@ class Connection:
 
     @classmethod
     def parse(cls, text: str) -> Connection:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; raise ValueError, TypeError or KeyError when it is anything else."""
         plain: dict[str, Any] = json.loads(text)
-        return cls(**{**plain, "nodes": tuple(plain["nodes"])})
+        read = cls(**{**plain, "nodes": tuple(plain["nodes"])})
+        kinds = {"address": str, "pid": int, "started": float, "tls": dict}
+        if not all(isinstance(getattr(read, name), kind) for name, kind in kinds.items()):
+            raise TypeError("a field is of another type")
+        return read
 
 
 def security_from(tls: dict[str, str]) -> Security:
@@ -125,11 +156,17 @@ def find_connection() -> Connection | None:
     """Return the shared local cluster that runs now; what a dead one left behind is removed."""
     path = connection_path()
     try:
-        connection = Connection.parse(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            if os.fstat(file.fileno()).st_uid != os.getuid():
+                # Whoever wrote it could have us run their code.
+                raise ClusterNotFound(f"The connection file {path} belongs to another user; remove it.")
+            connection = Connection.parse(file.read())
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise ClusterNotFound(f"The connection file {path} cannot be read ({error}); remove it.") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ClusterNotFound(
+            f"The connection file {path} cannot be read ({_why_unreadable(error)}); remove it."
+        ) from None
     if connection.alive:
         return connection
     path.unlink(missing_ok=True)
@@ -137,11 +174,19 @@ def find_connection() -> Connection | None:
     return None
 
 
+def _why_unreadable(error: Exception) -> str:
+    """Say what is wrong with a connection file, without a word of what stands in it: it holds keys."""
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    return "it is cut off, or none of superlearner's"
+
+
 def start_daemon(
     nodes: Sequence[str],
     *,
     detached: bool,
     dashboard: bool | None = None,
+    labels: Mapping[str, Mapping[str, str]] | None = None,
     timeout: float | None = None,
     abort: int | None = None,
 ) -> Connection:
@@ -156,6 +201,8 @@ def start_daemon(
         False: it belongs to this process and ends with it.
     dashboard
         Whether to serve Dask's dashboard; by default the setting ``superlearner.dashboard``.
+    labels
+        The labels of the nodes that have other ones than the setting ``superlearner.labels``.
     timeout
         Seconds until it must be ready; by default the setting ``superlearner.start-timeout``.
     abort
@@ -166,13 +213,29 @@ def start_daemon(
     DaemonFailed
         It could not start; the message ends with what it said. Nothing is left running.
     """
-    if detached and (running := find_connection()):
-        raise DaemonFailed(
-            f"A local cluster runs already (process {running.pid}): connect() to it, or stop it first."
-        )
+    begin = partial(_start, nodes, labels=labels or {}, dashboard=dashboard, timeout=timeout, abort=abort)
+    if not detached:
+        return begin(detached=False)
+    # Two who start it in the same instant: the second waits, and finds that of the first.
+    with locked(config.state_dir() / "starting.lock", wait=True, abort=abort):
+        if running := find_connection():
+            raise AlreadyRuns(running.pid)
+        return begin(detached=True)
+
+
+def _start(
+    nodes: Sequence[str],
+    *,
+    detached: bool,
+    labels: Mapping[str, Mapping[str, str]],
+    dashboard: bool | None,
+    timeout: float | None,
+    abort: int | None,
+) -> Connection:
     ready_read, ready_write = os.pipe()
     settings = {
         "nodes": list(nodes),
+        "labels": {name: dict(own) for name, own in labels.items()},
         "path": str(connection_path()) if detached else None,
         "dashboard": config.get("dashboard") if dashboard is None else dashboard,
         "journal": str(journal_path()) if detached else None,
@@ -253,6 +316,8 @@ def _await_ready(
             daemon.wait(10)
             log.seek(0)
             said = log.read()[-2000:].decode(errors="replace").strip()
+            if said.startswith(REFUSED):
+                raise DaemonFailed(said.removeprefix(REFUSED))
             raise DaemonFailed(f"The local cluster could not start. Its daemon said: {said or 'nothing'}.")
     raise DaemonFailed(f"The local cluster was not ready within {timeout:g} s.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from superlearner.cluster.cluster import Manager
 from superlearner.cluster.local_link import LocalLink
@@ -43,7 +42,8 @@ class LocalSandboxManager(Manager):
     ----------
     state_dir
         A directory that keeps the sandboxes and their checkpoints beyond that end: a new manager on it
-        starts them again with their state. None: their checkpoints are in memory.
+        starts them again with their state. `close` takes a last checkpoint of each; without it, what changed
+        after the newest one is lost. None: their checkpoints are in memory.
     asynchronous
         Whether the methods are to be awaited.
 
@@ -63,7 +63,3 @@ class LocalSandboxManager(Manager):
     ) -> None:
         directory = None if state_dir is None else StateDirectory(state_dir)
         self._begin(LocalSession(directory, asynchronous=asynchronous))
-
-    def drain(self, node: str) -> Any:
-        """Raise `Unsupported`: there is no other node."""
-        return self._session.ask("drain", node=node)

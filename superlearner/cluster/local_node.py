@@ -12,9 +12,12 @@ import psutil
 
 from superlearner import config
 from superlearner.cluster.agent import SandboxActor
+from superlearner.cluster.between import Between
 from superlearner.cluster.commands import Commands
 from superlearner.cluster.node import Node
+from superlearner.cluster.way import LocalWay, Lookup
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.spec import validate_labels
 from superlearner.errors import CheckpointFailed
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.services import Peer
@@ -37,14 +40,17 @@ class LocalNode(Node):
         Takes what the node reports.
     checkpoints
         Where checkpoints are kept.
+    lookup
+        Tells where a sandbox lives.
     """
 
     node = LOCAL
     #: It cannot be cut off from itself.
     lease_until: float | None = None
 
-    def __init__(self, reporter: Reporter, checkpoints: CheckpointStore) -> None:
+    def __init__(self, reporter: Reporter, checkpoints: CheckpointStore, lookup: Lookup) -> None:
         self._reporter = reporter
+        self._lookup = lookup
         self.checkpoints = checkpoints
         self.fork_server = ForkServer()
         self._telemetry: asyncio.Task[None] | None = None
@@ -52,6 +58,7 @@ class LocalNode(Node):
     async def start(self) -> None:
         """Start the fork server, and report that the node is ready."""
         self.prepare()
+        self.between = Between(self.find, lambda: True, lambda _: LocalWay(self._lookup))
         await self.fork_server.start()
         self.report(
             "node_ready",
@@ -60,7 +67,7 @@ class LocalNode(Node):
             pid=os.getpid(),
             memory=psutil.virtual_memory().total,
             cpus=psutil.cpu_count() or 1,
-            labels={},
+            labels=validate_labels(config.get("labels"), "superlearner.labels"),
             incarnation=1,
             machine=None,
         )
@@ -86,6 +93,7 @@ class LocalNode(Node):
             self._telemetry.cancel()
             await asyncio.gather(self._telemetry, return_exceptions=True)
             await self.end_instances()
+            await self.between.close()
         await self.fork_server.close()
 
     # -- NodeServices ----------------------------------------------------------------------------

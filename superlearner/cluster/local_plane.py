@@ -28,7 +28,6 @@ _WITH_A_CLUSTER = (
 NOT_HERE = {
     "move": f"{_ONE_NODE}there is nowhere to move a sandbox to; it runs on as before.{_WITH_A_CLUSTER}",
     "drain": f"{_ONE_NODE}its sandboxes have nowhere else to go; nothing was changed.{_WITH_A_CLUSTER}",
-    "rebalance": f"{_ONE_NODE}there is nothing to balance; nothing was changed.{_WITH_A_CLUSTER}",
     "add_node": f"{_ONE_NODE}no node can be added.{_WITH_A_CLUSTER}",
     "remove_node": f"{_ONE_NODE}it ends with close(); nothing was removed.",
     "signal_node": f"{_ONE_NODE}killing or pausing it would do so to your own program; nothing was done.",
@@ -60,7 +59,7 @@ class LocalPlane(Pump):
         store = CheckpointStore() if self._directory is None else self._directory.open()
         self.begin(c.ControlPolicy())
         self.requests = LocalRequests(self)
-        self.node = LocalNode(self.on_report, store)
+        self.node = LocalNode(self.on_report, store, self.requests.lookup)
         self.nodes = LocalDoor(self.node)
         try:
             await self.node.start()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from superlearner.core.spec import validate_id
+from superlearner.core.spec import validate_id, validate_labels
 from superlearner.errors import InvalidSpec
 
 #: The names that nodes get when only their number is given.
@@ -36,12 +36,30 @@ GREEK = [
 ]
 
 
-def node_names(nodes: int | Sequence[str]) -> list[str]:
-    """Return the names of `nodes`, given as a number or as names.
+#: How many nodes, their names, or their names with the labels of each.
+NodesWanted = int | Sequence[str] | Mapping[str, Mapping[str, str]]
 
-    >>> node_names(2), node_names(["left", "right"])
-    (['alpha', 'beta'], ['left', 'right'])
+
+def node_labels(nodes: NodesWanted) -> dict[str, dict[str, str]]:
+    """Return the labels of those of `nodes` that are given any.
+
+    >>> node_labels({"left": {"zone": "a"}, "right": {}}), node_labels(2)
+    ({'left': {'zone': 'a'}}, {})
     """
+    if not isinstance(nodes, Mapping):
+        return {}
+    labels = {name: validate_labels(given, f"labels of node {name!r}") for name, given in nodes.items()}
+    return {name: given for name, given in labels.items() if given}
+
+
+def node_names(nodes: NodesWanted) -> list[str]:
+    """Return the names of `nodes`, given as a number, as names, or as names with their labels.
+
+    >>> node_names(2), node_names(["left", "right"]), node_names({"left": {"zone": "a"}})
+    (['alpha', 'beta'], ['left', 'right'], ['left'])
+    """
+    if isinstance(nodes, Mapping):
+        nodes = list(nodes)
     if isinstance(nodes, int) and not isinstance(nodes, bool):
         if not 1 <= nodes <= len(GREEK):
             raise InvalidSpec(f"nodes={nodes} must be 1 to {len(GREEK)}, or a list of names.")

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from superlearner.cluster.between import Between
 from superlearner.cluster.telemetry import NodeMeter
 from superlearner.core.checkpoints import CheckpointStore
 from superlearner.errors import StaleEpoch, StartFailed
 from superlearner.sandbox import payload
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Instance
-from superlearner.sandbox.services import Answer
+from superlearner.sandbox.services import Answer, Outlet
 
 if TYPE_CHECKING:
     from superlearner.cluster.agent import SandboxActor
@@ -31,6 +32,8 @@ class Node:
     node: str
     checkpoints: CheckpointStore
     fork_server: ForkServer
+    #: What its sandboxes send to each other, and to those of other nodes.
+    between: Between
 
     def prepare(self) -> None:
         """Make what belongs to one run, in the loop that it is going to live on."""
@@ -50,7 +53,18 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         stops = [instance.stop("the node is closing") for instance in list(self.instances.values())]
-        await asyncio.gather(*stops)
+        # One that cannot be stopped must not keep the others, and the fork server, from ending.
+        await asyncio.gather(*stops, return_exceptions=True)
+
+    # -- Between sandboxes ----------------------------------------------------------------------------
+
+    def find(self, sandbox: str, epoch: int) -> SandboxActor | None:
+        """Return an instance of this node."""
+        return self.instances.get((sandbox, epoch))
+
+    def outlet(self, sandbox: str, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
+        """Open the way of one host to other sandboxes."""
+        return self.between.outlet(sandbox, answer, wait)
 
     # -- Instances -----------------------------------------------------------------------------------
 
@@ -125,8 +139,11 @@ class Node:
         """Report a sample now and every `interval` seconds; `own` are processes of the node itself."""
         meter = NodeMeter(own)
         while True:
-            hosts = {id: instance.pid for (id, _), instance in self.instances.items() if instance.pid}
-            self.report("node_sampled", node=self.node, **meter.sample(hosts))
+            hosts = {id: instance for (id, _), instance in self.instances.items() if instance.pid}
+            sample = meter.sample({id: instance.pid or 0 for id, instance in hosts.items()})
+            for id, figures in sample["sandboxes"].items():
+                figures["responsive"] = hosts[id].responsive
+            self.report("node_sampled", node=self.node, **sample)
             await asyncio.sleep(interval)
 
 

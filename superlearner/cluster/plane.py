@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -24,9 +24,10 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from superlearner import config
 from superlearner.cluster.agent import GONE_OP, LEASE_OP, PEER_TIMEOUT, REPORT_OP, NodeAgent, SandboxActor
+from superlearner.cluster.channel import CONTROL_OP
 from superlearner.cluster.commands import InstanceGone, NodeDoor, Nodes
-from superlearner.cluster.journal import Journal
 from superlearner.cluster.machine import Deaths
+from superlearner.cluster.recorder import Recorder
 from superlearner.cluster.requests import Requests
 from superlearner.cluster.state_dir import StateDirectory
 from superlearner.core import control as c
@@ -38,7 +39,6 @@ from superlearner.sandbox.instance import StartRequest
 
 logger = logging.getLogger(__name__)
 PLUGIN_NAME = "superlearner"
-CONTROL_OP = "superlearner_control"
 #: Bytes per second that count as a full network when placement compares nodes: 1 Gbit/s.
 FULL_NETWORK = 125_000_000
 
@@ -46,8 +46,8 @@ FULL_NETWORK = 125_000_000
 class NodeLauncher(Protocol):
     """Starts and stops nodes where the platform allows it: on this machine."""
 
-    async def add(self, name: str) -> None:
-        """Start a node."""
+    async def add(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Start a node with these labels."""
 
     async def remove(self, name: str) -> None:
         """Stop a node for good."""
@@ -66,7 +66,10 @@ class Pump:
     launcher: NodeLauncher | None = None
 
     def __init__(self, directory: StateDirectory | None = None) -> None:
-        self._journal: Journal | None = None
+        #: The file that keeps the events; None: they are kept in memory only.
+        self._journal_path: str | None = None
+        #: Whether what is in that file is this cluster's own history.
+        self._takes_over = False
         #: Where sandboxes are kept beyond the end of this process.
         self._directory = directory
 
@@ -74,7 +77,6 @@ class Pump:
         """Make what belongs to one run; in the loop that it is going to live on."""
         self._clock = time.time() - time.monotonic()
         self.state = c.ControlState(policy)
-        self.log = EventLog(config.get("events.limit"), self._journal.last_seq + 1 if self._journal else 1)
         #: The newest samples of each node, oldest first.
         self.samples: dict[str, deque[dict[str, Any]]] = {}
         #: What each node said of itself when it was last ready; lost nodes stay until they are removed.
@@ -82,6 +84,8 @@ class Pump:
         #: The nodes that could not start, with the reason.
         self.failed: dict[str, str] = {}
         self.requests = Requests(self)
+        limit = config.get("events.limit")
+        self._recorder = Recorder(self._journal_path, limit, self._publish, recall=self._takes_over)
         self._causes = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._changed = asyncio.Event()
@@ -243,9 +247,18 @@ class Pump:
                 )
             case "events":
                 for plain in fields["events"]:
-                    self.record(Event.from_dict(plain))
+                    self._note_health(event := Event.from_dict(plain))
+                    self.record(event)
             case _:
                 logger.error("superlearner: unknown report %r from %s", kind, worker)
+
+    def _note_health(self, event: Event) -> None:
+        """Correct the newest sample by an event that is newer."""
+        samples = self.samples.get(event.node or "")
+        if event.kind in {"sandbox_unresponsive", "sandbox_responsive"} and samples:
+            figures = samples[-1]["sandboxes"].get(event.sandbox)
+            if figures is not None:
+                figures["responsive"] = event.kind == "sandbox_responsive"
 
     def _on_sample(self, sample: dict[str, Any], cause: str) -> None:
         node = sample["node"]
@@ -303,11 +316,16 @@ class Pump:
                 raise StartFailed(self.failed[name], f"node {name}")
             await self.changed()
 
+    @property
+    def log(self) -> EventLog:
+        """The events in memory."""
+        return self._recorder.log
+
     def record(self, event: Event) -> None:
         """Append an event to the log and the journal, and publish it."""
-        event = self.log.append(event)
-        if self._journal:
-            self._journal.append(event)
+        self._recorder.record(event)
+
+    def _publish(self, event: Event) -> None:
         plain = event.as_dict()
         self.publish("sandboxes" if event.sandbox else "cluster_health", plain)
         self.requests.push("event", plain)
@@ -401,7 +419,7 @@ class Pump:
                 return
         spec = i.spec
         await self.make(
-            i, StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, cause=i.cause)
+            i, StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, i.cause, i.on_trial)
         )
 
     def bring_back(self, remembered: Iterable[tuple[SandboxSpec, int]]) -> None:
@@ -541,16 +559,24 @@ class ControlPlane(Pump, SchedulerPlugin):
         What can start and stop nodes here; None on a cluster that somebody else looks after.
     state
         The state directory, which its nodes can reach, too; None: nothing is kept beyond the end of the scheduler.
+    takes_over
+        Whether it goes on with the cluster of a scheduler that was killed, and so with its history.
     """
 
     name = PLUGIN_NAME
     idempotent = True
 
     def __init__(
-        self, journal: str | None = None, launcher: NodeLauncher | None = None, state: str | None = None
+        self,
+        journal: str | None = None,
+        launcher: NodeLauncher | None = None,
+        state: str | None = None,
+        *,
+        takes_over: bool = False,
     ) -> None:
         super().__init__(None if state is None else StateDirectory(state))
         self._journal_path = journal
+        self._takes_over = takes_over
         self._state = state
         self.launcher = launcher
 
@@ -560,12 +586,13 @@ class ControlPlane(Pump, SchedulerPlugin):
         self.address = scheduler.address
         if self._directory is not None:
             self._directory.take()
-        self._journal = Journal(self._journal_path) if self._journal_path else None
         lease, partition = config.get("lease"), config.get("partition")
         self.begin(c.ControlPolicy(lease=lease, partition=partition))
         #: Dask's futures of the actors, with the addresses of their workers: an actor lives while its future does.
         self._futures: dict[tuple[str, int], tuple[Any, str]] = {}
         self._deaths = Deaths()
+        #: Set when clients may ask: what an earlier run left is known by then.
+        self._ready = asyncio.Event()
         scheduler.handlers[CONTROL_OP] = self._serve
         scheduler.stream_handlers[REPORT_OP] = self.on_report
         self.nodes = Nodes(scheduler.connection_args)
@@ -577,8 +604,6 @@ class ControlPlane(Pump, SchedulerPlugin):
         interval = config.get("telemetry.interval")
         agent = NodeAgent(interval, lease, fenced=partition == "quorum", state=self._state)
         await self.client.register_plugin(agent)
-        #: Set when clients may ask: what an earlier run left is known by then.
-        self._ready = asyncio.Event()
         if self._directory is None:
             self._ready.set()
 
@@ -601,8 +626,7 @@ class ControlPlane(Pump, SchedulerPlugin):
         self._deaths.close()
         await self.end()
         await self.client.close()
-        if self._journal:
-            self._journal.close()
+        self._recorder.close()
         if self._directory is not None:
             self._directory.close()
 

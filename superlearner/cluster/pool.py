@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from superlearner import config
@@ -19,11 +20,16 @@ class ChannelPool:
         The handler that serves the channels at the other end.
     connection_args
         What Dask needs to connect.
+    on_push
+        Takes what the other ends send unasked.
     """
 
-    def __init__(self, op: str, connection_args: dict[str, Any]) -> None:
+    def __init__(
+        self, op: str, connection_args: dict[str, Any], on_push: Callable[[Any], None] | None = None
+    ) -> None:
         self._op = op
         self._args = connection_args
+        self._on_push = on_push
         self._opening: dict[str, asyncio.Task[Channel]] = {}
         #: Those that were open when they were last asked for: a look that costs next to nothing.
         self._open: dict[str, Channel] = {}
@@ -37,7 +43,8 @@ class ChannelPool:
         """Return the open channel to `address`; raise OSError when there can be none."""
         opening = self._opening.get(address)
         if opening is None or (opening.done() and _is_useless(opening)):
-            work = Channel.open(address, self._op, self._args, timeout=config.get("connect-timeout"))
+            timeout = config.get("connect-timeout")
+            work = Channel.open(address, self._op, self._args, timeout=timeout, on_push=self._on_push)
             opening = self._opening[address] = asyncio.create_task(work)
         try:
             channel = self._open[address] = await asyncio.shield(opening)

@@ -108,7 +108,8 @@ class Promotion:
     async def _create(self, record: SandboxRecord) -> SandboxInfo:
         plane = self._local.plane
         newest = plane.node.checkpoints.newest(self._sandbox)[0]
-        spec = replace(record.spec, node=self._node)
+        # Its group is this machine's: in the cluster it goes on without one.
+        spec = replace(record.spec, node=self._node, group=None)
         async with asyncio.timeout(config.get("move-timeout") + spec.start_timeout):
             made: SandboxInfo = await self._remote.ask("create", spec=spec, checkpoint=newest)
         now = plane.state.sandboxes.get(self._sandbox)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,21 +18,22 @@ from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control_records import SandboxRecord
 from superlearner.core.health import cluster_health, node_health
 from superlearner.core.history import Event
-from superlearner.core.placement import place
 from superlearner.core.quorum import has_quorum
 from superlearner.core.rebalance import Suggestion, plan
 from superlearner.core.snapshots import (
     ClusterStatus,
+    GroupInfo,
     Migration,
     NodeInfo,
     NodeStatus,
     PlacementRow,
     SandboxInfo,
 )
-from superlearner.core.spec import SandboxSpec, validate_id
+from superlearner.core.spec import GroupSpec, SandboxSpec, validate_id, validate_labels
 from superlearner.errors import (
     InvalidSpec,
     NoConnection,
+    NoGroup,
     NoSandbox,
     SandboxFailed,
     SuperlearnerError,
@@ -53,7 +54,8 @@ class Requests:
 
     def __init__(self, plane: Pump) -> None:
         self._plane = plane
-        self._subscribers: set[ServedChannel] = set()
+        #: Who is told of events, each with the kinds that it wants; None: all, and the metrics.
+        self._subscribers: dict[ServedChannel, frozenset[str] | None] = {}
 
     async def serve(self, comm: Comm) -> None:
         """Serve one client until it goes away."""
@@ -62,7 +64,8 @@ class Requests:
         def handle(message: tuple[Any, ...]) -> None:
             verb, id, *body = message
             if verb == "subscribe":
-                self._subscribers.add(channel)
+                kinds = body[0] if body else None
+                self._subscribers[channel] = None if kinds is None else frozenset(kinds)
                 channel.answer(id, 0, payload.dumps(None))
             elif verb in VERBS:
                 kwargs = payload.loads(body[0])
@@ -75,21 +78,24 @@ class Requests:
         try:
             await channel.serve(handle)
         finally:
-            self._subscribers.discard(channel)
+            self._subscribers.pop(channel, None)
 
     async def _answer(self, channel: ServedChannel, id: int, work: Coroutine[Any, Any, Any]) -> None:
         try:
             answer = 0, payload.dumps(await work, "the answer")
         except SuperlearnerError as error:
+            if isinstance(error, NoSandbox):
+                error = NoSandbox(error.target, self._plane.state.sandboxes)
             answer = 1, payload.dumps(error, "the error")  # the sentence says it all: no traceback
         except Exception as error:
             answer = 1, payload.dumps_error(error)
         channel.answer(id, *answer)
 
     def push(self, kind: str, message: Any) -> None:
-        """Send something to every subscribed client."""
-        for channel in self._subscribers:
-            channel.push((kind, message))
+        """Send something to every subscribed client that wants it."""
+        for channel, kinds in self._subscribers.items():
+            if kinds is None or (kind == "event" and message["kind"] in kinds):
+                channel.push((kind, message))
 
     # -- Verbs -------------------------------------------------------------------------------------
 
@@ -179,11 +185,10 @@ class Requests:
 
     async def sandboxes(self, node: str | None = None, status: str | None = None) -> list[SandboxInfo]:
         """List the sandboxes, by id."""
-        return [
-            self._info(record)
-            for _, record in sorted(self._plane.state.sandboxes.items())
-            if (node is None or record.node == node) and (status is None or record.status == status)
-        ]
+        records = self._plane.state.sandboxes
+        ids = records if node is None else self._plane.state.carried(node)
+        found = (records[id] for id in sorted(ids))
+        return [self._info(record) for record in found if status is None or record.status == status]
 
     async def sandbox(self, sandbox: str) -> SandboxInfo:
         """Tell about one sandbox."""
@@ -191,6 +196,31 @@ class Requests:
         if record is None:
             raise NoSandbox(sandbox)
         return self._info(record)
+
+    async def create_group(self, spec: GroupSpec) -> GroupInfo:
+        """Make a group of sandboxes."""
+        made: GroupInfo = await self._ask("create-group", c.GroupCreateRequested, spec)
+        return made
+
+    async def restart_group(self, group: str) -> GroupInfo:
+        """Restart all members of a group; answered when all of them run."""
+        restarted: GroupInfo = await self._ask("restart-group", c.GroupRestartRequested, group)
+        return restarted
+
+    async def destroy_group(self, group: str) -> None:
+        """Destroy a group with its members; answered when nothing of them is left."""
+        await self._ask("destroy-group", c.GroupDestroyRequested, group)
+
+    async def groups(self) -> list[GroupInfo]:
+        """List the groups, by id."""
+        return [group for _, group in sorted(self._plane.state.groups.items())]
+
+    async def group(self, group: str) -> GroupInfo:
+        """Tell about one group."""
+        found = self._plane.state.groups.get(group)
+        if found is None:
+            raise NoGroup(group)
+        return found
 
     async def nodes(self) -> list[NodeInfo]:
         """List the nodes by name, also those that are down."""
@@ -215,8 +245,7 @@ class Requests:
 
     async def explain(self, spec: SandboxSpec) -> list[PlacementRow]:
         """Return the table by which a sandbox like this one would be placed now."""
-        loads = [node.load for node in self._plane.state.nodes.values()]
-        return list(place(spec, loads, node=None if spec.node == "auto" else spec.node).rows)
+        return list(self._plane.state.explain(spec).rows)
 
     async def events(
         self, since: int = 0, kind: str | None = None, sandbox: str | None = None
@@ -236,12 +265,13 @@ class Requests:
         """Return the newest samples of each node, oldest first."""
         return {node: list(samples) for node, samples in self._plane.samples.items()}
 
-    async def add_node(self, node: str) -> NodeInfo:
+    async def add_node(self, node: str, labels: Mapping[str, str] | None = None) -> NodeInfo:
         """Start a node; answered when it has joined."""
         validate_id(node, "node name")
+        labels = validate_labels(labels or {}, "labels")
         if node in self._plane.known:
             raise InvalidSpec(f"There is a node {node!r} already; nothing was added. Choose another name.")
-        await self._launcher().add(node)
+        await self._launcher().add(node, labels)
         await self._plane.wait_for_nodes([node])
         return self._node(node)
 
@@ -364,6 +394,8 @@ class Requests:
             cpu=sample.get("cpu"),
             checkpoint=record.checkpoint,
             reason=record.reason,
+            group=record.spec.group,
+            responsive=sample.get("responsive") if record.status == "running" else None,
         )
 
     def _node(self, name: str) -> NodeInfo:
@@ -381,9 +413,7 @@ class Requests:
             memory=sample.get("memory"),
             network=sample.get("network"),
             uptime=self._plane.now() - facts["joined_at"] if facts["up"] else 0.0,
-            sandboxes=tuple(
-                sorted(id for id, record in self._plane.state.sandboxes.items() if record.node == name)
-            ),
+            sandboxes=tuple(sorted(self._plane.state.carried(name))),
             last_seen=seen or (samples[-1]["at"] if samples else facts["joined_at"]),
             memory_limit=facts["memory"],
             labels=facts["labels"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError
@@ -21,6 +22,7 @@ class Runner:
 
     def __init__(self, *, asynchronous: bool) -> None:
         self.asynchronous = asynchronous
+        self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         if not asynchronous:
@@ -37,10 +39,21 @@ class Runner:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child, which has the object but not its thread and connections."""
+        return os.getpid() != self._pid
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`, or `work` itself on the awaitable face."""
         if self.asynchronous:
             return cast("T", work)
+        if self.forked:
+            work.close()
+            raise ClusterClosed(
+                f"This cluster object belongs to process {self._pid}, from which this process was forked; "
+                "nothing was done."
+            )
         if self._loop is None or self._loop.is_closed():
             work.close()
             raise ClusterClosed("This cluster object has been closed.")
@@ -50,14 +63,21 @@ class Runner:
                 "A blocking method was called from the thread that would have to do its work, such as from a "
                 "handler given to subscribe(). Put the work on a queue and do it in another thread."
             )
+        __tracebackhide__ = True  # IPython leaves this frame out of what it shows
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except SuperlearnerError as error:
+            # The sentence says it all: the way through this client's own code would only bury it.
+            raise error.with_traceback(None)  # noqa: B904 - the cause, where there is one, is kept
         except CancelledError:
             raise ClusterClosed("This cluster object was closed while it worked.") from None
         except BaseException:
             future.cancel()
             raise
+        finally:
+            # An error holds this frame by its traceback: without these it would be a cycle, with the message in it.
+            del future, work
 
     def close(self) -> None:
         """End the thread; what still runs on it is cancelled."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from superlearner import config
-from superlearner.cluster.link import unpack
+from superlearner.cluster import outgoing
+from superlearner.cluster.outgoing import address
 from superlearner.cluster.session import Session
 from superlearner.core.history import Event
 from superlearner.core.snapshots import ChildCounts, ChildInfo, Migration, ProcessInfo, SandboxInfo
-from superlearner.errors import InvalidSpec
+from superlearner.core.times import seconds
 from superlearner.otp import as_application
+from superlearner.otp.application import check_path
 from superlearner.sandbox import payload
+from superlearner.sandbox.answers import unpack
 
 if TYPE_CHECKING:
     from superlearner.cluster.cluster import Manager
@@ -72,17 +75,23 @@ class Sandbox:
         ------
         NoProcess, ProcessDied, CallTimeout, NoConnection, NoSandbox, SandboxFailed
             Each says whether the request may have taken effect (``definite``).
+        NotSerializable, MessageTooLarge
+            The request or the reply cannot travel, or is above the setting ``superlearner.message-limit``.
+        InvalidSpec
+            The target is no address, or the timeout no time; nothing was sent.
         """
-        seconds = config.get("call-timeout") if timeout is None else timeout
-        return self._session.run(self._request("call", target, request, seconds, idempotent=idempotent))
+        limit = config.get("call-timeout") if timeout is None else seconds(timeout)
+        return self._session.run(
+            self._request("call", address(target), request, limit, idempotent=idempotent)
+        )
 
     def cast(self, target: Any, message: Any) -> None:
         """Send a message to a process's ``handle_cast``; there is no answer, and no error when it is not there."""
-        return self._session.run(self._post("cast", target, message))
+        return self._session.run(self._post("cast", address(target), message))
 
     def send(self, target: Any, message: Any) -> None:
         """Send a message to a process's ``handle_info``; there is no answer, and no error when it is not there."""
-        return self._session.run(self._post("send", target, message))
+        return self._session.run(self._post("send", address(target), message))
 
     # -- Looking -----------------------------------------------------------------------------------
 
@@ -100,11 +109,11 @@ class Sandbox:
 
     def process(self, target: Any) -> ProcessInfo:
         """Return one process; raise `NoProcess` when it is not there."""
-        return self._command("process", _plain(target))
+        return self._command("process", address(target))
 
     def get_state(self, target: Any) -> Any:
         """Return a copy of a process's state."""
-        return self._command("get_state", _plain(target))
+        return self._command("get_state", address(target))
 
     def events(self, since: int = 0, kind: str | None = None) -> list[Event]:
         """Return what happened to the sandbox after the sequence number `since`, of one kind where given."""
@@ -116,25 +125,26 @@ class Sandbox:
 
     def trace(self, duration: float = 2.0) -> Any:
         """Record the messages between the sandbox's processes for `duration` seconds and return them."""
-        return self._command("trace", duration=duration, timeout=duration + LOOK_TIMEOUT)
+        limit = seconds(duration, "duration") + LOOK_TIMEOUT
+        return self._command("trace", duration=duration, timeout=limit)
 
     # -- Changing ------------------------------------------------------------------------------------
 
     def replace_state(self, target: Any, value: Any) -> Any:
         """Give a process another state, between two messages."""
-        return self._command("replace_state", _plain(target), value)
+        return self._command("replace_state", address(target), value)
 
     def kill(self, target: Any, reason: Any = "kill") -> Any:
         """Send a process an exit signal; ``"kill"`` cannot be trapped."""
-        return self._command("kill", _plain(target), reason)
+        return self._command("kill", address(target), reason)
 
     def suspend(self, target: Any) -> Any:
         """Let a process handle no more messages until `resume`; they wait in its mailbox."""
-        return self._command("suspend", _plain(target))
+        return self._command("suspend", address(target))
 
     def resume(self, target: Any) -> Any:
         """Let a suspended process go on."""
-        return self._command("resume", _plain(target))
+        return self._command("resume", address(target))
 
     def reload(self, new_app: Any) -> Any:
         """Run a new version of the application with the states of the old one; a failure rolls back.
@@ -146,27 +156,27 @@ class Sandbox:
 
     def start_child(self, supervisor: Any, spec: Any) -> Any:
         """Start a child under a supervisor and return its pid, or None when it chose not to start."""
-        return self._command("start_child", _plain(supervisor), spec, timeout=60.0)
+        return self._command("start_child", address(supervisor), spec, timeout=60.0)
 
     def terminate_child(self, supervisor: Any, id_or_pid: Any) -> None:
         """End a child; its spec stays, save under a dynamic supervisor."""
-        return self._command("terminate_child", _plain(supervisor), _plain(id_or_pid), timeout=60.0)
+        return self._command("terminate_child", address(supervisor), _plain(id_or_pid), timeout=60.0)
 
     def restart_child(self, supervisor: Any, id: Any) -> Any:
         """Start a terminated child again and return its pid."""
-        return self._command("restart_child", _plain(supervisor), id, timeout=60.0)
+        return self._command("restart_child", address(supervisor), id, timeout=60.0)
 
     def delete_child(self, supervisor: Any, id: Any) -> None:
         """Forget the spec of a terminated child."""
-        return self._command("delete_child", _plain(supervisor), id)
+        return self._command("delete_child", address(supervisor), id)
 
     def which_children(self, supervisor: Any) -> list[ChildInfo]:
         """Return a supervisor's children, in start order."""
-        return self._command("which_children", _plain(supervisor))
+        return self._command("which_children", address(supervisor))
 
     def count_children(self, supervisor: Any) -> ChildCounts:
         """Count a supervisor's children."""
-        return self._command("count_children", _plain(supervisor))
+        return self._command("count_children", address(supervisor))
 
     # -- Its life ----------------------------------------------------------------------------------------
 
@@ -197,24 +207,24 @@ class Sandbox:
     async def _request(
         self, verb: str, target: Any, request: Any, timeout: float, *, idempotent: bool = False
     ) -> Any:
-        body = payload.dumps(request)
+        body = outgoing.message(request)
         return await self._session.link.request(
-            verb, self.id, _plain(target), body, timeout=timeout, idempotent=idempotent
+            verb, self.id, target, body, timeout=timeout, idempotent=idempotent
         )
 
     async def _post(self, verb: str, target: Any, message: Any) -> None:
-        await self._session.link.post(verb, self.id, _plain(target), payload.dumps(message, "the message"))
+        await self._session.link.post(verb, self.id, target, outgoing.message(message, "the message"))
 
     def _command(self, verb: str, *args: Any, timeout: float = LOOK_TIMEOUT, **kwargs: Any) -> Any:
         return self._session.run(self._request("command", verb, (args, kwargs), timeout))
 
     async def _reload(self, new_app: Any, timeout: float = 60.0) -> Any:
-        app = new_app if isinstance(new_app, str) else as_application(new_app)
+        app = check_path(new_app) if isinstance(new_app, str) else as_application(new_app)
         status, answer = await self._session.link.ask(
             "reload",
             sandbox=self.id,
-            body=payload.dumps(((app,), {}), "the application"),
-            application=payload.dumps(app, "the application"),
+            body=outgoing.message(((app,), {}), "the application"),
+            application=outgoing.message(app, "the application"),
             timeout=timeout,
         )
         return unpack(status, answer, self.id)
@@ -227,17 +237,5 @@ class Sandbox:
 
 
 def _plain(target: Any) -> Any:
-    """Return a target as a frame can carry it: names, tuples and numbers as they are, a pid as its text."""
+    """Return the id of a child, or a process's address, as a frame can carry it: a pid as its text."""
     return target if isinstance(target, str | int | tuple) else str(target)
-
-
-def split(target: str) -> tuple[str, str]:
-    """Split ``"sandbox/process"``.
-
-    >>> split("shop/counter")
-    ('shop', 'counter')
-    """
-    sandbox, slash, process = str(target).partition("/")
-    if not slash or not sandbox or not process:
-        raise InvalidSpec(f'{target!r} names no process: write "sandbox/process", such as "shop/counter".')
-    return sandbox, process

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from distributed import Security
 
+from superlearner import config
 from superlearner.cluster.handlers import Handler
 from superlearner.cluster.link import Link
 from superlearner.cluster.local import Connection
 from superlearner.cluster.runner import Runner
-from superlearner.errors import ClusterClosed
+from superlearner.errors import ClusterClosed, ClusterNotFound, ClusterSilent
 
 if TYPE_CHECKING:
     from superlearner.cluster.cluster import Manager
@@ -105,8 +106,14 @@ class Session:
             link = await self.connect()
             try:
                 await link.open()
-            except BaseException:
+            except BaseException as error:
                 await link.close()
+                local = self._found if isinstance(self._found, Connection) else None
+                if isinstance(error, ClusterNotFound) and local is not None and local.alive:
+                    raise ClusterSilent(
+                        f"The local cluster (process {local.pid}) runs, but has not answered within "
+                        f"{config.get('connect-timeout'):g} s: it is frozen, or the machine is overloaded."
+                    ) from None
                 raise
             self._link = link
 
@@ -135,7 +142,9 @@ class Session:
             await asyncio.to_thread(self._stop, self._found)
 
     def close_now(self) -> None:
-        """Close for a caller that does not await."""
+        """Close for a caller that does not await; in a forked child there is nothing to close."""
+        if self._runner.forked:
+            return
         try:
             if not self._closed:
                 self.run(self.close())

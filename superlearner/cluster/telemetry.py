@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from superlearner.sandbox.limits import own_memory
+from superlearner.sandbox.usage import own_memory
 
 #: The shortest span, in seconds, over which processor use is measured: twenty ticks of 10 ms.
 SHORTEST = 0.2

@@ -8,12 +8,14 @@ superlearner.errors.InvalidSpec: restart='permanant' is not known: did you mean 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from superlearner.core.restart import Restart
+from superlearner.core.times import is_seconds
 from superlearner.errors import InvalidSpec
 
 ChildType = Literal["worker", "supervisor"]
@@ -34,6 +36,23 @@ def nearest(word: Any, known: Iterable[str]) -> str:
     return f"did you mean {found[0]!r}? " if found else ""
 
 
+T = TypeVar("T")
+
+
+def refusing_unknown(cls: type[T]) -> type[T]:
+    """Let a dataclass refuse options that it does not have with the nearest right spelling of theirs."""
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    made = cls.__init__
+
+    @functools.wraps(made)
+    def init(self: T, *args: Any, **options: Any) -> None:
+        refuse_unknown(cls.__name__, {k: v for k, v in options.items() if k not in names}, names)
+        made(self, *args, **options)
+
+    cls.__init__ = init  # type: ignore[assignment, method-assign]
+    return cls
+
+
 def refuse_unknown(what: str, unknown: Mapping[str, Any], known: Iterable[str]) -> None:
     """Refuse options that `what` does not have, naming the nearest right spelling of the first."""
     known = list(known)
@@ -43,14 +62,11 @@ def refuse_unknown(what: str, unknown: Mapping[str, Any], known: Iterable[str]) 
         )
 
 
-def _choice(value: Any, option: str, allowed: tuple[str, ...]) -> None:
+def choice(value: Any, option: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a `value` that is none of `allowed`, naming the option and the nearest right spelling."""
     if value not in allowed:
         listed = ", ".join(repr(name) for name in allowed)
         raise InvalidSpec(f"{option}={value!r} is not known: {nearest(value, allowed)}Write one of {listed}.")
-
-
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def _validate_child(spec: ChildSpec | SupervisorSpec) -> None:
@@ -62,11 +78,15 @@ def _validate_child(spec: ChildSpec | SupervisorSpec) -> None:
         raise InvalidSpec("id=None names nobody: write a text such as 'counter'.")
     if spec.name is not None:
         validate_name(spec.name)
-    _choice(spec.restart, "restart", get_args(Restart))
-    if spec.shutdown not in ("brutal_kill", "infinity") and not _is_seconds(spec.shutdown):
+    choice(spec.restart, "restart", get_args(Restart))
+    if (
+        spec.shutdown not in ("brutal_kill", "infinity")
+        and not is_seconds(spec.shutdown)
+        and (isinstance(spec.shutdown, bool) or spec.shutdown != 0)
+    ):
         hint = nearest(spec.shutdown, ("brutal_kill", "infinity")) if isinstance(spec.shutdown, str) else ""
         raise InvalidSpec(
-            f"shutdown={spec.shutdown!r} is not known: {hint}Write 'brutal_kill', 'infinity' or seconds above 0."
+            f"shutdown={spec.shutdown!r} is not known: {hint}Write 'brutal_kill', 'infinity' or seconds, 0 or more."
         )
     if not isinstance(spec.significant, bool):
         raise InvalidSpec(f"significant={spec.significant!r} must be True or False.")
@@ -112,7 +132,7 @@ class ChildSpec:
     def __post_init__(self) -> None:
         if not callable(self.start):
             raise InvalidSpec(f"start={self.start!r} cannot run: write a GenServer class or a function.")
-        _choice(self.type, "type", get_args(ChildType))
+        choice(self.type, "type", get_args(ChildType))
         _validate_child(self)
 
 
@@ -144,11 +164,11 @@ class SupervisorSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "children", _children(self.children))
         _validate_child(self)
-        _choice(self.strategy, "strategy", get_args(Strategy))
-        _choice(self.auto_shutdown, "auto_shutdown", get_args(AutoShutdown))
-        _choice(self.kind, "kind", get_args(SupervisorKind))
+        choice(self.strategy, "strategy", get_args(Strategy))
+        choice(self.auto_shutdown, "auto_shutdown", get_args(AutoShutdown))
+        choice(self.kind, "kind", get_args(SupervisorKind))
         _whole(self.max_restarts, "max_restarts", least=0)
-        if not _is_seconds(self.max_seconds):
+        if not is_seconds(self.max_seconds):
             raise InvalidSpec(f"max_seconds={self.max_seconds!r} must be a number of seconds above 0.")
         self._validate_kind()
         seen: set[Hashable] = set()
@@ -168,8 +188,8 @@ class SupervisorSpec:
                 _whole(self.max_children, "max_children", least=0)
         elif self.max_children is not None:
             raise InvalidSpec("max_children is an option of kind='dynamic' alone.")
-        if self.kind != "static" and self.strategy != "one_for_one":
-            raise InvalidSpec(f"kind={self.kind!r} knows strategy='one_for_one' alone.")
+        if self.kind == "dynamic" and self.strategy != "one_for_one":
+            raise InvalidSpec("kind='dynamic' knows strategy='one_for_one' alone.")
         if self.kind == "partition":
             self._validate_partitions()
         elif self.partitions is not None:

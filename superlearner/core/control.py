@@ -1,8 +1,8 @@
 """The machine that runs a cluster: events in, instructions out; it never waits, asks or does anything itself.
 
 The registry (``control_registry``) holds who owns what; ``control_life`` and ``control_moves`` say what becomes
-of one sandbox; this module takes the events, one method each, by the table at its end. Rules that hold
-throughout, and that ``validate`` checks:
+of one sandbox, ``control_groups`` of those that are supervised together; this module takes the events, one
+method each, by the table at its end. Rules that hold throughout, and that ``validate`` checks:
 
 - **One owner.** A sandbox has at most one owner, named by its record: node and epoch. Every other instance
   that is heard of is told to stop.
@@ -30,6 +30,9 @@ from superlearner.core.control_events import (
     CreateRequested,
     DestroyRequested,
     DrainRequested,
+    GroupCreateRequested,
+    GroupDestroyRequested,
+    GroupRestartRequested,
     InstanceExited,
     InstanceRestarted,
     InstanceStarted,
@@ -65,12 +68,12 @@ from superlearner.core.control_instructions import (
     StartInstance,
     StopInstance,
 )
-from superlearner.core.control_leases import Leases
-from superlearner.core.control_life import explain
+from superlearner.core.control_members import Members
 from superlearner.core.control_records import OWNED, ControlPolicy, NodeRecord, SandboxRecord, Waiter, Work
 from superlearner.core.control_reports import Reports
+from superlearner.core.control_starts import explain
 from superlearner.core.control_validate import check
-from superlearner.core.placement import NodeLoad, place
+from superlearner.core.placement import NodeLoad, Placement
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import (
     InvalidTransition,
@@ -96,6 +99,9 @@ __all__ = [
     "DropCheckpoints",
     "GiveUpNode",
     "GrantLease",
+    "GroupCreateRequested",
+    "GroupDestroyRequested",
+    "GroupRestartRequested",
     "InstanceExited",
     "InstanceRestarted",
     "InstanceStartFailed",
@@ -131,7 +137,7 @@ __all__ = [
 RETRIES = 8
 
 
-class ControlState(Drains):
+class ControlState(Members):
     """The registry and every decision about it.
 
     >>> from superlearner.core.spec import SandboxSpec
@@ -156,9 +162,11 @@ class ControlState(Drains):
         self._out = []
         try:
             self._react(event)
+            self._run_groups(event)
             if self._freed:
                 self._freed = False
                 self._take_up(event, RETRIES)
+                self._run_groups(event)
             self._go_on_draining(event)
         finally:
             out, self._out = self._out, []
@@ -184,6 +192,14 @@ class ControlState(Drains):
                 lines.append(f"{event.at:.3f} {_brief(event)} -> {', '.join(map(_brief, out)) or 'nothing'}")
         return "\n".join(lines)
 
+    def explain(self, spec: SandboxSpec) -> Placement:
+        """Return where a sandbox like this one would be placed now, and why not elsewhere."""
+        return self._place(spec, None if spec.node == "auto" else spec.node)
+
+    def carried(self, node: str) -> list[str]:
+        """Return the ids of the sandboxes whose owner is on a node."""
+        return self._by_node.at(node)
+
     def _react(self, event: ControlEvent) -> None:
         handler = self._HANDLERS.get(type(event))
         if handler is None:
@@ -196,7 +212,7 @@ class ControlState(Drains):
         known = self.nodes.get(event.node)
         same = known is not None and known.incarnation == event.incarnation
         if known is not None and same and known.address == event.address:
-            load = replace(known.load, memory_limit=event.memory, cpus=event.cpus)
+            load = replace(known.load, memory_limit=event.memory, cpus=event.cpus, labels=event.labels)
             self.nodes[event.node] = replace(known, load=load, labels=event.labels)
             return
         if known is not None:
@@ -206,7 +222,7 @@ class ControlState(Drains):
                 else "it was restarted"
             )
             self._lose_node(known, event, why)
-        load = NodeLoad(event.node, memory_limit=event.memory, cpus=event.cpus)
+        load = NodeLoad(event.node, memory_limit=event.memory, cpus=event.cpus, labels=event.labels)
         self.members[event.node] = None
         node = self.nodes[event.node] = NodeRecord(
             event.node,
@@ -279,12 +295,12 @@ class ControlState(Drains):
         if spec.id in self._work:
             self._say(Refuse(event.cause, SandboxExists(spec.id, self.sandboxes[spec.id].node)))
             return
-        if (refusal := self.no_quorum) is not None:
+        if (refusal := self._group_refusal(spec) or self.no_quorum) is not None:
             self._note("placement_refused", event, sandbox=spec.id, reason=refusal.what())
             self._say(Refuse(event.cause, refusal))
             return
         wanted = None if spec.node == "auto" else spec.node
-        placement = place(spec, self._loads(), node=wanted)
+        placement = self._place(spec, wanted)
         if placement.node is None:
             error: SuperlearnerError = NoPlacement(spec.id, placement.refusals)
             if wanted is not None and wanted not in self.nodes:
@@ -303,11 +319,11 @@ class ControlState(Drains):
         work = Work(record, "waiting", self._fresh_intensity(), highest=before, seed=seed)
         work.waiters.append(Waiter("create", event.cause))
         self._enter(work)
-        self._start(work, event, placement)
-        self._note("sandbox_created", event, work, detail=explain(placement))
+        self._start_new(work, event, placement)
 
     def _remembered(self, event: SandboxRemembered) -> None:
-        spec = event.spec
+        # Its group is of an earlier run, as it is itself; that is not remembered.
+        spec = event.spec.alone()
         if spec.id in self._work:
             return
         before = max(self._next_epoch(spec.id) - 1, event.epoch)
@@ -327,7 +343,10 @@ class ControlState(Drains):
         work.waiters.append(Waiter("destroy", event.cause))
         if work.phase == "destroying":
             return
-        why = "it was destroyed"
+        self._destroy_work(work, event, "it was destroyed")
+
+    def _destroy_work(self, work: Work, event: ControlEvent, why: str) -> None:
+        """Begin to destroy a sandbox, whatever it was doing."""
         if work.phase in ("quiescing", "moving"):
             self._roll_back(work, event, why, resume=False)
         self._end_adopted(work, event, why)
@@ -348,18 +367,6 @@ class ControlState(Drains):
             case _:  # it will run soon, or have moved: that is a restart as well
                 self._work[event.sandbox].waiters.append(waiter)
 
-    def _start_anew(self, work: Work, event: ControlEvent, waiter: Waiter) -> None:
-        """Start one that is down, from its checkpoint and with its whole budget again."""
-        work.avoid.clear()
-        placement = self._choose(work)
-        if placement.node is None:
-            self._say(Refuse(event.cause, self._homeless(work, placement)))
-            return
-        work.intensity = self._fresh_intensity()
-        work.waiters.append(waiter)
-        self._start(work, event, placement)
-        self._note("sandbox_restarting", event, work, reason="it was asked for", detail=explain(placement))
-
     def _move_asked(self, event: MoveRequested) -> None:
         work = self._work.get(event.sandbox)
         if work is None or work.phase == "destroying":
@@ -372,8 +379,8 @@ class ControlState(Drains):
     #: The whole machine at a glance: which method takes which event.
     _HANDLERS: ClassVar[dict[type[ControlEvent], Callable[[ControlState, Any], None]]] = {
         NodeJoined: _node_joined,
-        NodeHeard: Leases.node_heard,
-        NodeForgotten: Leases.node_forgotten,
+        NodeHeard: Members.node_heard,
+        NodeForgotten: Members.node_forgotten,
         NodeLost: _node_lost,
         NodeSampled: _node_sampled,
         CreateRequested: _create,
@@ -382,6 +389,9 @@ class ControlState(Drains):
         RestartRequested: _restart,
         MoveRequested: _move_asked,
         DrainRequested: Drains.drain_asked,
+        GroupCreateRequested: Members.group_asked,
+        GroupDestroyRequested: Members.group_unwanted,
+        GroupRestartRequested: Members.group_restart_asked,
         InstanceStarted: Reports.instance_started,
         InstanceStartFailed: Reports.instance_start_failed,
         InstanceRestarted: Reports.instance_restarted,
@@ -391,7 +401,7 @@ class ControlState(Drains):
         QuiesceFailed: Reports.quiesce_failed,
         CheckpointStored: Reports.checkpoint_stored,
         ApplicationReplaced: Reports.application_replaced,
-        TimerFired: Leases.timer_fired,
+        TimerFired: Members.timer_fired,
     }
 
 

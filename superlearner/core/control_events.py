@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superlearner.core.checkpoints import CheckpointVersion
-from superlearner.core.spec import SandboxSpec
+from superlearner.core.spec import GroupSpec, SandboxSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +130,27 @@ class DrainRequested(ControlEvent):
     """Somebody wants a node empty: all its sandboxes elsewhere, and nothing new on it."""
 
     node: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCreateRequested(ControlEvent):
+    """Somebody wants a new group, without members yet."""
+
+    spec: GroupSpec
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDestroyRequested(ControlEvent):
+    """Somebody wants a group gone, with its members."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRestartRequested(ControlEvent):
+    """Somebody wants all members of a group stopped and started again; one that has failed gets a new chance."""
+
+    group: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,9 @@ class StartInstance(Instruction):
     cause: str = ""
     #: A checkpoint to store on the node and the peers before the start.
     seed: CheckpointVersion | None = None
+    #: It is not the owner yet, and may never be: it stores no checkpoints before its first `SetPeers`. Else those
+    #: of a move that is rolled back would fence off the owner, whose epoch is lower.
+    on_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ class ResumeInstance(InstanceInstruction):
 
 @dataclass(frozen=True, slots=True)
 class SetPeers(InstanceInstruction):
-    """Tell an instance which other nodes are to hold its checkpoints from now on."""
+    """Tell an instance that it is the owner, and which other nodes are to hold its checkpoints from now on."""
 
     peers: Addresses = ()
 

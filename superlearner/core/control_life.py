@@ -10,18 +10,14 @@ from superlearner.core.control_events import (
     InstanceStarted,
     InstanceStartFailed,
 )
-from superlearner.core.control_instructions import DropCheckpoints, RestartInstance, StartInstance
-from superlearner.core.control_records import OWNED, Work
+from superlearner.core.control_instructions import DropCheckpoints, Refuse, RestartInstance
+from superlearner.core.control_records import OWNED, Waiter, Work
 from superlearner.core.control_registry import Registry
-from superlearner.core.placement import Placement, place
+from superlearner.core.control_starts import explain, restored, start_instance
+from superlearner.core.placement import Placement
 from superlearner.core.restart import Intensity, should_restart
-from superlearner.core.spec import SandboxSpec
 from superlearner.errors import NoPlacement, SandboxFailed, StartFailed, SuperlearnerError
 
-#: Serial numbers of pids that one instance may use up.
-SERIALS = 1_000_000
-#: How many nodes' scores an event shows.
-ROWS = 10
 #: Reports kept of an instance whose start is still to be reported; a live one sends one or two.
 EARLY = 16
 
@@ -41,22 +37,19 @@ class Life(Registry):
             return Placement(None, ())
         for wanted in (work.prefer, spec.node):
             if wanted in self.nodes and wanted not in work.avoid:
-                placement = place(spec, [self.nodes[wanted].load])
+                placement = self._place(spec, wanted)
                 if placement.node is not None:
                     return placement
-        placement = place(spec, self._loads(), avoid=work.avoid)
+        placement = self._place(spec, avoid=work.avoid)
         if placement.node is None and work.avoid:
             # Where it failed is better than nowhere; its intensity bounds the tries.
             work.avoid.clear()
-            placement = place(spec, self._loads())
+            placement = self._place(spec)
         return placement
 
     def _homeless(self, work: Work, placement: Placement) -> SuperlearnerError:
         """Return why there is no node for it."""
         return self.no_quorum or NoPlacement(work.id, placement.refusals)
-
-    def _loads(self) -> list[Any]:
-        return [record.load for record in self.nodes.values()]
 
     def _start(self, work: Work, event: ControlEvent, placement: Placement, **changes: Any) -> None:
         """Start the next instance on the node that was chosen, with the next epoch."""
@@ -71,22 +64,44 @@ class Life(Registry):
         )
         self._want_peers(work, self._wish(work, node.name))
         work.told = self._addresses(work.peers)
-        self._say(_start_instance(work, node.name, node.address, work.highest, sources, work.told, event))
+        self._say(start_instance(work, node.name, node.address, work.highest, sources, work.told, event))
+
+    def _start_new(self, work: Work, event: ControlEvent, placement: Placement) -> None:
+        """Start one that has just been asked for."""
+        self._start(work, event, placement)
+        self._note("sandbox_created", event, work, detail=explain(placement))
 
     def _start_or_lose(self, work: Work, event: ControlEvent) -> bool:
         """Start it on some node, or leave it lost until a node can take it; tell which."""
         reason = work.record.reason
         placement = self._choose(work)
         if placement.node is None:
-            why = "no node can take it" if self.no_quorum is None else self.no_quorum.what()
             if work.phase != "lost":
-                self._set(work, "lost", reason=why)
-                self._note("sandbox_lost", event, work, reason=why, detail=explain(placement))
+                self._lose(work, event, placement)
             return False
         self._start(work, event, placement)
         detail = explain(placement, work.record.spec)
         self._note("sandbox_restarting", event, work, reason=reason, detail=detail)
         return True
+
+    def _lose(self, work: Work, event: ControlEvent, placement: Placement) -> str:
+        """Leave it lost until a node can take it; return why."""
+        why = "no node can take it" if self.no_quorum is None else self.no_quorum.what()
+        self._set(work, "lost", reason=why)
+        self._note("sandbox_lost", event, work, reason=why, detail=explain(placement))
+        return why
+
+    def _start_anew(self, work: Work, event: ControlEvent, waiter: Waiter) -> None:
+        """Start one that is down, from its checkpoint and with its whole budget again."""
+        work.avoid.clear()
+        placement = self._choose(work)
+        if placement.node is None:
+            self._say(Refuse(event.cause, self._homeless(work, placement)))
+            return
+        work.intensity = self._fresh_intensity()
+        work.waiters.append(waiter)
+        self._start(work, event, placement)
+        self._note("sandbox_restarting", event, work, reason="it was asked for", detail=explain(placement))
 
     def _take_up(self, event: ControlEvent, limit: int) -> None:
         """Try the longest lost sandboxes again; those that still fit nowhere go to the end of the row."""
@@ -100,11 +115,10 @@ class Life(Registry):
     def _run(self, work: Work, event: InstanceStarted) -> None:
         """Its instance answers: it runs."""
         first, work.fresh, work.seed = work.fresh, False, None
-        work.avoid.clear()
         restarts = work.record.restarts + (not first)
         self._set(work, "running", pid=event.pid, restarts=restarts)
         self._note(
-            "sandbox_started" if first else "sandbox_restarted", event, work, detail=_restored(event.restored)
+            "sandbox_started" if first else "sandbox_restarted", event, work, detail=restored(event.restored)
         )
         self._tell_peers(work)
 
@@ -132,7 +146,7 @@ class Life(Registry):
             pid=event.pid,
             restarts=work.record.restarts + 1,
         )
-        self._note("sandbox_restarted", event, work, reason=event.reason, detail=_restored(event.restored))
+        self._note("sandbox_restarted", event, work, reason=event.reason, detail=restored(event.restored))
         if work.phase == "running":
             self._answer(work, work.record)
 
@@ -151,15 +165,22 @@ class Life(Registry):
     def _ended(self, work: Work, event: ControlEvent, reason: Any, *, gave_up: bool) -> None:
         """Its owner has ended: it is started again, in place or elsewhere, or stays down."""
         node, epoch = str(work.record.node), work.record.epoch
+        gave_up = gave_up and work.group is None  # a member's instance gives up at once, as it was told
         self._note("sandbox_exited", event, work, reason=reason, detail={"gave_up": gave_up})
         # Even an instance that ended by itself is stopped: it holds its place on the node until then.
         self._stop(work, epoch, node, event, "its application has ended")
         self._disown(work)
         if gave_up:
-            work.avoid[node] = f"it ended there: {reason}"
+            self._hold_against(work, event, node, f"it ended there: {reason}")
         else:
             work.prefer = node
         self._try_again(work, event, reason)
+
+    def _hold_against(self, work: Work, event: ControlEvent, node: str, why: str) -> None:
+        """Avoid a node: each is tried once before one is tried again."""
+        if work.intensity.left(event.at) == work.intensity.max_restarts:
+            work.avoid.clear()  # it has been well for long: what spoke against the others is over
+        work.avoid[node] = why
 
     def _try_again(self, work: Work, event: ControlEvent, reason: Any) -> None:
         """Start it again by its restart type, at once or after a back-off, while its intensity allows."""
@@ -231,7 +252,7 @@ class Life(Registry):
         if work.fresh:
             self._not_created(work, event, StartFailed(event.reason, work.id))
             return
-        work.avoid[node] = f"it could not start there: {event.reason}"
+        self._hold_against(work, event, node, f"it could not start there: {event.reason}")
         self._try_again(work, event, event.reason)
 
     # -- Leaving --
@@ -256,25 +277,3 @@ class Life(Registry):
 
     def _fresh_intensity(self) -> Intensity:
         return Intensity(self.policy.max_restarts, self.policy.max_seconds)
-
-
-def explain(placement: Placement, spec: SandboxSpec | None = None) -> dict[str, Any]:
-    """Return a placement as plain values, for an event's detail; a pinned sandbox's exile is said in words."""
-    rows = [{"node": row.node, "total": round(row.total, 4), "reason": row.reason} for row in placement.rows]
-    detail: dict[str, Any] = {"placement": rows[:ROWS]}
-    if spec is not None and spec.node not in ("auto", placement.node):
-        detail["note"] = f"its own node {spec.node!r} cannot take it now, so it runs on {placement.node!r}"
-    return detail
-
-
-def _restored(version: tuple[int, int] | None) -> dict[str, Any]:
-    return {"restored": None if version is None else list(version)}
-
-
-def _start_instance(
-    work: Work, node: str, address: str, epoch: int, sources: Any, peers: Any, event: ControlEvent
-) -> StartInstance:
-    serial = (epoch - 1) * SERIALS + 1
-    return StartInstance(
-        work.record.spec, node, address, epoch, sources, peers, serial, event.cause, work.seed
-    )

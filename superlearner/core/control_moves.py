@@ -10,9 +10,10 @@ from typing import Any
 
 from superlearner.core.control_events import ControlEvent, InstanceStarted, MoveRequested, Quiesced
 from superlearner.core.control_instructions import Answer, QuiesceInstance, Refuse, ResumeInstance
-from superlearner.core.control_life import Life, _start_instance, explain
+from superlearner.core.control_life import Life
 from superlearner.core.control_records import Move, Work
-from superlearner.core.placement import Placement, place
+from superlearner.core.control_starts import explain, start_instance
+from superlearner.core.placement import Placement
 from superlearner.core.snapshots import Migration
 from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError, UnknownNode
 
@@ -34,7 +35,7 @@ class Moves(Life):
         else:
             wanted = None if event.node == "auto" else event.node
             avoid = {here: "it runs there now"}
-            placement = place(work.record.spec, self._loads(), node=wanted, avoid=avoid)
+            placement = self._place(work.record.spec, wanted, avoid)
             error = NoPlacement(work.id, placement.refusals)
         if placement.node is None:
             self._say(Refuse(event.cause, error))
@@ -55,12 +56,14 @@ class Moves(Life):
         work.highest += 1
         move.epoch, move.quiesced_at, move.size = work.highest, event.at, event.size
         move.peers = self._wish(work, target.name)
-        move.told = self._addresses(move.peers)
         self._set(work, "moving")
         # The old instance has just stored its last checkpoint on its own node, whether or not that is told yet.
         own = self._addresses((move.source,))
         sources = own + tuple(pair for pair in self._sources(work, None) if pair not in own)
-        self._say(_start_instance(work, target.name, target.address, move.epoch, sources, move.told, event))
+        told = self._addresses(move.peers)
+        self._say(
+            start_instance(work, target.name, target.address, move.epoch, sources, told, event, on_trial=True)
+        )
 
     def _flip(self, work: Work, event: InstanceStarted) -> None:
         """The new instance serves: it is the owner from now on, and the old one is stopped."""
@@ -93,7 +96,7 @@ class Moves(Life):
         work.placed_at = move.asked_at
         address = self.nodes[move.target].address
         self._set(work, None, node=move.target, address=address, epoch=move.epoch, pid=None)
-        work.told = move.told
+        work.told = None  # its trial ends when it is told
 
     def _adopt(self, work: Work, event: ControlEvent, reason: Any) -> None:
         """The owner is gone while the new instance starts: the start goes on, as a restart on the target."""

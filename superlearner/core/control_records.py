@@ -71,6 +71,7 @@ Phase = Literal[
     "quiescing",  # its instance to come to rest, before a move
     "moving",  # a second instance to start on the move's target
     "waiting",  # the back-off timer before the next start
+    "held",  # its turn in what its group does
     "lost",  # a node that can take it
     "stopped",  # nothing: it ended and is not to be restarted
     "failed",  # nothing: it was given up
@@ -86,6 +87,7 @@ _STATUS: dict[Phase, SandboxStatus] = {
     "quiescing": "migrating",
     "moving": "migrating",
     "waiting": "restarting",
+    "held": "restarting",
     "lost": "lost",
     "stopped": "stopped",
     "failed": "failed",
@@ -136,7 +138,6 @@ class Move:
     size: int = 0
     #: The peers that the new instance was started with.
     peers: tuple[str, ...] = ()
-    told: Addresses = ()
 
 
 @dataclass(slots=True)
@@ -160,7 +161,7 @@ class Work:
     #: It has never served: a start that fails is a creation that is refused.
     fresh: bool = True
     waiters: list[Waiter] = field(default_factory=list)
-    #: Where it should not be started, with the reason; emptied when it runs.
+    #: Where it should not be started, with the reason; emptied when it has been well for long.
     avoid: dict[str, str] = field(default_factory=dict)
     #: Where it should rather be started.
     prefer: str | None = None
@@ -168,8 +169,8 @@ class Work:
     timer: str | None = None
     #: The other nodes that are to hold its checkpoints; the last owner's while there is none.
     peers: tuple[str, ...] = ()
-    #: The peers that its owner knows of.
-    told: Addresses = ()
+    #: The peers that its owner knows of. None: it does not know that it is the owner.
+    told: Addresses | None = ()
     #: The newest checkpoint that each living node is known to hold.
     copies: dict[str, CheckpointInfo] = field(default_factory=dict)
     #: Instances that were told to stop and have not said so yet: epoch -> node.
@@ -192,4 +193,10 @@ class Work:
     @property
     def status(self) -> SandboxStatus:
         """The phase, as the registry shows it."""
-        return "starting" if self.fresh and self.phase == "starting" else _STATUS[self.phase]
+        soon = self.fresh and self.phase in ("starting", "held")
+        return "starting" if soon else _STATUS[self.phase]
+
+    @property
+    def group(self) -> str | None:
+        """The id of the group it is a member of."""
+        return self.record.spec.group

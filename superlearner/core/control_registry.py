@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from superlearner.core.control_events import ControlEvent
+from superlearner.core.control_index import Index
 from superlearner.core.control_instructions import (
     Addresses,
     Answer,
@@ -22,6 +23,7 @@ from superlearner.core.control_instructions import (
     SetTimer,
     StopInstance,
 )
+from superlearner.core.control_labels import Labels
 from superlearner.core.control_records import (
     OWNED,
     ControlPolicy,
@@ -32,36 +34,11 @@ from superlearner.core.control_records import (
     Work,
 )
 from superlearner.core.history import Event
-from superlearner.core.placement import peers_for
+from superlearner.core.placement import Placement, peers_for, place
 from superlearner.core.quorum import has_quorum
 from superlearner.core.snapshots import CheckpointInfo
+from superlearner.core.spec import SandboxSpec
 from superlearner.errors import InvalidTransition, NoQuorum, SuperlearnerError
-
-
-class Index:
-    """Node -> keys, in the order of their coming (a set's order would differ from run to run)."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, dict[Any, None]] = {}
-
-    def add(self, node: str, key: Any) -> None:
-        """Put `key` under `node`."""
-        self._keys.setdefault(node, {})[key] = None
-
-    def remove(self, node: str, key: Any) -> None:
-        """Take `key` from `node`."""
-        keys = self._keys[node]
-        del keys[key]
-        if not keys:
-            del self._keys[node]
-
-    def at(self, node: str) -> list[Any]:
-        """Return the keys of `node`, as a list that may be walked while the index changes."""
-        return list(self._keys.get(node, ()))
-
-    def pairs(self) -> list[tuple[str, Any]]:
-        """Return all (node, key), sorted."""
-        return sorted((node, key) for node, keys in self._keys.items() for key in keys)
 
 
 class Registry:
@@ -87,6 +64,8 @@ class Registry:
         self._by_stop = Index()
         #: Owned sandboxes with fewer peers than they wish, in the order of their coming.
         self._short: dict[str, None] = {}
+        #: The labels of the sandboxes on each node.
+        self._labels = Labels()
         #: How many sandboxes wait for an instance to start.
         self.starting = 0
         #: Sandboxes that no node can take, the longest waiting first.
@@ -199,16 +178,27 @@ class Registry:
         self._by_node.remove(node, work.id)
         self._release(work, node, work.placed_at)
 
+    def _place(
+        self, spec: SandboxSpec, node: str | None = None, avoid: Mapping[str, str] | None = None
+    ) -> Placement:
+        """Choose among the living nodes, beside the sandboxes that they carry."""
+        loads = [record.load for record in self.nodes.values()]
+        neighbours = self._labels.neighbours(spec, self.nodes)
+        return place(spec, loads, node=node, avoid=avoid, neighbours=neighbours)
+
     def _reserve(self, work: Work, node: str) -> None:
         record = self.nodes[node]
+        self._labels.add(node, work.record.spec)
         self.nodes[node] = replace(record, load=record.load.reserve(work.record.spec))
 
     def _release(self, work: Work, node: str, placed_at: float) -> None:
+        spec = work.record.spec
+        kept_others_away = self._labels.remove(node, spec)
         record = self.nodes.get(node)
         if record is not None:
             fresh = record.sampled_at is None or placed_at > record.sampled_at
-            self.nodes[node] = replace(record, load=record.load.release(work.record.spec, fresh=fresh))
-            self._freed = self._freed or work.record.spec.resources.memory is not None
+            self.nodes[node] = replace(record, load=record.load.release(spec, fresh=fresh))
+            self._freed = self._freed or kept_others_away or spec.resources.memory is not None
 
     def _stop(self, work: Work, epoch: int, node: str, event: ControlEvent, reason: str) -> None:
         """Stop one instance and remember it until nothing of it is left; one on a lost node is gone already."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,6 +51,8 @@ _FIELDS = ("kind", "seq", "at", "sandbox", "node", "epoch", "pid", "name", "reas
 class EventLog:
     """An append-only log that keeps the newest `limit` events and numbers all of them.
 
+    It may begin with `earlier` events, numbered before `first_seq`.
+
     >>> log = EventLog(limit=2)
     >>> [log.append(Event(kind)).seq for kind in ("a", "b", "c")]
     [1, 2, 3]
@@ -58,8 +60,8 @@ class EventLog:
     ['b', 'c']
     """
 
-    def __init__(self, limit: int = 10_000, first_seq: int = 1) -> None:
-        self._events: deque[Event] = deque(maxlen=limit)
+    def __init__(self, limit: int = 10_000, first_seq: int = 1, earlier: Iterable[Event] = ()) -> None:
+        self._events: deque[Event] = deque(earlier, maxlen=limit)
         self._next = first_seq
 
     def append(self, event: Event) -> Event:

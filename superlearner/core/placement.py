@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ class NodeLoad:
     suspected: bool = False
     #: It is being emptied.
     draining: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def memory(self) -> int | None:
@@ -106,6 +107,7 @@ def place(
     *,
     node: str | None = None,
     avoid: Mapping[str, str] | None = None,
+    neighbours: Mapping[str, str] | None = None,
 ) -> Placement:
     """Choose a node for a sandbox.
 
@@ -120,6 +122,8 @@ def place(
         Only this node will do.
     avoid
         Nodes that will not do, with the reason.
+    neighbours
+        Nodes that carry a sandbox which this one must not share a node with, with that one's id.
 
     >>> half, full = (NodeLoad(n, 1000, used, cpu=0.5) for n, used in (("alpha", 500), ("beta", 900)))
     >>> choice = place(SandboxSpec("shop"), [full, half])
@@ -130,7 +134,7 @@ def place(
     """
     fit, refused = [], []
     for load in loads:
-        reason = _refusal(spec, load, node, avoid or {})
+        reason = _refusal(spec, load, node, avoid or {}, neighbours or {})
         if reason is None:
             fit.append(load)
         else:
@@ -158,7 +162,13 @@ def weight(sandbox: str, node: str) -> float:
     return int.from_bytes(digest) / 2**56
 
 
-def _refusal(spec: SandboxSpec, load: NodeLoad, node: str | None, avoid: Mapping[str, str]) -> str | None:
+def _refusal(
+    spec: SandboxSpec,
+    load: NodeLoad,
+    node: str | None,
+    avoid: Mapping[str, str],
+    neighbours: Mapping[str, str],
+) -> str | None:
     needed = spec.resources.memory_bytes
     if node is not None and load.node != node:
         return f"node {node!r} was asked for"
@@ -168,6 +178,12 @@ def _refusal(spec: SandboxSpec, load: NodeLoad, node: str | None, avoid: Mapping
         return "it is being drained"
     if load.suspected:
         return "it is suspected: it has not been heard of for a while"
+    for label, value in spec.node_selector.items():
+        if load.labels.get(label) != value:
+            has = f"its {label} is {load.labels[label]!r}" if label in load.labels else f"it has no {label}"
+            return f"{has}, and {label}={value!r} is selected"
+    if load.node in neighbours:
+        return f"it carries {neighbours[load.node]!r}, and their labels keep the two apart"
     if needed and load.memory is not None and load.reserved_memory + needed > load.memory:
         left = max(0, load.memory - load.reserved_memory)
         return f"it needs {needed:,} bytes of memory and {left:,} of {load.memory:,} are not reserved"

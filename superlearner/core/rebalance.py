@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from superlearner.core.control_labels import Labels
 from superlearner.core.control_records import SandboxRecord
 from superlearner.core.placement import NodeLoad, place
 from superlearner.core.spec import SandboxSpec
@@ -40,26 +41,34 @@ def plan(records: Iterable[SandboxRecord], loads: Iterable[NodeLoad]) -> list[Su
     """
     nodes = {load.node: load for load in loads}
     carried: dict[str, dict[str, SandboxSpec]] = {name: {} for name in nodes}
+    labels = Labels()
     for record in records:
+        if record.node is not None:
+            labels.add(record.node, record.spec)
         if record.status == "running" and record.node in carried:
             carried[record.node][record.id] = record.spec
     moves: list[Suggestion] = []
-    while (move := _best(nodes, carried)) is not None:
+    while (move := _best(nodes, carried, labels)) is not None:
         moves.append(move)
         spec = carried[move.source].pop(move.sandbox)
         nodes[move.source] = nodes[move.source].release(spec, fresh=False)
         nodes[move.target] = nodes[move.target].reserve(spec)
+        labels.remove(move.source, spec)
+        labels.add(move.target, spec)
     return moves
 
 
-def _best(nodes: dict[str, NodeLoad], carried: dict[str, dict[str, SandboxSpec]]) -> Suggestion | None:
+def _best(
+    nodes: dict[str, NodeLoad], carried: dict[str, dict[str, SandboxSpec]], labels: Labels
+) -> Suggestion | None:
     """Return the move that leaves the two nodes it concerns the least full, or None when none is worth it."""
     best: tuple[float, Suggestion] | None = None
     for source in sorted(nodes.values(), key=pressure, reverse=True)[:1]:
         before = pressure(source)
         for sandbox, spec in sorted(carried[source.node].items()):
             for target in sorted(nodes.values(), key=lambda load: (pressure(load), load.node)):
-                if target.node == source.node or place(spec, [target]).node is None:
+                neighbours = labels.neighbours(spec, [target.node])
+                if target.node == source.node or place(spec, [target], neighbours=neighbours).node is None:
                     continue
                 after = max(pressure(source.release(spec, fresh=False)), pressure(target.reserve(spec)))
                 if before - after >= WORTH and (best is None or after < best[0]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
@@ -15,8 +16,10 @@ def is_normal(reason: Any) -> bool:
     (True, True, False)
     """
     match reason:
-        case "normal" | "shutdown" | ("shutdown", _):
-            return True
+        case str():
+            return reason in {"normal", "shutdown"}
+        case (str() as word, _):
+            return word == "shutdown"
         case _:
             return False
 
@@ -59,12 +62,16 @@ class Intensity:
 
     def spend(self, at: float) -> tuple[Intensity, bool]:
         """Count one restart at time `at`; return the new budget and whether it was still allowed."""
-        recent = (*(t for t in self.restarts if at - t <= self.max_seconds), at)
+        recent = (*self.restarts[self._outside(at) :], at)
         return Intensity(self.max_restarts, self.max_seconds, recent), len(recent) <= self.max_restarts
 
     def left(self, at: float) -> int:
         """Return how many restarts are still allowed at time `at`."""
-        return max(0, self.max_restarts - sum(at - t <= self.max_seconds for t in self.restarts))
+        return max(0, self.max_restarts - len(self.restarts) + self._outside(at))
+
+    def _outside(self, at: float) -> int:
+        # The times are in order: found without a look at each, since a budget may be large.
+        return bisect_left(self.restarts, -self.max_seconds, key=lambda t: t - at)
 
 
 @dataclass(frozen=True, slots=True)

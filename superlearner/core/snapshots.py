@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from superlearner.core.childspec import Strategy
+
 ProcessStatus = Literal["starting", "waiting", "running", "suspended", "restarting", "stopping", "exited"]
 SandboxStatus = Literal[
     "starting", "running", "suspended", "migrating", "restarting", "stopped", "failed", "lost"
@@ -101,6 +103,28 @@ class SandboxInfo:
     cpu: float | None = None
     checkpoint: CheckpointInfo | None = None
     #: Why it is not running, where it is not.
+    reason: Any = None
+    #: The group it is a member of.
+    group: str | None = None
+    #: Whether its OS process answered when its node last looked; None until it has looked.
+    responsive: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """One group of sandboxes."""
+
+    id: str
+    strategy: Strategy
+    max_restarts: int
+    max_seconds: float
+    #: ``failed`` once it has given up, until `restart_group`.
+    status: Literal["running", "failed"]
+    #: The ids of its sandboxes, in start order.
+    members: tuple[str, ...] = ()
+    #: How often it has restarted members.
+    restarts: int = 0
+    #: Why it has failed, where it has.
     reason: Any = None
 
 

@@ -71,6 +71,8 @@ class Child:
     spec: AnySpec
     status: ChildStatus = "stopped"
     pid: Any = None
+    #: The pid before this one, by which a child that waits for its restart is still known.
+    was: Any = None
     #: How often it has been started again.
     restarts: int = 0
     #: Added at run time by start_child.
@@ -90,11 +92,15 @@ class SupervisorState:
         self.phase: Literal["starting", "running", "ending"] = "starting"
         #: The children whose start somebody waits for: a failure is told, not retried.
         self._requested: set[Hashable] = set()
+        #: The children that the newest restart starts.
+        self._together: set[Hashable] = set()
         #: The children that go when a reload has worked.
         self._going: set[Hashable] = set()
         self._serial = 1
         for key, child in initial_children(spec):
             self.children[key] = Child(key, child)
+        #: How many of the first children have not started yet.
+        self._first = len(self.children)
 
     def handle(self, event: SupervisorEvent) -> list[Instruction]:
         """Take one event and return what to do, in order."""
@@ -149,8 +155,10 @@ class SupervisorState:
             del self.children[event.key]
         else:
             self.children[event.key] = replace(child, status="stopped", pid=None)
-        if self.phase == "starting" and not any(c.status == "starting" for c in self.children.values()):
-            self.phase = "running"
+        if self.phase == "starting":
+            self._first -= 1
+            if self._first == 0:
+                self.phase = "running"
         return []
 
     def _start_failed(self, event: ChildStartFailed) -> list[Instruction]:
@@ -167,6 +175,10 @@ class SupervisorState:
             self.children[event.key] = replace(child, status="stopped")
             reason = ("shutdown", ("failed_to_start_child", event.key, event.reason))
             return [record, *self._end(End(reason))]
+        # The others of this restart are started with the next try: theirs is not pending, as in OTP.
+        for other in self._together & self.children.keys():
+            if self.children[other].status == "restarting":
+                self.children[other] = replace(self.children[other], status="stopped")
         self.children[event.key] = replace(child, status="restarting")
         return [record, Retry(event.key)]
 
@@ -177,7 +189,7 @@ class SupervisorState:
         if child is None or child.status != "running" or self.phase == "ending":
             return []  # old news: it was stopped, deleted or replaced meanwhile
         if should_restart(child.spec.restart, event.reason):
-            return self._restart(child, event.reason, event.at)
+            return self._restart(child, event.reason, event.at, counts=event.counts)
         if child.spec.restart == "temporary" or self.spec.kind == "dynamic":
             del self.children[event.key]
         else:
@@ -193,17 +205,22 @@ class SupervisorState:
             case "any_significant":
                 return self._end(End("shutdown"))
             case "all_significant":
-                alive = any(c.spec.significant and c.status == "running" for c in self.children.values())
+                # One that waits for its restart is not gone, as in OTP.
+                alive = any(c.spec.significant and c.status != "stopped" for c in self.children.values())
                 return [] if alive else self._end(End("shutdown"))
         assert_never(self.spec.auto_shutdown)
 
-    def _restart(self, child: Child, reason: Any, at: float) -> list[Instruction]:
-        self.intensity, allowed = self.intensity.spend(at)
-        child = replace(child, status="restarting", pid=None, restarts=child.restarts + 1)
+    def _restart(self, child: Child, reason: Any, at: float, *, counts: bool) -> list[Instruction]:
+        allowed = True
+        if counts:
+            self.intensity, allowed = self.intensity.spend(at)
+        was = child.was if child.pid is None else child.pid
+        child = replace(child, status="restarting", pid=None, was=was, restarts=child.restarts + 1)
         self.children[child.key] = child
         if not allowed:
             return self._exhausted(child, reason)
         behind = self._affected(child.key)
+        self._void_tries(behind)
         stops = [
             self._stop_instruction(key) for key in reversed(behind) if self.children[key].status == "running"
         ]
@@ -212,6 +229,7 @@ class SupervisorState:
             for key in self._from(child.key, behind)
             if self.children[key].spec.restart != "temporary"
         ]
+        self._together = {start.key for start in starts}
         detail = {
             "restart": child.restarts,
             "budget_left": self.intensity.left(at),
@@ -222,6 +240,12 @@ class SupervisorState:
             "starts": [start.key for start in starts],
         }
         return [Record("restart_scheduled", child.key, reason, detail), *stops, *starts]
+
+    def _void_tries(self, keys: list[Hashable]) -> None:
+        """Children that are started with another one have no try of their own to come any more."""
+        for key in keys:
+            if self.children[key].status == "restarting":
+                self.children[key] = replace(self.children[key], status="stopped")
 
     def _exhausted(self, child: Child, reason: Any) -> list[Instruction]:
         detail = {
@@ -261,7 +285,7 @@ class SupervisorState:
         child = self.children.get(event.key)
         if child is None or child.status != "restarting" or self.phase == "ending":
             return []  # terminated or started by hand meanwhile
-        return self._restart(child, "start_failed", event.at)
+        return self._restart(child, "start_failed", event.at, counts=event.counts)
 
     # -- Stops ------------------------------------------------------------------------------------
 

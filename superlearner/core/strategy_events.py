@@ -45,6 +45,8 @@ class ChildExited:
     reason: Any
     cause: str = ""
     at: float = 0.0
+    #: Whether the restart that it leads to is taken from the budget; the loss of a machine is nobody's fault.
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class RetryDue:
     key: Hashable
     cause: str = ""
     at: float = 0.0
+    #: As for `ChildExited`.
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from superlearner.otp._kernel import Kernel
 from superlearner.otp._process import Process
 from superlearner.otp._reload import reload
 from superlearner.otp._server import ServerProcess
-from superlearner.otp._supervision import SupervisorProcess, Verb
+from superlearner.otp._supervision import SupervisorProcess, Verb, ask
 from superlearner.otp.application import as_application
 from superlearner.otp.messages import find_error
 from superlearner.otp.tracing import TraceEvent, take_trace
@@ -40,6 +40,8 @@ class Engine:
         self.ended: asyncio.Event = asyncio.Event()
         self.reason: Any = None
         self._end: asyncio.Task[None] | None = None
+        #: One reload at a time: each holds servers that the other would let go.
+        self._reloading = asyncio.Lock()
 
     async def start(self) -> None:
         """Start the root; raise `StartFailed` when it, or one of its children, cannot."""
@@ -93,16 +95,16 @@ class Engine:
     async def call(self, target: Any, request: Any, timeout: float | None = 5.0) -> Any:
         return await self.kernel.call(target, request, timeout, self.kernel.outside)
 
-    async def cast(self, target: Any, message: Any) -> None:
+    def cast(self, target: Any, message: Any) -> None:
         self.kernel.cast(target, message)
 
-    async def send(self, target: Any, message: Any) -> None:
+    def send(self, target: Any, message: Any) -> None:
         self.kernel.send(target, message)
 
-    async def kill(self, target: Any, reason: Any = "kill") -> None:
+    def kill(self, target: Any, reason: Any = "kill") -> None:
         self.kernel.find(target).signal(self.kernel.outside, reason)
 
-    async def whereis(self, name: Any) -> Any:
+    def whereis(self, name: Any) -> Any:
         try:
             return self.kernel.find(name).pid
         except NoProcess:
@@ -139,10 +141,12 @@ class Engine:
         return await take_trace(self.kernel, duration, limit)
 
     async def reload(self, app: Any, timeout: float | None) -> None:
-        await reload(self.root, as_application(app), timeout)
+        async with self._reloading:
+            await reload(self.root, as_application(app), timeout)
 
     async def verb(self, name: str, supervisor: Any, *args: Any, timeout: float | None = None) -> Any:
-        return await self.kernel.call(supervisor, Verb(name, args), timeout, self.kernel.outside)
+        future = ask(self.kernel, supervisor, Verb(name, args), self.kernel.outside)
+        return await self.kernel.answer(future, supervisor, timeout)
 
 
 def _suspend(process: Process) -> None:

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from superlearner.core.childspec import validate_name
 from superlearner.core.history import Event, EventLog
+from superlearner.core.times import seconds
 from superlearner.errors import CallsItself, CallTimeout, NameTaken, NoProcess
+from superlearner.otp._deadlines import USUAL, Deadlines
+from superlearner.otp._gateway import Far, FarProcess, Gateway, OnDown, Outsider, far
 from superlearner.otp._pid import Pid, Ref, SecondsLeft, Timer
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, Process, Sender
 from superlearner.otp.messages import Down, find_traceback, plain
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 
 #: The events that carry the traceback of their reason; it is long, and those around them need not repeat it.
 _WITH_TRACEBACK = {"process_exited", "start_failed"}
+#: Names among which the one that was meant is looked for.
+_MOST_NEAR = 1000
 
 
 class Kernel:
@@ -42,8 +49,11 @@ class Kernel:
         log: EventLog,
         on_event: Callable[[Event], None] | None = None,
         copy_messages: bool = False,
+        gateway: Gateway | None = None,
     ) -> None:
         self.loop = loop
+        #: The way to other sandboxes; without one there are none.
+        self.gateway = gateway
         self.node, self.sandbox, self.epoch = node, sandbox, epoch
         self.copy_messages = copy_messages
         self.log, self.on_event = log, on_event
@@ -59,6 +69,7 @@ class Kernel:
         self.saved_children: dict[tuple[Any, ...], bytes] = {}
         #: Tasks of dead processes that still unwind.
         self.leftovers: dict[asyncio.Task[None], Process] = {}
+        self._deadlines = Deadlines(loop)
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._signals: deque[Callable[[], None]] = deque()
         self._pumping = False
@@ -109,7 +120,11 @@ class Kernel:
             )
         )
         if self.on_event is not None:
-            self.on_event(event)
+            try:
+                self.on_event(event)
+            except Exception as error:  # a listener's mistake must not stop half-way what is being recorded
+                context = {"message": f"on_event failed for {event.kind}", "exception": error}
+                self.loop.call_exception_handler(context)
         return event
 
     # -- Addresses --------------------------------------------------------------------------------
@@ -153,16 +168,21 @@ class Kernel:
             del self.addresses[freed]
             self.record("name_freed", process, name=freed, reason=process.reason)
         if process.announced:
-            who = {} if process.ended_by is None else {"who": process.ended_by}
-            process.exit_event = self.record(
-                "process_exited",
-                process,
-                name=name,
-                reason=process.reason,
-                detail={**who, "restart": process.restarts},
-            )
+            self.record_exit(process, name)
         for timer in process.timers:
             self.cancel_timer(timer)
+
+    def record_exit(self, process: Process, name: str) -> None:
+        """Put the end of a process into the log."""
+        who = {} if process.ended_by is None else {"who": process.ended_by}
+        process.exit_event = self.record(
+            "process_exited",
+            process,
+            name=name,
+            reason=process.reason,
+            cause=process.exit_cause,
+            detail={**who, "restart": process.restarts},
+        )
 
     def find(self, target: Any) -> Process:
         """Return the living process at a pid, a name or a ``(partition supervisor, key)``."""
@@ -171,7 +191,22 @@ class Kernel:
         try:
             return self.addresses[target]
         except (KeyError, TypeError):
-            raise NoProcess(target) from None
+            address = far(target)
+            if address is None or address.sandbox != self.sandbox or address.target == target:
+                raise NoProcess(target, self._near(target)) from None
+        return self.find(address.target)
+
+    def elsewhere(self, target: Any) -> Far | None:
+        """Return the address of a process of another sandbox; None where it is none, or there is no way to it."""
+        address = far(target)
+        return None if address is None or self.gateway is None or address.sandbox == self.sandbox else address
+
+    def _near(self, target: Any) -> list[str]:
+        """Return the names among which that of `target` may be meant; a pid is never meant to be a name."""
+        if not isinstance(target, str) or target.startswith("<"):
+            return []
+        names = (name for process in self.processes.values() for name in process.names)
+        return list(itertools.islice(names, _MOST_NEAR))
 
     def _partition(self, supervisor: Any, key: Any) -> Process:
         found = self.find(supervisor)
@@ -186,11 +221,15 @@ class Kernel:
 
     # -- Messages ---------------------------------------------------------------------------------
 
-    def post_call(self, target: Any, request: Any, caller: Pid) -> asyncio.Future[Any]:
-        """Send a call and return the future of its answer."""
+    def post_call(
+        self, target: Any, request: Any, caller: Pid, timeout: float | None = None
+    ) -> asyncio.Future[Any]:
+        """Send a call and return the future of its answer; `timeout` is told to other sandboxes, and not kept here."""
         try:
             process = self.addresses[target]
         except (KeyError, TypeError):
+            if (address := self.elsewhere(target)) is not None:
+                return self._call_away(address, request, caller, timeout)
             process = self.find(target)
         if process.pid == caller:
             raise CallsItself("calling_self", target)
@@ -200,9 +239,24 @@ class Kernel:
         process.deliver((CALL, Sender(caller, future, process, request)))
         return future
 
+    def _call_away(
+        self, address: Far, request: Any, caller: Pid, timeout: float | None
+    ) -> asyncio.Future[Any]:
+        assert self.gateway is not None
+        answer = self.gateway.call(address, request, caller, timeout)
+        if self.tracer is not None:
+            self.tracer.sent_away(str(address), (CALL, Sender(caller, request=request)))
+        return answer
+
     async def call(self, target: Any, request: Any, timeout: float | None, caller: Pid) -> Any:
         """Send a call and wait for its answer."""
-        return await self.answer(self.post_call(target, request, caller), target, timeout)
+        if timeout == USUAL:
+            future = self.post_call(target, request, caller, timeout)
+            self._deadlines.add(future, target)
+            return await future
+        if timeout is not None:
+            seconds(timeout)
+        return await self.answer(self.post_call(target, request, caller, timeout), target, timeout)
 
     async def answer(self, future: asyncio.Future[Any], target: Any, timeout: float | None) -> Any:
         """Wait for an answer, at most `timeout` seconds."""
@@ -226,6 +280,11 @@ class Kernel:
         try:
             process = self.addresses[target]
         except (KeyError, TypeError):
+            if (address := self.elsewhere(target)) is not None:
+                self._post_away(address, kind, message)
+                return
+            if type(target) is not tuple and far(target) is None:
+                return
             try:
                 process = self.find(target)
             except NoProcess:
@@ -234,6 +293,12 @@ class Kernel:
             message = copy.deepcopy(message)
         process.deliver((kind, message))
 
+    def _post_away(self, address: Far, kind: int, message: Any) -> None:
+        assert self.gateway is not None
+        self.gateway.post("cast" if kind == CAST else "send", address, message)
+        if self.tracer is not None:
+            self.tracer.sent_away(str(address), (kind, message))
+
     def reply(self, sender: Sender, value: Any) -> None:
         """Answer a call that was not answered by the handler that took it."""
         callee = sender.callee
@@ -241,10 +306,18 @@ class Kernel:
             callee.unanswered.pop(sender, None)
             if self.tracer is not None:
                 self.tracer.note_reply(callee.pid, sender, value)
-        sender.answer(copy.deepcopy(value) if self.copy_messages else value)
+        if self.copy_messages:
+            try:
+                value = copy.deepcopy(value)
+            except Exception as error:  # of the value's own classes: told to who waits; the server goes on
+                sender.fail(error)
+                return
+        sender.answer(value)
 
     async def system(self, target: Any, work: Callable[[Any], Any], timeout: float | None) -> Any:
         """Have a process do `work` between two messages, in its turn, even while it is suspended."""
+        if timeout is not None:
+            seconds(timeout)
         process = self.find(target)
         future = self.loop.create_future()
         process.deliver((SYSTEM, (work, future)))
@@ -258,16 +331,28 @@ class Kernel:
         try:
             process = self.find(target)
         except NoProcess:
-            watcher.deliver((INFO, Down(ref, target, "noproc")))
+            address = self.elsewhere(target)
+            if address is None or self.gateway is None:
+                watcher.deliver((INFO, Down(ref, target, "noproc")))
+            else:
+                watcher.monitors[ref] = FarProcess(self.gateway, address, ref, watcher)
             return ref
         watcher.monitors[ref] = process
         process.watchers[ref] = watcher
         return ref
 
-    def send_after(self, target: Any, message: Any, seconds: float) -> Timer:
+    def watch(self, target: Any, tell: OnDown) -> Callable[[], None]:
+        """Let somebody who is no process of this runtime learn of an end; return what ends that."""
+        process = self.find(target)
+        ref = Ref(f"#Ref<{self._ref()}>")
+        process.watchers[ref] = Outsider(tell)
+        return partial(process.unwatch, ref)
+
+    def send_after(self, target: Any, message: Any, delay: float) -> Timer:
         """Send later; a name is looked up when the time has come."""
+        delay = seconds(delay, "seconds")
         timer = Timer(f"#Timer<{self._ref()}>")
-        self._timers[timer] = self.loop.call_later(max(0.0, seconds), self._fire, timer, target, message)
+        self._timers[timer] = self.loop.call_later(delay, self._fire, timer, target, message)
         if isinstance(target, Pid) and (owner := self.processes.get(target)) is not None:
             owner.timers.add(timer)
         return timer
@@ -311,6 +396,7 @@ class Kernel:
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
+        self._deadlines.close()
         if self.leftovers:
             await asyncio.wait(list(self.leftovers), timeout=1.0)
 
@@ -328,9 +414,9 @@ def label(process: Process) -> str:
 def partition_of(key: Any, partitions: int) -> int:
     """Return the partition of a key: whole numbers in turn, everything else by a hash that never changes.
 
-    >>> partition_of(6, 4), partition_of("ann", 4) == partition_of("ann", 4)
-    (2, True)
+    >>> partition_of(6, 4), partition_of(-1, 3), partition_of("ann", 4) == partition_of("ann", 4)
+    (2, 1, True)
     """
     if isinstance(key, int) and not isinstance(key, bool):
-        return key % partitions
+        return abs(key) % partitions
     return zlib.crc32(repr(key).encode()) % partitions

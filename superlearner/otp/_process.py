@@ -17,7 +17,9 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from superlearner.core.history import Event
+from superlearner.core.times import seconds
 from superlearner.errors import NotInProcess, ProcessDied
+from superlearner.otp._gateway import Watched, Watcher
 from superlearner.otp._pid import Awaitable, Pid, Ref, Timer
 from superlearner.otp.messages import Down, Exit, ExitSignal, Timeout, find_error
 
@@ -59,6 +61,10 @@ class Sender:
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy, say from a checkpoint, answers nobody: the call was lost with the process.
         return Sender, (self.pid,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sender:
+        # Handed on in a copied message, or kept in a state that a reload copies, it still answers its caller.
+        return self
 
     def answer(self, value: Any) -> None:
         """Give the caller its answer, unless it has one or has given up."""
@@ -108,8 +114,8 @@ class Process:
         self.names: dict[str, None] = {}
         self.links: dict[Process, None] = {}
         #: Monitors that this process holds, and those that others hold on it.
-        self.monitors: dict[Ref, Process] = {}
-        self.watchers: dict[Ref, Process] = {}
+        self.monitors: dict[Ref, Watched] = {}
+        self.watchers: dict[Ref, Watcher] = {}
         #: Calls taken and not yet answered.
         self.unanswered: dict[Sender, None] = {}
         self.suspended = False
@@ -117,6 +123,8 @@ class Process:
         self.announced = False
         #: Who sent the exit signal that ended it.
         self.ended_by: Pid | None = None
+        #: The event that its end answers to, where that is known.
+        self.exit_cause: str | None = None
         #: Its `process_exited`, the cause of what its supervisor does next.
         self.exit_event: Event | None = None
         #: ("ok" | "ignore" | "error", reason), once its start is over.
@@ -157,7 +165,7 @@ class Process:
 
     async def receive(self, match: Callable[[Any], bool] | None = None, timeout: float | None = None) -> Any:
         """Take the first message that matches, waiting at most `timeout` seconds; then a `Timeout`."""
-        expires = None if timeout is None else self.loop.time() + timeout
+        expires = None if timeout is None else self.loop.time() + seconds(timeout)
         position = 0
         while True:
             while position < len(self.mailbox):
@@ -214,6 +222,12 @@ class Process:
         except Exception as error:  # told to who asked; the server goes on
             future.set_exception(error)
 
+    def owe(self, sender: Sender) -> None:
+        """Remember a call that is answered later, until it is answered or its caller gives up."""
+        if sender.future is not None and not sender.future.done():
+            self.unanswered[sender] = None
+            sender.future.add_done_callback(lambda _: self.unanswered.pop(sender, None))
+
     # -- Running code -----------------------------------------------------------------------------
 
     def run_async(self, coro: Coroutine[Any, Any, Any], then: Callable[[Any], None]) -> None:
@@ -232,7 +246,10 @@ class Process:
             return
         if not self.dead:
             self.task = self._coro = None
-            then(result)
+            try:
+                then(result)
+            except BaseException as error:  # what came of it is so odd that it cannot even be looked at
+                self.crash(error)
 
     def crash(self, error: BaseException) -> None:
         """An exception left the process's code."""
@@ -267,15 +284,29 @@ class Process:
         self.links.pop(other, None)
         other.links.pop(self, None)
 
-    def signal(self, source: Pid, reason: Any, *, by_link: bool = False) -> None:
-        """Get an exit signal."""
+    def unwatch(self, ref: Ref) -> None:
+        """Tell the watcher behind `ref` nothing any more."""
+        self.watchers.pop(ref, None)
+
+    def on_down(self, ref: Ref, pid: Any, reason: Any) -> None:
+        """Learn that a monitored process has ended."""
+        self.monitors.pop(ref, None)
+        if not self.dead:
+            self.deliver((INFO, Down(ref, pid, reason)))
+
+    def signal(self, source: Pid, reason: Any, *, by_link: bool = False, cause: Event | None = None) -> None:
+        """Get an exit signal, of a link when the end of `source`, told by `cause`, has sent it."""
         if self.dead:
             return
-        if self.trapping and (by_link or reason != "kill"):
+        # A reason may be anything, even what cannot be compared with a word, such as an array.
+        word = reason if isinstance(reason, str) else ""
+        if self.trapping and (by_link or word != "kill"):
             self.deliver((INFO, ExitSignal(source, reason)))
-        elif reason != "normal" or source == self.pid:
+        elif word != "normal" or source == self.pid:
             self.ended_by = source
-            self.die("killed" if reason == "kill" and not by_link else reason)
+            if cause is not None:
+                self.exit_cause = str(cause.seq)
+            self.die("killed" if word == "kill" and not by_link else reason)
 
     def exited(self) -> asyncio.Future[Any]:
         """Return a future for the exit reason."""
@@ -295,17 +326,16 @@ class Process:
         self.kernel.forget(self)
         self._fail_callers(reason)
         for ref, watched in self.monitors.items():
-            watched.watchers.pop(ref, None)
+            watched.unwatch(ref)
         links, watchers, waiters = list(self.links), list(self.watchers.items()), self._waiters
         self.links, self.watchers, self.monitors, self._waiters = {}, {}, {}, []
         self._stop_running()
         for other in links:
             other.links.pop(self, None)
-            self.kernel.later(partial(other.signal, self.pid, reason, by_link=True))
+            signal = partial(other.signal, self.pid, reason, by_link=True, cause=self.exit_event)
+            self.kernel.later(signal)
         for ref, watcher in watchers:
-            watcher.monitors.pop(ref, None)
-            if not watcher.dead:
-                watcher.deliver((INFO, Down(ref, self.pid, reason)))
+            watcher.on_down(ref, self.pid, reason)
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(reason)
@@ -327,8 +357,9 @@ class Process:
     def _stop_running(self) -> None:
         """Cancel a handler that is under way, and close its coroutine if it does not unwind."""
         task, coro = self.task, self._coro
-        if task is None or coro is None or task is asyncio.current_task(self.loop):
+        if task is None or coro is None:
             return
+        # Also the task that is running now, when its own code brought this death about: it ends at its next await.
         task.cancel()
         self.kernel.leftovers[task] = self
         task.add_done_callback(self.kernel.leftovers.pop)

@@ -7,21 +7,26 @@ stopped. Any failure puts the old code, states and specs back.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
 from superlearner.core.childspec import AnySpec, SupervisorSpec
 from superlearner.core.strategy import initial_children
-from superlearner.errors import InvalidSpec, ReloadFailed
-from superlearner.otp._process import Process, is_async
+from superlearner.errors import CallTimeout, InvalidSpec, NoProcess, ProcessDied, ReloadFailed
+from superlearner.otp._process import Process, discard, is_async
 from superlearner.otp._server import ServerProcess
 from superlearner.otp._supervision import SupervisorProcess, Verb
 from superlearner.otp.genserver import GenServer
-from superlearner.otp.messages import NoReply, exit_reason, find_error
+from superlearner.otp.messages import Ignore, NoReply, exit_reason, find_error, one_line
 from superlearner.otp.supervisor import Supervisor
+
+#: What code of the application may raise; all but the cancellation of who asked for the reload.
+_ANY_MISTAKE = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
 @dataclass
@@ -44,7 +49,9 @@ async def reload(root: SupervisorProcess, app: SupervisorSpec, timeout: float | 
     root.kernel.record("application_reloaded", root, detail={"changed": changed})
 
 
-async def _compare(plan: _Plan, supervisor: SupervisorProcess, spec: SupervisorSpec) -> None:
+async def _compare(plan: _Plan, supervisor: SupervisorProcess, spec: SupervisorSpec | None) -> None:
+    if spec is None:
+        return  # its `init` says Ignore: it stays as it is, as in OTP
     plan.supervisors.append((supervisor, spec))
     for key, new in initial_children(spec):
         process = supervisor.running.get(key)
@@ -60,17 +67,40 @@ async def _compare(plan: _Plan, supervisor: SupervisorProcess, spec: SupervisorS
             plan.servers.append((process, new))
 
 
+async def _guarded(awaitable: Any, context: Context | None = None) -> Any:
+    """Await what the application wrote, as the process whose context it is; its SystemExit must not reach the loop."""
+
+    async def run() -> tuple[Any, BaseException | None]:
+        try:
+            return await awaitable, None
+        except _ANY_MISTAKE as error:
+            return None, error
+
+    try:
+        result, error = await asyncio.get_running_loop().create_task(run(), context=context)
+    finally:
+        discard(awaitable)  # when it was given up before it began
+    if error is not None:
+        raise error
+    return result
+
+
 def _is_server(start: Any) -> bool:
     return isinstance(start, type) and issubclass(start, GenServer)
 
 
-async def _supervisor_spec(spec: AnySpec) -> SupervisorSpec:
+async def _supervisor_spec(spec: AnySpec) -> SupervisorSpec | None:
     if isinstance(spec, SupervisorSpec):
         return spec
     if isinstance(spec.start, type) and issubclass(spec.start, Supervisor):
-        found = spec.start().init(*spec.args)
-        if is_async(found):
-            found = await found
+        try:
+            found = spec.start().init(*spec.args)
+            if is_async(found):
+                found = await _guarded(found)
+        except _ANY_MISTAKE as error:
+            raise ReloadFailed(spec.id, exit_reason(error)) from error
+        if isinstance(found, Ignore):
+            return None
         if isinstance(found, SupervisorSpec):
             return found
     raise InvalidSpec(
@@ -85,12 +115,15 @@ async def _suspended(servers: list[ServerProcess], timeout: float | None) -> Asy
     try:
         for process in servers:
             if not process.suspended:
-                await process.kernel.system(process.pid, _hold, timeout)
                 held.append(process)
+                try:
+                    await process.kernel.system(process.pid, _hold, timeout)
+                except (CallTimeout, NoProcess, ProcessDied) as error:
+                    raise ReloadFailed(process.id, error) from error
         yield
     finally:
         for process in held:
-            if not process.dead:
+            if process.suspended and not process.dead:
                 await process.kernel.system(process.pid, _release, None)
 
 
@@ -107,11 +140,14 @@ async def _changed(process: ServerProcess, spec: Any) -> tuple[Any, GenServer, A
     try:
         server: GenServer = spec.start()
         old_version = getattr(type(process.server), "version", None)
-        # The old state must survive a code_change that fails half way.
-        result = process.context.run(server.code_change, old_version, copy.deepcopy(process.state))
+        state = process.state
+        if type(server).code_change is not GenServer.code_change:
+            # The old state must survive a code_change that fails half way; one that is not there cannot fail.
+            state = copy.deepcopy(state)
+        result = process.context.run(server.code_change, old_version, state)
         if is_async(result):
-            result = await result
-    except Exception as error:
+            result = await _guarded(result, process.context)
+    except _ANY_MISTAKE as error:
         raise ReloadFailed(process.id, exit_reason(error)) from error
     if result is None:
         raise ReloadFailed(
@@ -142,15 +178,26 @@ async def _apply(root: SupervisorProcess, plan: _Plan, undo: list[Callable[[], N
             assert supervisor.state is not None
             done.append((supervisor, supervisor.state.spec))
             await _ask(supervisor, Verb("change", (spec,)))
-    except Exception as error:
+        _check_alive(plan.servers)
+    except BaseException as error:  # also when whoever asked for it gives up half-way
         for take_back in undo:
             take_back()
         for supervisor, old in reversed(done):
-            await _ask(supervisor, Verb("change", (old,)))
-            await _ask(supervisor, Verb("prune"))
+            with suppress(NoProcess, ProcessDied):  # its own supervisor starts it again, with the old code
+                await _ask(supervisor, Verb("change", (old,)))
+                await _ask(supervisor, Verb("prune"))
+        if isinstance(error, ReloadFailed) or not isinstance(error, Exception):
+            raise
         raise ReloadFailed(root.id, getattr(error, "reason", error)) from find_error(error)
     for supervisor, _ in plan.supervisors:
-        await _ask(supervisor, Verb("prune"))
+        with suppress(NoProcess, ProcessDied):
+            await _ask(supervisor, Verb("prune"))
+
+
+def _check_alive(servers: list[tuple[ServerProcess, Any]]) -> None:
+    for process, _ in servers:
+        if process.dead:
+            raise ReloadFailed(process.id, f"it ended meanwhile: {one_line(process.reason)}")
 
 
 async def _ask(supervisor: SupervisorProcess, verb: Verb) -> Any:

@@ -14,12 +14,23 @@ from functools import partial
 from typing import Any
 
 from superlearner.core.childspec import ChildSpec
+from superlearner.core.times import is_wait
 from superlearner.errors import BadReturn
 from superlearner.otp._kernel import Kernel
 from superlearner.otp._pid import Done, Pid
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, TRACED, Process, Sender, discard, is_async
 from superlearner.otp.genserver import GenServer
-from superlearner.otp.messages import ABSENT, ExitSignal, Ignore, NoReply, Reply, Stop, Timeout, exit_reason
+from superlearner.otp.messages import (
+    ABSENT,
+    ExitSignal,
+    Ignore,
+    NoReply,
+    Reply,
+    Stop,
+    Timeout,
+    exit_reason,
+    safe_repr,
+)
 
 #: Messages that one process may handle before the others have their turn.
 _TURN = 500
@@ -27,6 +38,10 @@ _TURN = 500
 _NEW_STATE = "the new state (a state of None is NoReply(None)), NoReply(state) or Stop(reason)"
 _ANSWER = "Reply(value, state), NoReply(state) or Stop(reason, reply=...); a request that no case matches ends here too"
 _FIRST = "the first state (a state of None is NoReply(None)), NoReply(state), Ignore() or Stop(reason)"
+#: What is surely nothing but the new state, without a second look.
+_PLAIN_STATES = frozenset({bool, bytes, dict, float, frozenset, int, list, set, str, tuple})
+#: What is no state, nor is its class, with the brackets forgotten.
+_NO_STATES = (Reply, NoReply, Ignore, Stop, Done)
 
 
 class ServerProcess(Process):
@@ -39,6 +54,8 @@ class ServerProcess(Process):
         self.state: Any = None
         self._continuation: Any = ABSENT
         self._terminating = False
+        #: What is to be said after `terminate`: the answer to the call that was stopped with.
+        self._last_word: Callable[[], None] | None = None
         self._timeout: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -130,59 +147,59 @@ class ServerProcess(Process):
             self._timer.cancel()
             self._timer = None
         turns = _TURN
-        while not self.dead:
-            if self._continuation is not ABSENT and not self.suspended:
-                value, self._continuation = self._continuation, ABSENT
-                if not self._step("handle_continue", self.server.handle_continue, (value,), self._next_state):
+        try:
+            while not self.dead:
+                turns -= 1
+                if turns < 0:
+                    self.loop.call_soon(self.drain, context=self.context)
                     return
-                continue
-            if not mailbox or (self.suspended and not self.bring_urgent_forward()):
-                self._rest()
-                return
-            turns -= 1
-            if turns < 0:
-                self.loop.call_soon(self.drain, context=self.context)
-                return
-            kind, payload = mailbox.popleft()
-            if kind == TRACED:
-                kind, payload = payload.received(self)
-            self.handled += 1
-            self.kernel.handled += 1
-            if kind == SYSTEM:
-                self.do_system(*payload)
-                continue
-            self._timeout = None
-            if kind == CAST:
-                # The hot path, written out: one message is one handler and one look at what it returned.
-                self.current = "handle_cast"
-                try:
-                    result = self._on_cast(payload, self.state)
-                except BaseException as error:
-                    self.crash(error)
-                    return
-                if result.__class__ is NoReply and result.continue_ is ABSENT and result.timeout is None:
-                    self.state = result.state
+                if self._continuation is not ABSENT and not self.suspended:
+                    value, self._continuation, self._timeout = self._continuation, ABSENT, None
+                    if not self._step(
+                        "handle_continue", self.server.handle_continue, (value,), self._next_state
+                    ):
+                        return
                     continue
-                if not self._after(result, self._next_state):
+                if not mailbox or (self.suspended and not self.bring_urgent_forward()):
+                    self._rest()
                     return
-            elif kind == CALL:
-                if not self._serve_call(payload):
+                kind, payload = mailbox.popleft()
+                if kind == TRACED:
+                    kind, payload = payload.received(self)
+                self.handled += 1
+                self.kernel.handled += 1
+                if kind == SYSTEM:
+                    self.do_system(*payload)
+                    continue
+                self._timeout = None
+                if kind == CAST:
+                    # The hot path, written out: one message is one handler and one look at what it returned.
+                    self.current = "handle_cast"
+                    result = self._on_cast(payload, self.state)
+                    if result.__class__ is NoReply and result.continue_ is ABSENT and result.timeout is None:
+                        self.state = result.state
+                        continue
+                    if result.__class__ in _PLAIN_STATES:
+                        self.state = result
+                        continue
+                    if not self._after(result, self._next_state):
+                        return
+                elif kind == CALL:
+                    if not self._serve_call(payload):
+                        return
+                elif payload.__class__ is ExitSignal and payload.pid == self.parent:
+                    self._end(payload.reason)
                     return
-            elif payload.__class__ is ExitSignal and payload.pid == self.parent:
-                self._end(payload.reason)
-                return
-            elif not self._step("handle_info", self._on_info, (payload,), self._next_state):
-                return
+                elif not self._step("handle_info", self._on_info, (payload,), self._next_state):
+                    return
+        except BaseException as error:  # of a handler, or what it returned cannot even be looked at
+            self.crash(error)
 
     def _serve_call(self, sender: Sender) -> bool:
         self.current = "handle_call"
         self.unanswered[sender] = None
         request, sender.request = sender.request, None
-        try:
-            result = self._on_call(request, sender, self.state)
-        except BaseException as error:
-            self.crash(error)
-            return False
+        result = self._on_call(request, sender, self.state)
         if result.__class__ is Reply and result.continue_ is ABSENT and result.timeout is None:
             self.state = result.state
             if not self.dead:
@@ -194,12 +211,7 @@ class ServerProcess(Process):
         self, name: str, handler: Callable[..., Any], args: tuple[Any, ...], then: Callable[[Any], bool]
     ) -> bool:
         self.current = name
-        try:
-            result = handler(*args, self.state)
-        except BaseException as error:
-            self.crash(error)
-            return False
-        return self._after(result, then)
+        return self._after(handler(*args, self.state), then)
 
     def _after(self, result: Any, then: Callable[[Any], bool]) -> bool:
         """Take a handler's result, now or when it is there; tell whether the loop may go on at once."""
@@ -239,8 +251,8 @@ class ServerProcess(Process):
                     return True
                 return False
             case NoReply():
-                if sender.answered:
-                    self.unanswered.pop(sender, None)
+                self.unanswered.pop(sender, None)
+                self.owe(sender)
                 return self._take_state(result, "handle_call", _ANSWER)
             case Stop(reason=reason, reply=reply, state=state):
                 if state is not ABSENT:
@@ -253,6 +265,11 @@ class ServerProcess(Process):
 
     def _next_state(self, result: Any) -> bool:
         if result.__class__ is Stop:
+            if result.reply is not ABSENT:
+                self._bad_return(
+                    self.current or "a handler", result, f"{_NEW_STATE}: nobody waits for a reply"
+                )
+                return False
             if result.state is not ABSENT:
                 self.state = result.state
             self._end(result.reason)
@@ -261,11 +278,18 @@ class ServerProcess(Process):
 
     def _take_state(self, result: Any, handler: str, allowed: str) -> bool:
         if result.__class__ is NoReply:
+            if result.timeout is not None and not is_wait(result.timeout):
+                self._bad_return(handler, result, "timeout=, in seconds and not negative")
+                return False
             self.state = result.state
             self._timeout = result.timeout
             self._continuation = result.continue_
             return True
-        if result is None or isinstance(result, Reply | Ignore | Stop | Done):
+        if (
+            result is None
+            or isinstance(result, _NO_STATES)
+            or (isinstance(result, type) and issubclass(result, _NO_STATES))
+        ):
             self._bad_return(handler, result, allowed)
             return False
         self.state = result
@@ -288,38 +312,29 @@ class ServerProcess(Process):
     def _end(self, reason: Any, then: Callable[[], None] | None = None) -> None:
         """Call `terminate`, then `then`, then die; a crash of `terminate` gives the reason."""
         if self._terminating:
-            self.die(reason)
+            self._finish(reason)  # it is `terminate` that has crashed
             return
-        self._terminating = True
+        self._terminating, self._last_word = True, then
         self.status = "stopping"
         self.current = "terminate"
-        finish = partial(self._finish, reason, then)
         try:
             result = self.server.terminate(reason, self.state)
         except BaseException as error:
-            finish(error)
+            self._finish(exit_reason(error))
             return
         if is_async(result):
-            self.run_async(_outcome(result), finish)
+            self.run_async(result, lambda _: self._finish(reason))
         else:
-            finish(None)
+            self._finish(reason)
 
-    def _finish(self, reason: Any, then: Callable[[], None] | None, error: BaseException | None) -> None:
+    def _finish(self, reason: Any) -> None:
         if self.dead:
             return
-        if then is not None:
-            then()
-        self.die(reason if error is None else exit_reason(error))
-
-
-async def _outcome(awaitable: Any) -> BaseException | None:
-    try:
-        await awaitable
-    except BaseException as error:
-        return error
-    return None
+        if self._last_word is not None:
+            self._last_word()
+        self.die(reason)
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = safe_repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

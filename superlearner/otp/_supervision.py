@@ -9,6 +9,7 @@ import asyncio
 import pickle
 from collections import deque
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, assert_never
 
@@ -41,14 +42,22 @@ from superlearner.core.strategy_instructions import (
     StopChild,
     StopTogether,
 )
-from superlearner.errors import AlreadyStarted, InvalidSpec, NameTaken, StartFailed, Unsupported
+from superlearner.errors import (
+    AlreadyStarted,
+    ChildNotFound,
+    InvalidSpec,
+    NameTaken,
+    NoProcess,
+    StartFailed,
+    Unsupported,
+)
 from superlearner.otp._kernel import Kernel, label
 from superlearner.otp._pid import Pid
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, Process, Sender, is_async
 from superlearner.otp._server import ServerProcess
 from superlearner.otp.genserver import GenServer
 from superlearner.otp.messages import Exit, ExitSignal, Ignore, exit_reason, find_error
-from superlearner.otp.supervisor import Supervisor
+from superlearner.otp.supervisor import Supervisor, child
 from superlearner.otp.task import FunctionProcess, Task
 
 
@@ -107,10 +116,14 @@ class SupervisorProcess(Process):
             return None
         if not isinstance(found, SupervisorSpec):
             raise InvalidSpec(f"{self.behaviour}.init returned {found!r}: return supervisor([...]).")
-        if found.name is not None and self.spec.name is None:
-            self.kernel.register(found.name, self)
-        elif found.kind == "partition" and not self.names:
-            self.kernel.register(str(self.id), self)
+        name = found.name if self.spec.name is None else None
+        if name is None and found.kind == "partition" and not self.names:
+            name = str(self.id)
+        if name is not None:
+            try:
+                self.kernel.register(name, self)
+            except NameTaken as taken:
+                raise Exit(("already_started", taken.pid)) from None
         return found
 
     async def _bring_back(self) -> None:
@@ -140,6 +153,7 @@ class SupervisorProcess(Process):
         elif kind == CALL:
             await self._serve(payload)
         elif kind == CAST and isinstance(payload, RetryDue):
+            self._cause = payload.cause or None
             await self._carry_out(self._machine.handle(replace(payload, at=self.loop.time())))
         elif kind == INFO and isinstance(payload, ExitSignal):
             await self._exit_signal(payload)
@@ -149,12 +163,13 @@ class SupervisorProcess(Process):
             self.status = "stopping"
             await self._carry_out(self._machine.handle(StopRequested(signal.reason)))
             return
-        key = self._keys.pop(signal.pid, None)
-        if key is None:
-            return  # not a child, or one that was stopped meanwhile
-        event = self.running[key].exit_event
-        self._cause = None if event is None else str(event.seq)
-        await self._carry_out(self._machine.handle(ChildExited(key, signal.reason, at=self.loop.time())))
+        key = self._keys.get(signal.pid)
+        if key is None or not self.running[key].dead:
+            return  # not a child, one that was stopped meanwhile, or one that lives and sent a signal itself
+        del self._keys[signal.pid]
+        process = self.running[key]
+        self._cause = None if process.exit_event is None else str(process.exit_event.seq)
+        await self._carry_out(self._machine.handle(ChildExited(key, process.reason, at=self.loop.time())))
         self._forget_gone(key)
 
     def _forget_gone(self, key: Hashable) -> None:
@@ -176,7 +191,7 @@ class SupervisorProcess(Process):
                     await asyncio.gather(*map(self._stop, children))
                 case Retry(key):
                     # To the end of the own mailbox, a turn of the loop later: others go first, as in OTP.
-                    self.loop.call_soon(self.deliver, (CAST, RetryDue(key)))
+                    self.loop.call_soon(self.deliver, (CAST, RetryDue(key, cause=self._cause or "")))
                 case Refuse(error):
                     raise error
                 case Record() as record:
@@ -243,10 +258,13 @@ class SupervisorProcess(Process):
             self.kernel.record(
                 "process_restarted", process, cause=self._cause or str(event.seq), detail=detail
             )
+        if process.dead:  # it ended after its start, before this supervisor could go on
+            self.kernel.record_exit(process, start.spec.name or str(process.id))
 
     async def _stop(self, stop: StopChild) -> None:
         process = self.running[stop.key]
         self._keys.pop(process.pid, None)
+        process.exit_cause = self._cause
         exited = process.exited()
         if stop.spec.shutdown == "brutal_kill":
             process.signal(self.pid, "kill")
@@ -266,6 +284,7 @@ class SupervisorProcess(Process):
 
     async def _serve(self, sender: Sender) -> None:
         self.unanswered[sender] = None
+        self._cause = None
         request = sender.request
         try:
             answer = await self._verb(request)
@@ -310,7 +329,6 @@ class SupervisorProcess(Process):
         return await self._carry_out_start(instructions, keys[0] if keys else None)
 
     async def _carry_out_start(self, instructions: list[Instruction], key: Hashable) -> Pid | None:
-        self._cause = None
         try:
             await self._carry_out(instructions)
         except StartFailed as failed:
@@ -323,7 +341,14 @@ class SupervisorProcess(Process):
 
     def key_of(self, target: Any) -> Hashable:
         """Return the key of a child given by id or pid."""
-        key = self._keys.get(target)
+        try:
+            key = self._keys.get(target)
+        except TypeError:
+            raise ChildNotFound(target) from None
+        if key is None and isinstance(target, str) and target not in self._machine.children:
+            # A child that waits for its restart has no pid; its last one still names it, as in OTP.
+            waiting = (c for c in self._machine.children.values() if c.status == "restarting")
+            key = next((c.key for c in waiting if c.was == target), None)
         return target if key is None else key
 
     def child_info(self, key: Hashable) -> ChildInfo:
@@ -350,6 +375,17 @@ class SupervisorProcess(Process):
         self.die(exit_reason(error))
 
 
+def ask(kernel: Kernel, supervisor: Any, verb: Verb, caller: Pid) -> asyncio.Future[Any]:
+    """Send a verb; a server that is no supervisor is spared a request that it cannot understand."""
+    with suppress(NoProcess):  # nobody there: told by the call itself
+        process = kernel.find(supervisor)
+        if not isinstance(process, SupervisorProcess):
+            raise Unsupported(
+                f"{str(supervisor)!r} is a {process.behaviour}, not a supervisor: it has no children."
+            )
+    return kernel.post_call(supervisor, verb, caller)
+
+
 def name_of(spec: AnySpec) -> str | None:
     """Return the name a child registers: a partition supervisor without one answers to its id."""
     if spec.name is None and isinstance(spec, SupervisorSpec) and spec.kind == "partition":
@@ -361,8 +397,9 @@ def as_child(spec: Any) -> AnySpec:
     """Return `spec` if it can be started as a child, else teach."""
     if isinstance(spec, ChildSpec | SupervisorSpec):
         return spec
-    if isinstance(spec, type) and issubclass(spec, GenServer):
-        return ChildSpec(id=spec.__name__, start=spec)
+    if isinstance(spec, type) and issubclass(spec, GenServer | Supervisor):
+        described: ChildSpec = child(spec)
+        return described
     raise InvalidSpec(f"{spec!r} is not a child spec: write child(...).")
 
 

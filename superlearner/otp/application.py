@@ -9,6 +9,7 @@ from superlearner.core.childspec import ChildSpec, SupervisorSpec
 from superlearner.errors import InvalidSpec
 from superlearner.otp.genserver import GenServer
 from superlearner.otp.supervisor import Supervisor, child, supervisor
+from superlearner.otp.task import Task
 
 
 def as_application(obj: Any) -> SupervisorSpec:
@@ -29,16 +30,43 @@ def as_application(obj: Any) -> SupervisorSpec:
         return supervisor([child(obj, name=obj.__name__)], id="root")
     if isinstance(obj, ChildSpec):
         return supervisor([obj], id="root")
-    raise InvalidSpec(
-        f"{obj!r} is not an application: write supervisor([...]), child(...), a GenServer or Supervisor class, "
-        'or its import path "package.module:name".'
-    )
+    raise InvalidSpec(_no_application(obj))
+
+
+def _no_application(obj: Any) -> str:
+    """Say why `obj` is none, and what to write in its place."""
+    shown, write = repr(obj), "supervisor([...]), a GenServer or Supervisor class, or child(function)"
+    if isinstance(obj, GenServer | Supervisor):
+        name = type(obj).__name__
+        shown, write = (
+            f"An instance of {name}",
+            f"the class itself, {name}, or child({name}, ...) for arguments",
+        )
+    elif obj is Task:
+        shown, write = "Task alone", "child(Task, function)"
+    elif isinstance(obj, type):
+        shown = f"The class {obj.__name__}"
+        write = f"class {obj.__name__}(GenServer), or any other GenServer or Supervisor class"
+    elif callable(obj):
+        name = getattr(obj, "__name__", "function").replace("<lambda>", "function")
+        shown, write = f"The function {name}", f"child({name})"
+    elif isinstance(obj, list | tuple):
+        shown, write = f"A {type(obj).__name__}", "supervisor([...])"
+    return f"{shown} is not an application; nothing was started. Write {write}."
+
+
+def check_path(path: str) -> str:
+    """Return `path` if it reads as ``"package.module:name"``, without importing it; else raise `InvalidSpec`."""
+    module_name, colon, name = path.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module_name.split("."), *name.split("."))):
+        raise InvalidSpec(
+            f'{path!r} is not an import path; nothing was started. Write "package.module:name".'
+        )
+    return path
 
 
 def _imported(path: str) -> Any:
-    module_name, _, name = path.partition(":")
-    if not module_name or not name:
-        raise InvalidSpec(f'{path!r} is not an import path: write "package.module:name".')
+    module_name, _, name = check_path(path).partition(":")
     try:
         found: Any = importlib.import_module(module_name)
         for part in name.split("."):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import traceback as tracebacks
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -83,7 +84,7 @@ class Down:
 
     #: What `monitor` returned.
     ref: Ref
-    #: Who ended; what was asked for, when nobody was there.
+    #: Who ended; what was asked for, when nobody was there, or its sandbox was lost with its node.
     pid: Pid | str
     reason: Any
 
@@ -147,7 +148,22 @@ def one_line(reason: Any) -> str:
         return str(reason)
     if isinstance(reason, BaseException):
         return "".join(tracebacks.format_exception_only(reason)).strip()
-    return str(reason)
+    return safe_repr(reason, str)
+
+
+def safe_repr(value: Any, how: Callable[[Any], str] = repr) -> str:
+    """Return its repr, or that it has none: what is only told about must not fail because of it.
+
+    >>> class Shy:
+    ...     def __repr__(self):
+    ...         raise ValueError
+    >>> safe_repr(Shy()), safe_repr([1])
+    ('<Shy, whose repr failed>', '[1]')
+    """
+    try:
+        return how(value)
+    except Exception:  # whatever its class raises
+        return f"<{type(value).__name__}, whose {how.__name__} failed>"
 
 
 def exit_reason(error: BaseException) -> Any:
@@ -207,4 +223,4 @@ def plain(value: Any) -> Any:
         case BaseException():
             return one_line(value)
         case _:
-            return repr(value)
+            return safe_repr(value)

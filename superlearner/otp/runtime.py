@@ -7,17 +7,35 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from superlearner.core.history import Event, EventLog
-from superlearner.errors import NoProcess, NotInProcess
+from superlearner.core.times import seconds
+from superlearner.errors import AlreadyStarted, CallTimeout, NoProcess, NotInProcess
 from superlearner.otp import _snapshot
 from superlearner.otp._engine import Engine
+from superlearner.otp._gateway import Gateway
 from superlearner.otp._info import process_info
 from superlearner.otp._kernel import Kernel
 from superlearner.otp.application import as_application
+
+#: Seconds that a loop which is not blocked gets to tell a timeout itself.
+_GRACE = 0.1
+#: The same for a stop, after whose timeout everything is killed and may unwind.
+_STOP_GRACE = 2.0
+
+
+def _limit(timeout: float | None, grace: float) -> float | None:
+    if timeout is None or seconds(timeout) > threading.TIMEOUT_MAX - grace:
+        return None
+    return timeout + grace
+
+
+class _LoopIsBlocked(Exception):
+    """A plain handler blocks the loop, which could not even tell that the time is over."""
 
 
 class Runtime:
@@ -31,7 +49,8 @@ class Runtime:
     - ``restore``: a `snapshot` of an earlier run, whose states its processes take at their first start;
     - ``on_event``: called with each `Event`, on the runtime's loop;
     - ``start_timeout``: seconds that the start may take; None: no limit;
-    - ``copy_messages``: copy each message, instead of passing it by reference.
+    - ``copy_messages``: copy each message, instead of passing it by reference;
+    - ``gateway``: the way to the processes of other sandboxes; without one there are none.
 
     Entering the block raises `StartFailed` when the root cannot start. After the root has ended, methods
     raise `NoProcess`; `events` and `tree` still tell the story.
@@ -50,6 +69,7 @@ class Runtime:
         on_event: Callable[[Event], None] | None = None,
         start_timeout: float | None = None,
         copy_messages: bool = False,
+        gateway: Gateway | None = None,
     ) -> None:
         self.asynchronous = asynchronous
         self._app = as_application(app)
@@ -61,6 +81,7 @@ class Runtime:
             "first_serial": first_serial,
             "on_event": on_event,
             "copy_messages": copy_messages,
+            "gateway": gateway,
         }
         self._restore, self._start_timeout = restore, start_timeout
         self._engine: Engine | None = None
@@ -75,11 +96,18 @@ class Runtime:
     # -- Start and end ----------------------------------------------------------------------------
 
     def start(self) -> Any:
-        """Start the root and all below it; raise `StartFailed` when that fails."""
+        """Start the root and all below it; raise `StartFailed` when that fails, `AlreadyStarted` while it runs."""
+        if self._engine is not None:
+            if not self._engine.ended.is_set():
+                raise AlreadyStarted(self._engine.root.pid)
+            self._options["first_serial"] = self._engine.kernel.next_serial  # no pid is used twice
         return self._start_here() if self.asynchronous else self._start_thread()
 
     def stop(self, reason: Any = "shutdown", timeout: float | None = None) -> Any:
-        """Stop in reverse start order; kill what is left after `timeout` seconds. Harmless when stopped."""
+        """Stop in reverse start order; kill what is left after `timeout` seconds. Harmless when stopped.
+
+        Raises `CallTimeout` when a plain handler blocks: nothing can be stopped before that returns.
+        """
         if self.asynchronous:
             return self._stop_here(reason, timeout)
         self._stop_thread(reason, timeout)
@@ -188,8 +216,12 @@ class Runtime:
             await asyncio.wait(others, timeout=1.0)
 
     def _stop_thread(self, reason: Any, timeout: float | None) -> None:
+        limit = _limit(timeout, _STOP_GRACE)
         with suppress(NoProcess):  # it has ended by itself: there is nothing to stop
-            self._submit(lambda: self._stop_here(reason, timeout), "stop")
+            try:
+                self._submit(lambda: self._stop_here(reason, timeout), "stop", limit)
+            except _LoopIsBlocked:
+                raise CallTimeout("root", timeout) from None
         if self._thread is not None:
             self._thread.join()
 
@@ -211,18 +243,69 @@ class Runtime:
 
     # -- From here to the loop ----------------------------------------------------------------------
 
-    def _do(self, work: Callable[[Engine], Coroutine[Any, Any, Any]], what: str) -> Any:
+    def _do(
+        self,
+        work: Callable[[Engine], Coroutine[Any, Any, Any]],
+        what: str,
+        target: Any = None,
+        timeout: float | None = None,
+    ) -> Any:
         if self.asynchronous:
             return self._work(work)
-        return self._submit(lambda: self._work(work), what)
+        limit = _limit(timeout, _GRACE)
+        try:
+            return self._submit(lambda: self._work(work), what, limit)
+        except _LoopIsBlocked:
+            raise CallTimeout(target, timeout) from None
 
-    async def _work(self, work: Callable[[Engine], Awaitable[Any]]) -> Any:
+    def _at_once(self, work: Callable[[Engine], Any], what: str, patience: float | None = None) -> Any:
+        # Without a task, and answered on the spot: a handler that blocks right after it keeps nobody waiting.
+        if self.asynchronous:
+            return self._work_at_once(work)
+        answer: Future[Any] = Future()
+        with self._loop_for(what) as loop:
+            loop.call_soon_threadsafe(self._settle, answer, work)
+        try:
+            return answer.result(patience)
+        except TimeoutError:
+            return None  # the loop is blocked; what was sent arrives when it goes on
+
+    async def _work_at_once(self, work: Callable[[Engine], Any]) -> Any:
+        return self._alive(work)
+
+    def _alive(self, work: Callable[[Engine], Any]) -> Any:
         engine = self._started
         if engine.root.dead:
             raise NoProcess("root")
-        return await work(engine)
+        return work(engine)
 
-    def _submit(self, work: Callable[[], Coroutine[Any, Any, Any]], what: str) -> Any:
+    def _settle(self, answer: Future[Any], work: Callable[[Engine], Any]) -> None:
+        try:
+            answer.set_result(self._alive(work))
+        except Exception as error:  # told to who asked
+            answer.set_exception(error)
+
+    async def _work(self, work: Callable[[Engine], Awaitable[Any]]) -> Any:
+        return await self._alive(work)
+
+    def _submit(
+        self, work: Callable[[], Coroutine[Any, Any, Any]], what: str, limit: float | None = None
+    ) -> Any:
+        with self._loop_for(what) as loop:
+            future = asyncio.run_coroutine_threadsafe(self._answering(work), loop)
+        try:
+            return future.result(limit)
+        except TimeoutError:
+            if future.done():  # the work itself says that its time is over
+                return future.result()
+            future.cancel()
+            raise _LoopIsBlocked from None
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    @contextmanager
+    def _loop_for(self, what: str) -> Iterator[asyncio.AbstractEventLoop]:
         if threading.current_thread() is self._thread:
             raise NotInProcess(
                 f"rt.{what}() inside a process would wait for itself: use the verbs of superlearner.otp."
@@ -230,19 +313,14 @@ class Runtime:
         with self._lock:
             if not self._open or self._loop is None:
                 raise NoProcess("root")
-            future = asyncio.run_coroutine_threadsafe(self._answering(work()), self._loop)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
+            yield self._loop
 
-    async def _answering(self, work: Coroutine[Any, Any, Any]) -> Any:
+    async def _answering(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         task = asyncio.current_task()
         assert task is not None
         self._asked.add(task)
         try:
-            return await work
+            return await work()
         finally:
             self._asked.discard(task)
 
@@ -253,41 +331,43 @@ class Runtime:
 
         Raises `NoProcess`, `CallTimeout` after `timeout` seconds (None: never), or `ProcessDied`.
         """
-        return self._do(lambda engine: engine.call(target, request, timeout), "call")
+        return self._do(lambda engine: engine.call(target, request, timeout), "call", target, timeout)
 
     def cast(self, target: Any, message: Any) -> Any:
         """Send to `handle_cast`, without an answer; nobody there is no error."""
-        return self._do(lambda engine: engine.cast(target, message), "cast")
+        return self._at_once(lambda engine: engine.cast(target, message), "cast", _GRACE)
 
     def send(self, target: Any, message: Any) -> Any:
         """Send to `handle_info`; nobody there is no error."""
-        return self._do(lambda engine: engine.send(target, message), "send")
+        return self._at_once(lambda engine: engine.send(target, message), "send", _GRACE)
 
     def kill(self, target: Any, reason: Any = "kill") -> Any:
         """Send an exit signal; ``"kill"`` cannot be trapped. Raises `NoProcess`."""
-        return self._do(lambda engine: engine.kill(target, reason), "kill")
+        return self._at_once(lambda engine: engine.kill(target, reason), "kill")
 
     def whereis(self, name: Any) -> Any:
         """Return the pid of a name, or None."""
-        return self._do(lambda engine: engine.whereis(name), "whereis")
+        return self._at_once(lambda engine: engine.whereis(name), "whereis")
 
     # -- Looking and touching -----------------------------------------------------------------------
 
     def suspend(self, target: Any, timeout: float | None = 5.0) -> Any:
         """Let a server handle no message until `resume`; they wait in its mailbox."""
-        return self._do(lambda engine: engine.suspend(target, timeout), "suspend")
+        return self._do(lambda engine: engine.suspend(target, timeout), "suspend", target, timeout)
 
     def resume(self, target: Any, timeout: float | None = 5.0) -> Any:
         """Let a suspended server go on."""
-        return self._do(lambda engine: engine.resume(target, timeout), "resume")
+        return self._do(lambda engine: engine.resume(target, timeout), "resume", target, timeout)
 
     def get_state(self, target: Any, timeout: float | None = 5.0) -> Any:
         """Return a server's state, between two messages; also while it is suspended."""
-        return self._do(lambda engine: engine.get_state(target, timeout), "get_state")
+        return self._do(lambda engine: engine.get_state(target, timeout), "get_state", target, timeout)
 
     def replace_state(self, target: Any, value: Any, timeout: float | None = 5.0) -> Any:
         """Give a server another state, between two messages; return it."""
-        return self._do(lambda engine: engine.replace_state(target, value, timeout), "replace_state")
+        return self._do(
+            lambda engine: engine.replace_state(target, value, timeout), "replace_state", target, timeout
+        )
 
     def trace(self, duration: float = 1.0, limit: int = 10_000) -> Any:
         """Note every message for `duration` seconds, or until there are `limit` `TraceEvent`; return them."""

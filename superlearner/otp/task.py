@@ -81,6 +81,13 @@ class FunctionProcess(Process):
             return
         super().deliver(entry)
 
+    def took(self, entry: Entry) -> Entry:
+        """Unwrap an entry; the caller of a call is told if this process ends before it answers."""
+        entry = super().took(entry)
+        if entry[0] == CALL:
+            self.owe(entry[1])
+        return entry
+
     def _as_message(self, entry: Entry) -> Any:
         # A process without a server loop sees the protocol itself, as in OTP, and may answer with reply().
         kind, payload = entry[1].entry if entry[0] == TRACED else entry

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from superlearner.otp._pid import Pid
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, TRACED, Entry, Process, Sender, current
+from superlearner.otp.messages import safe_repr
 
 if TYPE_CHECKING:
     from superlearner.otp._kernel import Kernel
@@ -83,12 +84,23 @@ class Tracer:
 
     def sent(self, target: Process, entry: Entry) -> Entry:
         """Note a send and return the entry with its stamp."""
-        process = current.get(None)
-        sender = self._kernel.outside if process is None else process.pid
+        sender = self._sender(entry)
         clock = self._tick(sender, 0)
         self._ids += 1
         self._note("send", clock, sender, target.pid, entry, self._ids)
         return (TRACED, Stamped(self, entry, sender, clock, self._ids))
+
+    def sent_away(self, address: str, entry: Entry) -> None:
+        """Note a message to another sandbox, whose own trace tells when it was taken."""
+        sender = self._sender(entry)
+        self._ids += 1
+        self._note("send", self._tick(sender, 0), sender, address, entry, self._ids)
+
+    def _sender(self, entry: Entry) -> Pid:
+        if entry[0] == CALL:
+            return entry[1].pid  # type: ignore[no-any-return]
+        process = current.get(None)
+        return self._kernel.outside if process is None else process.pid
 
     def note_receive(self, pid: Pid, sender: Pid, clock: int, entry: Entry, id: int) -> None:
         """Note that a message was taken."""
@@ -108,7 +120,7 @@ class Tracer:
         return clock
 
     def _note(
-        self, kind: Literal["send", "receive"], clock: int, pid: Pid, peer: Pid, entry: Entry, id: int
+        self, kind: Literal["send", "receive"], clock: int, pid: Pid, peer: str, entry: Entry, id: int
     ) -> None:
         if not self.collectors:
             return
@@ -142,5 +154,5 @@ async def take_trace(kernel: Kernel, duration: float, limit: int) -> list[TraceE
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = safe_repr(value)
     return text if len(text) <= 200 else text[:197] + "..."

@@ -13,10 +13,10 @@ from typing import Any
 
 from superlearner.core.childspec import refuse_unknown
 from superlearner.core.snapshots import ChildCounts, ChildInfo
-from superlearner.errors import NoProcess, NotInProcess
+from superlearner.errors import NoProcess, NotInProcess, Unsupported
 from superlearner.otp._pid import DONE, Done, Pid, Ref, SecondsLeft, Timer
 from superlearner.otp._process import Process, Sender, this_process
-from superlearner.otp._supervision import Verb
+from superlearner.otp._supervision import Verb, ask
 from superlearner.otp.messages import Exit
 from superlearner.otp.task import FunctionProcess
 
@@ -29,7 +29,8 @@ def call(target: Any, request: Any, timeout: float | None = 5.0) -> Coroutine[An
     Parameters
     ----------
     target
-        A name, a pid, or ``("partition supervisor", key)``.
+        A name, a pid, or ``("partition supervisor", key)``; with its sandbox, ``"shop/counter"`` or
+        ``("shop/shards", key)``, or by a pid from there, a process of another sandbox.
     request
         Anything; it is what `handle_call` gets.
     timeout
@@ -39,6 +40,9 @@ def call(target: Any, request: Any, timeout: float | None = 5.0) -> Coroutine[An
     ------
     NoProcess, CallTimeout, ProcessDied
         Nobody is there; no answer in time; the callee ended before it answered.
+    NoConnection, SandboxFailed, NotSerializable
+        Of another sandbox: its node was lost before it answered; it has been given up; the request cannot leave
+        (nothing was sent). While it is restarted or moved the call waits.
     NotInProcess
         In a plain handler, which cannot wait: write ``async def``.
     """
@@ -153,11 +157,21 @@ def spawn(
 def link(target: Any) -> Done:
     """Tie both processes: when one dies the other gets its exit signal; ``noproc`` when nobody is there."""
     process = this_process("link")
+    _only_here(process, "link", target)
     try:
         process.link(process.kernel.find(target))
     except NoProcess:
         _signal_self(process, Pid.of(process.pid.node, process.pid.sandbox, 0), "noproc", target)
     return DONE
+
+
+def _only_here(process: Process, verb: str, target: Any) -> None:
+    """Refuse what does not reach into other sandboxes."""
+    if process.kernel.elsewhere(target) is not None:
+        raise Unsupported(
+            f"{verb}() does not reach into another sandbox, as to {str(target)!r}; nothing was done. "
+            "Use monitor() to learn of an end there, and send() to ask for one."
+        )
 
 
 def _signal_self(process: Process, source: Pid, reason: Any, target: Any = None) -> None:
@@ -176,7 +190,12 @@ def unlink(target: Any) -> Done:
 
 
 def monitor(target: Any) -> Ref:
-    """Get a ``Down(ref, pid, reason)`` when `target` ends; at once, with ``noproc``, when nobody is there."""
+    """Get a ``Down(ref, pid, reason)`` when `target` ends; at once, with ``noproc``, when nobody is there.
+
+    Of a process of another sandbox the reason is ``noconnection`` when its node or its sandbox's OS process was
+    lost, and when its sandbox was moved: it goes on elsewhere under another pid. One whose sandbox is stopped,
+    restarted by order or destroyed ends as its supervisor ends it: with ``shutdown``.
+    """
     process = this_process("monitor")
     return process.kernel.monitor(process, target)
 
@@ -186,7 +205,7 @@ def demonitor(ref: Ref, *, flush: bool = False) -> Done:
     process = this_process("demonitor")
     watched = process.monitors.pop(ref, None)
     if watched is not None:
-        watched.watchers.pop(ref, None)
+        watched.unwatch(ref)
     if flush:
         process.drop_down(ref)
     return DONE
@@ -195,6 +214,7 @@ def demonitor(ref: Ref, *, flush: bool = False) -> Done:
 def exit_(target: Any, reason: Any = "normal") -> Done:
     """Send an exit signal: ``"kill"`` cannot be trapped, ``"normal"`` from another process is ignored."""
     process = this_process("exit_")
+    _only_here(process, "exit_", target)
     try:
         other = process.kernel.find(target)
     except NoProcess:
@@ -228,12 +248,14 @@ def unregister(name: str) -> Done:
     return DONE
 
 
-def whereis(name: Any) -> Pid | None:
-    """Return the pid of a name, or None."""
+def whereis(name: Any) -> Any:
+    """Return the pid of a name, or None; of another sandbox await it: ``await whereis("shop/counter")``."""
+    kernel = this_process("whereis").kernel
     try:
-        return this_process("whereis").kernel.find(name).pid
+        return kernel.find(name).pid
     except NoProcess:
-        return None
+        address = kernel.elsewhere(name)
+        return None if address is None or kernel.gateway is None else kernel.gateway.whereis(address)
 
 
 # -- Supervisors ------------------------------------------------------------------------------------
@@ -241,7 +263,7 @@ def whereis(name: Any) -> Pid | None:
 
 def _ask(verb: str, supervisor: Any, *args: Any) -> asyncio.Future[Any]:
     process = this_process(verb)
-    return process.kernel.post_call(supervisor, Verb(verb, args), process.pid)
+    return ask(process.kernel, supervisor, Verb(verb, args), process.pid)
 
 
 def start_child(supervisor: Any, spec: Any) -> asyncio.Future[Pid | None]:

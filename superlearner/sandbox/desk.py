@@ -41,6 +41,8 @@ class Desk:
         self._closed: str | None = None
         self._numbers = itertools.count(1)
         self._inflight: dict[int, tuple[Any, Answer, Any]] = {}
+        #: Watches of other sandboxes' processes, answered when what they watch has ended: nothing waits for that.
+        self._watches: dict[int, tuple[Any, Answer, Any]] = {}
         self._waiting: deque[_Waiting] = deque()
         self._idle: asyncio.Event | None = None
 
@@ -75,9 +77,9 @@ class Desk:
             self._refuse(entry.release(), entry.answer, self._stale(entry.frame, word))
 
     def fail(self, reason: Any) -> None:
-        """Answer the requests in flight: their host has died."""
-        inflight, self._inflight = self._inflight, {}
-        for call_id, answer, target in inflight.values():
+        """Answer the requests in flight, and the watches: their host has died."""
+        unanswered, self._inflight, self._watches = {**self._inflight, **self._watches}, {}, {}
+        for call_id, answer, target in unanswered.values():
             _deliver(answer, [call_id, 2, ["process_died", False, reason, target]])
         if self._idle is not None:
             self._idle.set()
@@ -110,23 +112,41 @@ class Desk:
             self._refuse(frame, answer, _OVERLOADED)
             return
         number = 0
-        if verb == "call" or verb == "command":  # noqa: PLR1714 - the hot path: a tuple costs more
+        if verb == "call" or verb == "ask" or verb == "command":  # noqa: PLR1714 - the hot path: a tuple costs more
             number = next(self._numbers)
             self._inflight[number] = (call_id, answer, target)
+        elif verb == "watch":
+            number = next(self._numbers)
+            self._watches[number] = (call_id, answer, target)
         try:
             link.write([verb, number, target, payload, timeout])
         except FrameError as error:
             self._inflight.pop(number, None)
+            self._watches.pop(number, None)
             self._refuse(frame, answer, ["not_serializable", True, "the request", str(error)])
 
     def reply(self, number: int, status: int, payload: bytes) -> None:
         """Hand on an answer of the host."""
         found = self._inflight.pop(number, None)
-        if found is None:
+        if found is None and (found := self._watches.pop(number, None)) is None:
             return
         if self._idle is not None and not self._inflight:
             self._idle.set()
         _deliver(found[1], [found[0], status, payload])
+
+    def forget(self, answer: Answer) -> None:
+        """Drop the request that was made with `answer`; its host may still handle it."""
+        for entry in self._waiting:
+            if entry.answer is answer:
+                entry.release()
+                self._waiting.remove(entry)
+                return
+        for number, (_, owed, _) in self._inflight.items():
+            if owed is answer:
+                del self._inflight[number]
+                break
+        if self._idle is not None and not self._inflight:
+            self._idle.set()
 
     def _refuse(self, frame: list[Any], answer: Answer, why: list[Any]) -> None:
         if frame[0] in ("call", "command") or frame[1] is not None:

@@ -31,7 +31,7 @@ import msgpack
 
 from superlearner.core.spec import Resources
 from superlearner.sandbox import host
-from superlearner.sandbox.limits import apply_limits
+from superlearner.sandbox.limits import EXIT_BROKEN, apply_limits
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -109,7 +109,9 @@ class _Server:
         del self._descriptors[:2]
         directory = self._root / str(number)
         try:
-            directory.mkdir(mode=0o700)
+            # On a full disk a host without a directory of its own is better than none.
+            with contextlib.suppress(OSError):
+                directory.mkdir(mode=0o700)
             pid = os.fork()
         except OSError as error:
             self._tell(["not_forked", number, f"{type(error).__name__}: {error}"])
@@ -123,10 +125,11 @@ class _Server:
             os.close(output)
 
     def _become_host(self, options: dict[str, Any], stream: int, output: int, directory: Path) -> NoReturn:
-        code = 70
+        code = EXIT_BROKEN
         try:
             server = os.getppid()
             os.setsid()
+            _offer_to_the_kernel()
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             _prctl(_PR_SET_CHILD_SUBREAPER, 1)
             if os.getppid() != server:
@@ -142,7 +145,7 @@ class _Server:
             gc.enable()
             code = host.main(socket.socket(fileno=3), Resources(**options["limits"]))
         except BaseException:
-            traceback.print_exc()
+            os.write(2, traceback.format_exc().encode(errors="replace"))
         finally:
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
@@ -267,9 +270,18 @@ def _children() -> list[int]:
 
 def _remove_and_exit(directory: Path) -> NoReturn:
     try:
+        # Unlike shutil.rmtree it copes with any depth, and with a file where the directory was.
+        os.execvp("rm", ["rm", "-rf", "--", str(directory)])
+    except OSError:
         shutil.rmtree(directory, ignore_errors=True)
     finally:
         os._exit(0)
+
+
+def _offer_to_the_kernel() -> None:
+    """When the machine runs out of memory the kernel shall end this process, not its node."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _keep_descriptors(stream: int, output: int) -> None:

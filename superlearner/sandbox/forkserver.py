@@ -50,6 +50,8 @@ class HostProcess:
     socket: socket.socket
     #: The reading end of a pipe with what it writes to its standard output and error; the owner closes it.
     output: int
+    #: Its temporary directory.
+    directory: str
     #: Done when the process has ended.
     exited: asyncio.Future[ExitStatus]
 
@@ -154,7 +156,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         output, output_write = os.pipe()
         try:
-            pid, exited = await self._ask("fork", options, [theirs.fileno(), output_write])
+            pid, directory, exited = await self._ask("fork", options, [theirs.fileno(), output_write])
         except BaseException:
             ours.close()
             os.close(output)
@@ -163,7 +165,7 @@ class ForkServer:
             theirs.close()
             os.close(output_write)
         ours.setblocking(False)
-        return HostProcess(pid, ours, output, exited)
+        return HostProcess(pid, ours, output, directory, exited)
 
     async def kill_group(self, pid: int) -> None:
         """Kill a host with everything it started, and wait until nothing of it is left, its files included.
@@ -236,7 +238,7 @@ class ForkServer:
         elif kind == "forked":
             # Its end may come in the same breath, before whoever asked has woken up.
             exited = self._exits[value] = asyncio.get_running_loop().create_future()
-            value = (value, exited)
+            value = (value, f"{self._root}/{number}", exited)
         if answer is None or answer.done():
             return
         if kind == "not_forked":

@@ -25,7 +25,15 @@ MAX_FRAME = 256 * 2**20
 HIGH_WATER = 2**20
 _BUFFER = 2**16
 _LENGTH = struct.Struct(">I")
-_pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+#: Bytes of a frame after which the packer, whose buffer never shrinks, is replaced.
+_LARGE = 2**20
+
+
+def _packer() -> Callable[[list[Any]], bytes]:
+    return msgpack.Packer(use_bin_type=True, autoreset=True).pack  # type: ignore[no-any-return]
+
+
+_pack = _packer()
 
 
 class FrameError(SuperlearnerError):
@@ -36,12 +44,15 @@ class FrameError(SuperlearnerError):
 
 def pack(frame: list[Any], limit: int = MAX_FRAME) -> bytes:
     """Return the bytes of a frame; raise `FrameError` when it has more than `limit`."""
+    global _pack  # noqa: PLW0603 - one packer serves all streams: making one costs more than packing
     body = _pack(frame)
+    if len(body) > _LARGE:
+        _pack = _packer()
     if len(body) > limit:
         raise FrameError(
-            f"A message of {len(body):,} bytes is above the limit of {limit:,}: send less at once."
+            f"A message of {len(body):,} bytes is above the limit of {limit:,}: send less at once"
         )
-    return _LENGTH.pack(len(body)) + body  # type: ignore[no-any-return]
+    return _LENGTH.pack(len(body)) + body
 
 
 class FrameStream(asyncio.BufferedProtocol):

@@ -2,21 +2,28 @@
 
 | frame to the host | answer |
 |---|---|
-| ``["start", config]`` | ``["ready", shared bytes]`` or ``["failed", reason]`` |
+| ``["start", config]`` | ``["ready"]`` or ``["failed", reason]`` |
 | ``["call" or "command", number, target, payload, timeout]`` | ``[number, 0, value]`` or ``[number, 1, error]`` |
 | ``["cast" or "send", 0, target, payload, None]`` | none |
+| ``["ask", number, target, payload, timeout]``: a call from another sandbox, ``(caller, request)`` | as a call |
+| ``["watch", number, target, key, None]`` | ``[number, 0, (pid, text, reason)]`` when that process has ended |
+| ``["unwatch", 0, key, payload, None]`` | ``[number of the watch, 0, nothing]`` |
+| ``["in", number, status, payload]``: the answer to an ``out`` | none |
 | ``["save", number, settle]`` | ``["saved", number, payload, handled, next_serial, skipped]``, ``["not_saved", ...]`` |
 | ``["ping"]`` | ``["pong", handled, mailbox]`` |
 | ``["lease", until]`` | none |
 | ``["stop", reason, timeout]`` | ``["ended", reason]``, then the end of file |
 
-Unasked it sends ``["events", events]``, ``["saved", 0, ...]`` by its checkpoint policy, and ``["ended", reason]``
-when its root ends by itself. The host leaves at once when its instance is gone.
+Unasked it sends ``["born", shared bytes]`` first, ``["events", events]``, ``["saved", 0, ...]`` by its checkpoint
+policy, and ``["ended", reason]`` when its root ends by itself. ``["out", verb, number, sandbox, target, payload,
+timeout]`` is for another sandbox: ``ask``, ``cast``, ``send``, ``watch``, ``command``, or ``drop``, by which nobody
+waits for that number any more. The host leaves at once when its instance is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import functools
 import inspect
@@ -24,19 +31,32 @@ import math
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from superlearner.core.history import Event
 from superlearner.core.restart import is_normal
 from superlearner.core.spec import Resources
-from superlearner.errors import CallTimeout, NotSerializable, ProcessDied, StartFailed, Unsupported
+from superlearner.errors import (
+    CallTimeout,
+    MessageTooLarge,
+    NotSerializable,
+    ProcessDied,
+    StartFailed,
+    SuperlearnerError,
+    Unsupported,
+    in_words,
+)
 from superlearner.otp import Runtime, as_application
 from superlearner.otp._kernel import Kernel
-from superlearner.sandbox.frames import FrameError, FrameStream, pack
-from superlearner.sandbox.limits import EXIT_FENCED, EXIT_MEMORY, EXIT_ORPHANED, usage
+from superlearner.otp.messages import one_line
+from superlearner.sandbox.frames import FrameError, FrameStream
+from superlearner.sandbox.limits import EXIT_BROKEN, EXIT_FENCED, EXIT_MEMORY, EXIT_ORPHANED
+from superlearner.sandbox.outward import Outward
 from superlearner.sandbox.payload import cut, dumps, dumps_error, keep_modules_here, loads
+from superlearner.sandbox.telling import Teller
+from superlearner.sandbox.usage import usage
 
 #: The verbs of the runtime that a client may ask for; call, cast and send have frames of their own.
 COMMANDS = frozenset(
@@ -73,19 +93,45 @@ def main(sock: socket.socket, limits: Resources) -> int:
     sys.argv = ["sandbox"]
     # The inherited streams believe that they still write to what the fork server had there.
     sys.stdout, sys.stderr = (open(fd, "w", buffering=1, errors="replace", closefd=False) for fd in (1, 2))  # noqa: SIM115
+    os.register_at_fork(after_in_child=_leave_frames)
     loop = asyncio.new_event_loop()
+    # The clock itself, not whatever the application puts in its place: leases and time-outs hang on it.
+    loop.time = time.monotonic  # type: ignore[method-assign]
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(_on_loop_error)
-    task = loop.create_task(Host(usage(os.getpid()).resident).run(sock))
+    task = loop.create_task(_serve(sock))
     while not task.done():
         try:
             loop.run_until_complete(task)
         except (SystemExit, KeyboardInterrupt):
             # asyncio lets these two out of the loop; from a task of the application they end that task alone.
-            traceback.print_exc()
+            _complain()
         except MemoryError:
             return EXIT_MEMORY
+        except RuntimeError:
+            # Whoever stopped the loop was its guest; only a closed one cannot go on.
+            if loop.is_closed():
+                raise
     return task.result()
+
+
+async def _serve(sock: socket.socket) -> int:
+    return await Host(usage(os.getpid()).resident).run(sock)
+
+
+def _leave_frames() -> None:
+    """Let go of the frames in a forked child: if it came back from its handler it would answer for its host."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 3, inheritable=False)
+    os.close(nothing)
+
+
+def _complain() -> None:
+    """Write the exception at hand to the output, whatever the application has made of ``sys.stderr``."""
+    text = traceback.format_exc().encode(errors="replace")
+    # A closed or full output is the application's own affair.
+    with contextlib.suppress(OSError):
+        os.write(2, text)
 
 
 def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -110,15 +156,16 @@ class Host:
 
     def __init__(self, shared: int) -> None:
         self._shared = shared
-        self._loop = asyncio.get_event_loop()
+        self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[int] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._stream: FrameStream
+        self._outward = Outward(self._loop, self._write)
         self._rt: Runtime
         self._kernel: Kernel
         self._config: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._events: list[Event] = []
+        self._teller = Teller(lambda events: self._stream.write(["events", events]))
         self._saved_at = 0
         #: The count of messages at which the next checkpoint is due.
         self._save_due = math.inf
@@ -129,8 +176,14 @@ class Host:
     async def run(self, sock: socket.socket) -> int:
         """Serve until the application has ended; return the exit code."""
         self._stream = await FrameStream.open(sock, self._on_frame, self._on_close)
-        code = await self._done
-        self._flush_events()
+        self._stream.write(["born", self._shared])
+        # An application that cancels all tasks there are, as a clean-up copied from elsewhere does, means its own.
+        while not self._done.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait((self._done,))
+        code = self._done.result()
+        self._teller.flush()
+        self._teller.account()
         self._leaving = True
         self._stream.close()
         await asyncio.wait((self._closed,), timeout=_FAREWELL)
@@ -139,6 +192,10 @@ class Host:
     def _on_close(self, error: Exception | None) -> None:
         if isinstance(error, MemoryError):
             os._exit(EXIT_MEMORY)
+        if error is not None and not isinstance(error, OSError):
+            # Something in here raised, as where an application has replaced what a frame needs.
+            os.write(2, "".join(traceback.format_exception(error)).encode(errors="replace"))
+            os._exit(EXIT_BROKEN)
         if not self._leaving:
             # Nobody can ask anything any more, and nobody would learn of an orderly end.
             os._exit(EXIT_ORPHANED)
@@ -148,6 +205,9 @@ class Host:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _write(self, frame: list[Any]) -> None:
+        self._stream.write(frame)
 
     def _finish(self, code: int) -> None:
         if not self._done.done():
@@ -161,6 +221,14 @@ class Host:
                 self._call(number, _target(target), payload, timeout)
             case ["cast" | "send" as verb, _, target, payload, _]:
                 self._tell(verb, _target(target), payload)
+            case ["ask", number, target, payload, timeout]:
+                self._ask(number, _target(target), payload, timeout)
+            case ["in", number, status, payload]:
+                self._outward.answered(number, status, payload)
+            case ["watch", number, target, key, _]:
+                self._outward.watched(self._kernel, number, _target(target), key)
+            case ["unwatch", _, key, _, _]:
+                self._outward.unwatched(key)
             case ["command", number, verb, payload, _]:
                 self._spawn(self._command(number, verb, payload))
             case ["ping"]:
@@ -183,7 +251,20 @@ class Host:
             answer = self._kernel.post_call(target, loads(payload, "the request"), self._kernel.outside)
         except BaseException as error:
             self._reply_error(number, error)
-            return
+        else:
+            self._await(number, target, answer, timeout)
+
+    def _ask(self, number: int, target: Any, payload: bytes, timeout: float | None) -> None:
+        """Take a call of a process of another sandbox: the callee sees who it is."""
+        try:
+            caller, request = loads(payload, "the request")
+            answer = self._kernel.post_call(target, request, caller)
+        except BaseException as error:
+            self._reply_error(number, error)
+        else:
+            self._await(number, target, answer, timeout)
+
+    def _await(self, number: int, target: Any, answer: asyncio.Future[Any], timeout: float | None) -> None:
         timer = None
         if timeout is not None:
             timer = self._loop.call_later(timeout, _expire, answer, target, timeout)
@@ -206,7 +287,7 @@ class Host:
             message = loads(payload, "the message")
         except NotSerializable:
             # Nobody waits for an answer: the reason goes where the sandbox's output goes.
-            traceback.print_exc()
+            _complain()
             return
         if verb == "cast":
             self._kernel.cast(target, message)
@@ -236,10 +317,14 @@ class Host:
 
     def _reply(self, number: int, value: Any) -> None:
         try:
-            self._stream.write([number, 0, dumps(value, "the reply")])
+            data = dumps(value, "the reply")
+            if len(data) <= self._config["limit"]:
+                self._stream.write([number, 0, data])
+            else:
+                self._reply_error(number, MessageTooLarge("the reply", len(data), self._config["limit"]))
         except FrameError as error:
             self._reply_error(number, NotSerializable("the reply", error))
-        except Exception as error:
+        except BaseException as error:  # a value may leave the interpreter while it is pickled
             self._reply_error(number, error)
 
     def _reply_error(self, number: int, error: BaseException) -> None:
@@ -259,18 +344,21 @@ class Host:
                 epoch=config["epoch"],
                 first_serial=config["first_serial"],
                 restore=None if restore is None else loads(restore, "the checkpoint"),
-                on_event=self._on_event,
+                on_event=self._teller.add,
+                gateway=self._outward,
             )
             await self._rt.start()
             self._kernel = self._rt.kernel
         except BaseException as error:
-            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
-            self._flush_events()
-            self._stream.write(["failed", cut(str(reason))])
+            reason = error.reason if isinstance(error, StartFailed) else error
+            if isinstance(reason, BaseException) and not isinstance(reason, SuperlearnerError):
+                reason = one_line(reason)
+            self._teller.flush()
+            self._stream.write(["failed", cut(in_words(reason))])
             self._finish(1)
             return
-        self._flush_events()
-        self._stream.write(["ready", self._shared])
+        self._teller.flush()
+        self._stream.write(["ready"])
         self._spawn(self._wait())
         self._saved_at = -1 if config["dirty"] else self._rt.handled
         if config["messages"] is not None:
@@ -281,8 +369,14 @@ class Host:
             self._watch_lease()
 
     async def _wait(self) -> None:
-        reason = await self._rt.wait()
-        self._flush_events()
+        while True:
+            try:
+                reason = await self._rt.wait()
+                break
+            except asyncio.CancelledError:
+                # As in `run`: the root may be among what was cancelled, and then nobody else would tell.
+                continue
+        self._teller.flush()
         self._stream.write(["ended", _plain(reason)])
         self._finish(0)
 
@@ -300,18 +394,6 @@ class Host:
         else:
             # After a long handler the news of a longer lease lie unread: they are read before the second look.
             self._loop.call_later(_LEASE_GRACE, functools.partial(self._watch_lease, overdue=True))
-
-    # -- Events
-
-    def _on_event(self, event: Event) -> None:
-        if not self._events:
-            self._loop.call_soon(self._flush_events)
-        self._events.append(event)
-
-    def _flush_events(self) -> None:
-        if self._events:
-            events, self._events = self._events, []
-            self._stream.write(["events", [_event(event) for event in events]])
 
     # -- Checkpoints
 
@@ -352,7 +434,7 @@ class Host:
             skipped = [["/".join(map(str, path)), cut(str(why))] for path, why in snapshot["skipped"].items()]
             payload = dumps(snapshot, "the checkpoint")
             self._stream.write(["saved", number, payload, handled, snapshot["next_serial"], skipped])
-        except Exception as error:
+        except BaseException as error:  # as in `_reply`
             self._stream.write(["not_saved", number, cut(f"{type(error).__name__}: {error}")])
         # A state that could not be saved now is not tried again before something has changed.
         self._saved_at = handled
@@ -374,16 +456,3 @@ def _plain(reason: Any) -> Any:
     if is_normal(reason):
         return reason if isinstance(reason, str) else ["shutdown", cut(str(reason[1]))]
     return cut(str(reason))
-
-
-def _event(event: Event) -> dict[str, Any]:
-    plain = event.as_dict()
-    try:
-        pack([plain])
-    except Exception:
-        # A message or reason that is no plain value is shown as its text.
-        plain |= {
-            "reason": cut(str(plain["reason"])),
-            "detail": {k: cut(repr(v)) for k, v in plain["detail"].items()},
-        }
-    return plain

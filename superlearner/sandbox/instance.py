@@ -14,17 +14,19 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from superlearner import config
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.history import Event
 from superlearner.core.restart import Backoff, Intensity, should_restart
-from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed
+from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed, SuperlearnerError
 from superlearner.sandbox.desk import Desk
 from superlearner.sandbox.keeper import Keeper
 from superlearner.sandbox.link import Link, Saved
-from superlearner.sandbox.services import NODES, Answer, NodeServices, Peer, StartRequest
+from superlearner.sandbox.output import farewell, joined
+from superlearner.sandbox.services import NODES, Answer, NodeServices, Outlet, Peer, StartRequest
 
 __all__ = ["NODES", "Answer", "Instance", "NodeServices", "Peer", "StartRequest"]
 
@@ -32,6 +34,8 @@ __all__ = ["NODES", "Answer", "Instance", "NodeServices", "Peer", "StartRequest"
 QUIESCE_TIMEOUT = 5.0
 #: Seconds that a host has to make a checkpoint that was asked for.
 SAVE_TIMEOUT = 10.0
+#: Bytes of a dead host's output that the event of its end carries.
+LAST_WORDS = 2048
 
 
 class Instance:
@@ -56,6 +60,8 @@ class Instance:
         self._desk = Desk(request.spec.id, request.epoch)
         self._keeper = Keeper(request, self._node_services)
         self._link: Link | None = None
+        #: The tail of what former hosts wrote.
+        self._past = b""
         self._serial = request.first_serial
         self._launching = asyncio.Lock()
         # From a checkpoint that was taken for a move until the move's end: what is answered now would be lost.
@@ -169,7 +175,14 @@ class Instance:
             ``["call_timeout", True, message, target, timeout]`` (it has never left the node),
             ``["not_serializable", True, what, message]`` or ``["overloaded", True, message]``.
         """
+        if self._keeper.on_trial and frame[2] == self.epoch:
+            # Nobody is told this epoch before it is the owner's: the word of it is still on its way.
+            self._spawn(self._keeper.end_trial())
         self._desk.request(frame, answer)
+
+    def forget(self, answer: Answer) -> None:
+        """Owe no answer to the request that was made with `answer`: nobody waits for it."""
+        self._desk.forget(answer)
 
     # -- Hosts
 
@@ -199,7 +212,7 @@ class Instance:
 
     async def _try(self, version: CheckpointVersion | None, *, first: bool) -> Link:
         policy = self.spec.checkpoint
-        config = {
+        settings = {
             "sandbox": self.spec.id,
             "node": self.node,
             "epoch": self.epoch,
@@ -209,6 +222,7 @@ class Instance:
             "every": policy.every,
             "messages": policy.messages,
             "lease": self._node_services().lease_until,
+            "limit": config.get("message-limit"),
             # What is restored, or started past a bad checkpoint, is worth a checkpoint of its own at once.
             "dirty": not first,
         }
@@ -216,7 +230,13 @@ class Instance:
             raise StartFailed("it was stopped meanwhile", self.spec.id)
         if not self._holds_lease():
             raise StartFailed("the node's lease has run out", self.spec.id)
-        link = self._link = await Link.open(self.spec, self._node_services().fork_server, self, config, {})
+        try:
+            link = await Link.open(self.spec, self._node_services().fork_server, self, settings, {})
+        except OSError as error:
+            # The node has no descriptor or no room on its disk left: it may have, the next time.
+            raise StartFailed(f"{type(error).__name__}: {error}", self.spec.id) from error
+        self._link = link
+        link.ended.add_done_callback(functools.partial(self._keep_output, link))
         if self._stopping.is_set():
             await link.kill("it was stopped meanwhile")
         await link.started(self.spec.start_timeout)
@@ -252,11 +272,18 @@ class Instance:
             self.status = "restarting"
             self._desk.hold()
         self._desk.fail(ended.result())
+        last = link.output[-LAST_WORDS:].decode(errors="replace")
+        self._event("host_exited", reason=ended.result(), detail={"os_pid": link.pid, "output": last})
         self._recovery = self._spawn(self._recover(link, ended.result()))
 
     async def _recover(self, link: Link, reason: Any) -> None:
         """Start the host again while the intensity allows, else tell the control plane."""
-        await link.kill()
+        try:
+            await link.kill()
+        except SuperlearnerError as error:
+            # What will not die may still act; another node is the safer place for the next start.
+            self._exited(str(error), gave_up=True)
+            return
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             if not should_restart(self.spec.restart, reason):
@@ -383,6 +410,15 @@ class Instance:
         """Take an answer of the host."""
         self._desk.reply(number, status, payload)
 
+    def open_outlet(self, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
+        """Open a host's way to other sandboxes."""
+        return self._node_services().outlet(self.spec.id, answer, wait)
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """The host's way to other sandboxes, once it has sent something there."""
+        return None if self._link is None else self._link.outlet
+
     async def info(self) -> dict[str, Any]:
         """Return what is known of the instance and its host, measured now."""
         link = self._link
@@ -396,7 +432,7 @@ class Instance:
             "in_flight": self._desk.in_flight,
             "waiting": self._desk.waiting,
             "checkpoint": self._keeper.stored,
-            "output": "" if link is None else link.output,
+            "output": await self.logs(),
         }
         if link is None or link.ended.done():
             return known | {"pid": None, "memory": None, "cpu": None, "mailbox": 0, "responsive": False}
@@ -415,14 +451,27 @@ class Instance:
             "responsive": link.responsive,
         }
 
+    @property
+    def responsive(self) -> bool | None:
+        """Whether the host answers pings; None while there is none."""
+        return None if self._link is None or self._link.ended.done() else self._link.responsive
+
     async def logs(self) -> str:
-        """Return the last 64 KiB that the sandbox wrote to its standard output and error."""
-        return "" if self._link is None else self._link.output
+        """Return the last 64 KiB that the sandbox wrote to its standard output and error.
+
+        What a host wrote before its end comes first, marked with the reason of that end.
+        """
+        present = b"" if self._link is None or self._link.ended.done() else self._link.output
+        return joined(self._past, present)
+
+    def _keep_output(self, link: Link, ended: asyncio.Task[Any]) -> None:
+        if not ended.cancelled():
+            self._past = farewell(self._past, link.output, link.pid, ended.result())
 
     def on_events(self, events: list[dict[str, Any]]) -> None:
         """Pass the host's events on, and remember the highest serial that it used."""
         for event in events:
-            if event["kind"] == "process_started" and event["pid"]:
+            if event["kind"] in ("process_started", "events_dropped") and event["pid"]:
                 serial = str(event["pid"]).rstrip(">").rpartition(".")[2]
                 if serial.isdecimal():
                     self._serial = max(self._serial, int(serial) + 1)

@@ -31,6 +31,8 @@ class Keeper:
         self._newest: CheckpointVersion | None = None
         #: The nodes that get copies.
         self.peers: tuple[Peer, ...] = request.peers
+        #: Until it is told that it is the owner, nothing is stored that would fence off another.
+        self.on_trial = request.on_trial
         #: What was last reported as stored: ``epoch seq size nodes at``.
         self.stored: dict[str, Any] | None = None
 
@@ -41,11 +43,13 @@ class Keeper:
     async def versions(self) -> Sequence[CheckpointVersion]:
         """Return what there is to restore from, newest first: the node's own, else the peers'."""
         services = self._services()
+        if self.on_trial:
+            return await services.fetch(self._request.spec.id, (*self._request.sources, *self.peers))
         own = services.checkpoints.newest(self._request.spec.id)
         return own or await services.fetch(self._request.spec.id, self.peers)
 
     def keep(self, saved: Saved) -> CheckpointVersion:
-        """Number what a host has saved, and store it on this node.
+        """Number what a host has saved, and store it on this node, unless it is on trial.
 
         Raises
         ------
@@ -62,9 +66,18 @@ class Keeper:
             at=time.time(),
             next_serial=saved.next_serial,
         )
-        self._services().checkpoints.put(version, spec.checkpoint.keep)
+        if not self.on_trial:
+            self._services().checkpoints.put(version, spec.checkpoint.keep)
         self._newest = version
         return version
+
+    async def end_trial(self) -> None:
+        """Store the newest version, and each later one: this instance is the owner from now on."""
+        if self.on_trial:
+            self.on_trial = False
+            if self._newest is not None:
+                self._services().checkpoints.put(self._newest, self._request.spec.checkpoint.keep)
+                await self.copy(self._newest)
 
     async def copy(self, version: CheckpointVersion) -> dict[str, Any]:
         """Store a version on the peers and report it; return its ``epoch seq size nodes``."""
@@ -80,6 +93,8 @@ class Keeper:
                 await self._copy(newest)
 
     async def _copy(self, version: CheckpointVersion) -> dict[str, Any]:
+        if self.on_trial:
+            return {"epoch": version.epoch, "seq": version.seq, "size": version.size, "nodes": []}
         nodes = [self._request.node, *await self._services().replicate(version, self.peers)]
         stored = {"epoch": version.epoch, "seq": version.seq, "size": version.size, "nodes": nodes}
         if self.stored is None or self.stored["seq"] <= version.seq:
@@ -88,8 +103,11 @@ class Keeper:
         return stored
 
     async def set_peers(self, peers: Sequence[Peer]) -> None:
-        """Copy to these nodes from now on; the newest version goes to them at once."""
+        """Copy to these nodes from now on; the newest version goes to them at once. Only the owner is told this."""
         new = {(node, address) for node, address in peers} - set(self.peers)
         self.peers = tuple((node, address) for node, address in peers)
+        if self.on_trial:
+            await self.end_trial()
+            return
         if new and self._newest is not None:
             await self.copy(self._newest)

@@ -3,11 +3,15 @@
 - ``memory``: ``RLIMIT_DATA``, above what the warm fork brought along, raises ``MemoryError`` in the handler that
   asks for more, so its process crashes alone. Shared mappings and child processes are counted by the instance
   once a second; past the limit the host ends: ``memory limit 64 MiB``.
-- ``cpu_time``: ``RLIMIT_CPU``, in whole seconds rounded up, ends the host: ``CPU time limit 2 s``.
+- ``cpu_time``: ``RLIMIT_CPU``, in whole seconds rounded up, ends the host: ``CPU time limit 2 s``. That of child
+  processes is added up by the instance once a second.
 - ``wall_clock``: the instance ends the host: ``wall clock limit 60 s``.
 - ``open_files``: ``RLIMIT_NOFILE`` raises ``OSError: Too many open files`` in the handler.
-- ``processes``: an audit hook raises ``BlockingIOError: child process limit 4`` in the handler; programs that the
-  hook does not bind are counted by the instance once a second, and end the host with the same words.
+- ``processes``: an audit hook (``guard``) raises ``BlockingIOError: child process limit 4`` in the handler;
+  programs that the hook does not bind are counted by the instance once a second, and end the host with the same
+  words.
+- ``disk``: ``RLIMIT_FSIZE`` raises ``OSError: File too large`` in the handler that makes one file larger; the
+  instance adds up the temporary directory once a second: ``disk limit 16 MiB``.
 
 ``RLIMIT_AS`` cannot be used, since a fork shares its parent's whole address space; ``RLIMIT_NPROC``
 neither, since it counts all of a user's processes and does not bind root.
@@ -15,18 +19,16 @@ neither, since it counts all of a user's processes and does not bind root.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import math
-import os
 import resource
 import signal
 import sys
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 from superlearner.core.spec import Resources
+from superlearner.sandbox.guard import guard
+from superlearner.sandbox.usage import Usage, private_memory
 
 #: What a host exits with when its own machinery ran out of memory.
 EXIT_MEMORY = 213
@@ -34,9 +36,13 @@ EXIT_MEMORY = 213
 EXIT_ORPHANED = 214
 #: What a host exits with when the lease of its node has run out.
 EXIT_FENCED = 215
+#: What a host exits with when its own machinery raised; the last line of its output says what.
+EXIT_BROKEN = 70
 #: Stack of a thread in a host with a memory limit: glibc's 8 MiB would count whole against ``RLIMIT_DATA``.
 THREAD_STACK = 2**20
 _PAGE = resource.getpagesize()
+#: Seconds that the kernel has to notice by itself that the host has used up its processor time.
+_CPU_GRACE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +57,6 @@ class ExitStatus:
     peak_memory: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a host and everything below it use now."""
-
-    #: Bytes in physical memory, with what is shared with other hosts.
-    resident: int = 0
-    #: Seconds of processor time.
-    cpu_time: float = 0.0
-    #: OS processes and threads, its own first thread not counted.
-    processes: int = 0
-
-
 def apply_limits(limits: Resources) -> None:
     """Set the limits of this process, a host that has just been forked."""
     _lower(resource.RLIMIT_CORE, 0)
@@ -74,8 +68,10 @@ def apply_limits(limits: Resources) -> None:
     if limits.memory_bytes is not None and sys.platform == "linux":
         threading.stack_size(THREAD_STACK)
         _lower(resource.RLIMIT_DATA, _data_size() + limits.memory_bytes)
-    if limits.processes is not None:
-        _hook_processes(limits.processes)
+    if limits.disk_bytes is not None:
+        # Python ignores the signal that comes with it.
+        _lower(resource.RLIMIT_FSIZE, limits.disk_bytes)
+    guard(limits.processes)
 
 
 def _lower(kind: int, soft: int, hard: int | None = None) -> None:
@@ -90,84 +86,6 @@ def _data_size() -> int:
     """Return the private writable memory of this process, as ``RLIMIT_DATA`` counts it."""
     with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - pathlib is slower, and this is on the start path
         return int(file.read().split()[5]) * _PAGE
-
-
-def _hook_processes(allowed: int) -> None:
-    def count(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in _STARTS and usage(os.getpid()).processes >= allowed:
-            raise BlockingIOError(errno.EAGAIN, f"child process limit {allowed}")
-
-    sys.addaudithook(count)
-
-
-_STARTS = frozenset(
-    {"os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "subprocess.Popen", "_thread.start_new_thread"}
-)
-
-
-# -- Watching ------------------------------------------------------------------------------------------
-
-
-def usage(pid: int) -> Usage:
-    """Measure a process and everything below it; what has ended meanwhile counts nothing.
-
-    >>> usage(os.getpid()).resident > 0
-    True
-    """
-    if sys.platform != "linux":
-        return _usage_elsewhere(pid)
-    resident, ticks, processes, waiting = 0, 0, -1, [pid]
-    while waiting:
-        current = waiting.pop()
-        with contextlib.suppress(OSError):
-            resident += int(_read(f"/proc/{current}/statm").split()[1]) * _PAGE
-            # The name of the process, in brackets, may hold blanks and brackets of its own.
-            fields = _read(f"/proc/{current}/stat").rpartition(b")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-            threads = os.listdir(f"/proc/{current}/task")  # noqa: PTH208 - measured every second: half the time
-            processes += len(threads)
-            for thread in threads:
-                waiting.extend(map(int, _read(f"/proc/{current}/task/{thread}/children").split()))
-    return Usage(resident, ticks / _TICKS, max(0, processes))
-
-
-def own_memory(pid: int) -> int:
-    """Return the bytes that a process adds to its machine: what it shares counts by its share.
-
-    >>> own_memory(os.getpid()) > 0
-    True
-    """
-    with contextlib.suppress(OSError):
-        for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
-            if line.startswith(b"Pss:"):
-                return int(line.split()[1]) * 1024
-    return usage(pid).resident
-
-
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(descriptor, 65536)
-    finally:
-        os.close(descriptor)
-
-
-def _usage_elsewhere(pid: int) -> Usage:
-    import psutil
-
-    resident, seconds, processes = 0, 0.0, -1
-    with contextlib.suppress(psutil.Error):
-        root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                resident += process.memory_info().rss
-                seconds += times.user + times.system
-                processes += process.num_threads()
-    return Usage(resident, seconds, max(0, processes))
-
-
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 # -- Naming --------------------------------------------------------------------------------------------
@@ -190,6 +108,8 @@ def name_exit(status: ExitStatus, limits: Resources) -> str:
         return "its instance was gone"
     if code == EXIT_FENCED:
         return "its node's lease has run out"
+    if code == EXIT_BROKEN:
+        return "its own machinery broke"
     if code >= 0:
         return f"exit code {code}"
     cpu_time = limits.cpu_time
@@ -211,6 +131,15 @@ def name_memory(limits: Resources) -> str:
     return f"memory limit {(limits.memory_bytes or 0) / 2**20:g} MiB"
 
 
+def name_disk(limits: Resources) -> str:
+    """Name the disk limit as a reason of death.
+
+    >>> name_disk(Resources(disk="16 MiB"))
+    'disk limit 16 MiB'
+    """
+    return f"disk limit {(limits.disk_bytes or 0) / 2**20:g} MiB"
+
+
 def broken_limit(now: Usage, limits: Resources, shared: int) -> str | None:
     """Return the name of the limit that `now` breaks, if any.
 
@@ -223,9 +152,14 @@ def broken_limit(now: Usage, limits: Resources, shared: int) -> str | None:
     shared
         The bytes it had when it was forked, which it shares with the fork server.
     """
-    if limits.memory_bytes is not None and now.resident - shared > limits.memory_bytes:
-        return name_memory(limits)
     # The hook in the host refuses at the limit; beyond it are programs that the hook does not bind.
     if limits.processes is not None and now.processes > limits.processes:
         return f"child process limit {limits.processes}"
+    if limits.cpu_time is not None and now.cpu_time > math.ceil(limits.cpu_time) + _CPU_GRACE:
+        return f"CPU time limit {limits.cpu_time:g} s"
+    if limits.memory_bytes is not None and now.resident - shared > limits.memory_bytes:
+        # That counts what the host shares with its children once for each of them; this costs more and does not.
+        private = private_memory(now.pids)
+        if private is None or private > limits.memory_bytes:
+            return name_memory(limits)
     return None

@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from superlearner.core.spec import Resources, SandboxSpec
+from superlearner.core.spec import SandboxSpec
 from superlearner.errors import CheckpointFailed, StartFailed
 from superlearner.sandbox.forkserver import ForkServer, HostProcess
-from superlearner.sandbox.frames import FrameStream
-from superlearner.sandbox.limits import ExitStatus, broken_limit, name_exit, own_memory, usage
+from superlearner.sandbox.frames import FrameError, FrameStream
+from superlearner.sandbox.limits import EXIT_BROKEN, ExitStatus, name_exit
+from superlearner.sandbox.output import Output
+from superlearner.sandbox.services import Answer, Outlet
+from superlearner.sandbox.usage import has_ended, own_memory, usage
+from superlearner.sandbox.watch import Watch
 
-#: Bytes of output that are kept.
-OUTPUT_KEPT = 64 * 1024
-#: Seconds between two looks at a host: a ping, and the limits that only a look can enforce.
-TICK = 1.0
-#: How many pings in a row go unanswered before a host counts as unresponsive.
-MISSED_PINGS = 5
 #: Seconds in which what a dead host has written must have been read.
 _DRAIN = 5.0
+#: Seconds that a host may go on after it has closed its end of the frames.
+_LINGER = 2.0
 
 
 class Owner(Protocol):
@@ -43,6 +42,9 @@ class Owner(Protocol):
 
     def on_health(self, *, responsive: bool) -> None:
         """Learn that the host has stopped, or started again, to answer pings."""
+
+    def open_outlet(self, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
+        """Open the host's way to other sandboxes; `wait` makes the host wait, or lets it go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +67,28 @@ class Link:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.pid = process.pid
-        self._limits: Resources = spec.resources
+        self._spec = spec
         self._process = process
         self._fork_server = fork_server
         self._owner = owner
         self._loop = loop
-        self._output: deque[bytes] = deque()
-        self._output_size = 0
-        self._pipe: asyncio.ReadTransport | None = None
+        self._output: Output | None = None
         self._stream: FrameStream
         self._drained: asyncio.Future[None] = loop.create_future()
         self._ready: asyncio.Future[None] = loop.create_future()
         self._saves: dict[int, asyncio.Future[Saved]] = {}
         self._next_save = 0
+        #: Its way to other sandboxes, once it has sent something there.
+        self.outlet: Outlet | None = None
         self._cause: str | None = None
+        self._lingered = False
         self._own_reason: Any = None
-        self._shared = 0
-        self._missed = 0
-        self._timers: list[asyncio.TimerHandle] = []
+        self._linger: asyncio.TimerHandle | None = None
+        self._watcher = Watch(process.pid, spec, process.directory, self._ping, self._strike, self._on_health)
         #: Messages that its processes had handled at the last pong.
         self.handled = 0
         #: Messages that waited in its mailboxes at the last pong.
         self.mailbox = 0
-        #: Whether it answers pings.
-        self.responsive = True
         #: Done with the exit reason when the process has ended and all it wrote has been read.
         self.ended: asyncio.Task[Any] = loop.create_task(self._watch(), name=f"end of host {self.pid}")
 
@@ -105,14 +105,9 @@ class Link:
         process = await fork_server.fork(spec.resources, environment, title=f"sl:{spec.id}")
         link = cls(spec, process, fork_server, owner)
         link._stream = await FrameStream.open(process.socket, link._on_frame, link._on_close)
-        link._pipe, _ = await link._loop.connect_read_pipe(
-            lambda: _Output(link._keep_output), os.fdopen(process.output, "rb", buffering=0)
-        )
+        link._output = await Output.open(process.output)
         link._stream.write(["start", dict(config)])
-        link._timers.append(link._loop.call_later(TICK, link._tick))
-        if spec.resources.wall_clock is not None:
-            limit = spec.resources.wall_clock
-            link._timers.append(link._loop.call_later(limit, link._strike, f"wall clock limit {limit:g} s"))
+        link._watcher.lifetime()
         return link
 
     async def started(self, timeout: float) -> None:
@@ -132,8 +127,7 @@ class Link:
         if self._ready.done() and (error := self._ready.exception()) is not None:
             raise error
         reason = await self.ended
-        last_words = self.output.rstrip().rpartition("\n")[2]
-        raise StartFailed(f"{reason} ({last_words})" if last_words and self._cause is None else reason)
+        raise StartFailed(reason if self._cause is not None else self._with_last_words(reason))
 
     # -- Requests
 
@@ -201,23 +195,31 @@ class Link:
         status = await asyncio.shield(self._process.exited)
         # What it wrote before its end still counts: the serials it used, the answers it gave.
         await asyncio.wait((self._drained,), timeout=_DRAIN)
-        for timer in self._timers:
-            timer.cancel()
+        self._watcher.close()
+        if self._linger is not None:
+            self._linger.cancel()
         for saved in self._saves.values():
             if not saved.done():
                 saved.set_exception(CheckpointFailed(None, "the sandbox died meanwhile"))
+        if self.outlet is not None:
+            self.outlet.close()
         if hasattr(self, "_stream"):
             self._stream.close()
-        if self._pipe is not None:
-            self._pipe.close()
+        if self._output is not None:
+            self._output.close()
         return self._reason(status)
 
     def _reason(self, status: ExitStatus) -> Any:
         if self._cause is not None:
             return self._cause
-        if self._own_reason is not None and status.code == 0:
+        if self._own_reason is not None and (status.code == 0 or self._lingered):
             return self._own_reason
-        return name_exit(status, self._limits)
+        reason = name_exit(status, self._spec.resources)
+        return self._with_last_words(reason) if status.code == EXIT_BROKEN else reason
+
+    def _with_last_words(self, reason: Any) -> Any:
+        last = "" if self._output is None else self._output.last_line
+        return f"{reason} ({last})" if last and last not in str(reason) else reason
 
     # -- What the host tells
 
@@ -226,27 +228,43 @@ class Link:
             self._owner.on_reply(*frame)
             return
         match frame:
+            case ["out", *message]:
+                if self.outlet is None:
+                    self.outlet = self._owner.open_outlet(self._hand_in, self._hold_up)
+                self.outlet.take(message)
             case ["events", events]:
                 self._owner.on_events(events)
             case ["pong", handled, mailbox]:
                 self.handled, self.mailbox = handled, mailbox
-                self._missed = 0
-                if not self.responsive:
-                    self.responsive = True
-                    self._owner.on_health(responsive=True)
+                self._watcher.pong()
             case ["saved", number, payload, handled, next_serial, skipped]:
                 self._on_saved(
                     number, Saved(payload, handled, next_serial, tuple((a, b) for a, b in skipped))
                 )
             case ["not_saved", number, reason]:
                 self._on_not_saved(number, reason)
-            case ["ready", shared]:
-                self._shared = shared
+            case ["born", shared]:
+                self._watcher.limits(shared)
+            case ["ready"]:
+                self._watcher.health()
                 self._settle_start(None)
             case ["failed", reason]:
                 self._settle_start(StartFailed(reason))
             case ["ended", reason]:
                 self._own_reason = tuple(reason) if isinstance(reason, list) else reason
+
+    def _hold_up(self, wait: bool) -> None:
+        if wait:
+            self._stream.pause_reading()
+        else:
+            self._stream.resume_reading()
+
+    def _hand_in(self, answer: list[Any]) -> None:
+        """Give the host an answer from another sandbox."""
+        try:
+            self.write(["in", *answer])
+        except FrameError as error:
+            self.write(["in", answer[0], 2, ["not_serializable", False, "the reply", str(error)]])
 
     def _settle_start(self, error: StartFailed | None) -> None:
         if self._ready.done():
@@ -278,44 +296,38 @@ class Link:
         # A host whose frames make no sense is of no use; one that has ended them is about to leave by itself.
         if error is not None and not isinstance(error, OSError):
             self._strike(f"its frames broke: {error}")
+        elif not self._process.exited.done():
+            self._linger = self._loop.call_later(_LINGER, self._end_lingering)
+
+    def _end_lingering(self) -> None:
+        """End a host that cannot be reached any more but has not left."""
+        if self._process.exited.done() or has_ended(self.pid):
+            return
+        if self._own_reason is None:
+            self._strike("it closed the connection to its node (file descriptor 3)")
+        else:
+            self._lingered = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, 9)
 
     # -- Watching
 
-    def _tick(self) -> None:
-        self._timers[0] = self._loop.call_later(TICK, self._tick)
-        if not self._ready.done():
-            return
-        # Counted in looks, not in seconds: a worker that was frozen must not blame its hosts.
-        self._missed += 1
-        if self._missed > MISSED_PINGS and self.responsive:
-            self.responsive = False
-            self._owner.on_health(responsive=False)
-        if self._missed <= MISSED_PINGS:
-            self.write(["ping"])
-        if self._limits.memory is not None or self._limits.processes is not None:
-            broken = broken_limit(usage(self.pid), self._limits, self._shared)
-            if broken is not None:
-                self._strike(broken)
+    @property
+    def responsive(self) -> bool:
+        """Whether it answers pings."""
+        return self._watcher.responsive
+
+    def _ping(self) -> None:
+        self.write(["ping"])
+
+    def _on_health(self, responsive: bool) -> None:
+        self._owner.on_health(responsive=responsive)
 
     def measure(self) -> tuple[int, float]:
         """Return the memory that the host adds to its machine in bytes, and its processor time in seconds."""
         return own_memory(self.pid), usage(self.pid).cpu_time
 
     @property
-    def output(self) -> str:
+    def output(self) -> bytes:
         """The last 64 KiB of what the sandbox wrote to its standard output and error."""
-        return b"".join(self._output)[-OUTPUT_KEPT:].decode(errors="replace")
-
-    def _keep_output(self, data: bytes) -> None:
-        self._output.append(data)
-        self._output_size += len(data)
-        while self._output_size - len(self._output[0]) >= OUTPUT_KEPT:
-            self._output_size -= len(self._output.popleft())
-
-
-class _Output(asyncio.Protocol):
-    def __init__(self, keep: Callable[[bytes], None]) -> None:
-        self._keep = keep
-
-    def data_received(self, data: bytes) -> None:
-        self._keep(data)
+        return b"" if self._output is None else self._output.tail

@@ -29,10 +29,12 @@ from typing import Any
 import cloudpickle
 
 from superlearner.errors import NotSerializable, ProcessDied, SuperlearnerError
+from superlearner.sandbox.culprit import culprit
 
 #: The longest text of an exception, or of its traceback, that travels.
 LONGEST_TEXT = 64 * 1024
 _PROTOCOL = 5
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 def dumps(value: Any, what: str = "the request") -> bytes:
@@ -80,7 +82,9 @@ def dumps_error(error: BaseException, what: str = "the error") -> bytes:
     64 KiB. This never raises.
     """
     cause = error.__cause__
-    note = _traceback_note(cause if cause is not None else error)
+    # One of our own sentences says it all; where in our code it was raised would only bury it.
+    told = cause is None and isinstance(error, SuperlearnerError)
+    note = "" if told else _traceback_note(cause if cause is not None else error)
     for candidate, its_cause in ((error, cause), (error, None), (_as_text(error), None)):
         data = _try_error(candidate, its_cause, note, what)
         if data is not None:
@@ -123,7 +127,10 @@ def _rebuild(error: BaseException, cause: BaseException | None, note: str) -> Ba
 def _traceback_note(error: BaseException) -> str:
     if error.__traceback__ is None:
         return ""
-    lines = "".join(traceback.format_tb(error.__traceback__))
+    frames = traceback.extract_tb(error.__traceback__)
+    # The way through our own code to the first line of the user's says nothing to the user.
+    users = [number for number, frame in enumerate(frames) if not frame.filename.startswith(_PACKAGE)]
+    lines = "".join(traceback.format_list(frames[users[0] if users else -1 :]))
     return cut("In the sandbox (most recent call last):\n" + lines.rstrip())
 
 
@@ -179,7 +186,11 @@ def _by_value(value: Any, what: str) -> bytes:
         try:
             return cloudpickle.dumps(value, _PROTOCOL)  # type: ignore[no-any-return]
         except Exception as error:
-            raise NotSerializable(what, _one_line(error)) from error
+            reason = _one_line(error)
+            if where := culprit(value, functools.partial(cloudpickle.dumps, protocol=_PROTOCOL)):
+                reason += f" (it is at {where})"
+            # Without the pickler's own traceback, which is long and says no more.
+            raise NotSerializable(what, reason) from None
         finally:
             for module in mine:
                 cloudpickle.unregister_pickle_by_value(module)

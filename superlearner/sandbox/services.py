@@ -36,6 +36,9 @@ class StartRequest:
         The first serial of the pids of this epoch.
     cause
         The id of what led to the start; the report of how it went carries it.
+    on_trial
+        It is started for a move, and is not the owner before it is told its peers: until then it stores no
+        checkpoint, as the move may be rolled back and the owner's epoch is lower.
     """
 
     spec: SandboxSpec
@@ -45,6 +48,20 @@ class StartRequest:
     sources: tuple[Peer, ...] = ()
     first_serial: int = 1
     cause: str = ""
+    on_trial: bool = False
+
+
+class Outlet(Protocol):
+    """The way of one host to other sandboxes."""
+
+    def take(self, frame: list[Any]) -> None:
+        """Take ``[verb, number, sandbox, target, payload, timeout]``; see `superlearner.sandbox.host`."""
+
+    def after(self, sandbox: str, then: Callable[[], None]) -> None:
+        """Call `then` when what the host has sent to `sandbox` so far, without an answer to come, is there."""
+
+    def close(self) -> None:
+        """Drop what waits for an answer, and end the host's watches: it has died. What it has sent still leaves."""
 
 
 class NodeServices(Protocol):
@@ -65,6 +82,13 @@ class NodeServices(Protocol):
 
     async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> list[str]:
         """Store a checkpoint on the peers; return the names of the nodes that have it."""
+
+    def outlet(self, sandbox: str, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
+        """Open the way of one host of `sandbox` to other sandboxes.
+
+        `answer` takes ``[number, status, payload]``; `wait` is called with True when the host has to wait, since
+        what it has sent does not arrive as fast as it sends, and with False when it may go on.
+        """
 
     async def fetch(self, sandbox: str, sources: Sequence[Peer]) -> list[CheckpointVersion]:
         """Return the checkpoints of the own store and the sources, newest first."""

@@ -275,6 +275,11 @@ def _odd(event: Event, on: str, epoch: str) -> Said | None:
             how = event.kind.removeprefix("checkpoint_")
             verb = {"failed": "has", "refused": "was", "incomplete": "is"}[how]
             return Said("▲", "warn", f"A checkpoint of {id} {verb} {how}{why(event)}.")
+        case "host_exited":
+            return Said("✕", "bad", f"The OS process of {id} ended{on}{why(event)}{_last_line(detail)}.")
+        case "events_dropped":
+            number = fmt.count(detail.get("dropped") or 0, "event")
+            return Said("▲", "warn", f"{id} tells of too much at once; {number} of it{on} were not recorded.")
         case "sandbox_unresponsive":
             return Said("▲", "warn", f"{id} does not answer{on}.")
         case "sandbox_responsive":
@@ -283,6 +288,13 @@ def _odd(event: Event, on: str, epoch: str) -> Said | None:
             return Said("▲", "warn", f"A fault on purpose: {_fault(detail)} to {id}{on}.")
         case _:
             return None
+
+
+def _last_line(detail: Mapping[str, Any]) -> str:
+    """Quote the last line that a process wrote before its end."""
+    lines = str(detail.get("output") or "").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"; the last it wrote was {fmt.shorten(last, 80)!r}" if last else ""
 
 
 def _restored(detail: Mapping[str, Any]) -> str:
@@ -300,6 +312,25 @@ def _fault(detail: Mapping[str, Any]) -> str:
     return str(detail.get("signal") or detail.get("fault") or "something")
 
 
+def _group(event: Event) -> Said | None:
+    id, detail = event.detail.get("group"), event.detail
+    names = ", ".join(map(str, detail.get("starts") or ()))
+    match event.kind:
+        case "group_created":
+            return Said("◔", "busy", f"Group {id} is made; its strategy is {detail.get('strategy')}.")
+        case "group_restarting" if "member" in detail:
+            what = f"{detail['member']} ended{why(event)}; it starts {names}{_which(detail)}"
+            return Said("↻", "warn", f"Group {id}: {what}.")
+        case "group_restarting":
+            return Said("↻", "warn", f"Group {id}: all of it starts anew{why(event)}: {names or 'nobody'}.")
+        case "group_failed":
+            return Said("✕", "bad", f"Group {id} has given up, and all its sandboxes stay down{why(event)}.")
+        case "group_destroyed":
+            return Said("■", "quiet", f"Group {id} was destroyed, with all its sandboxes.")
+        case _:
+            return None
+
+
 def _node(event: Event) -> Said | None:
     if event.sandbox is not None:
         return None
@@ -308,8 +339,20 @@ def _node(event: Event) -> Said | None:
             return Said("●", "good", "The cluster has started.")
         case "cluster_stopped":
             return Said("■", "quiet", "The cluster was stopped.")
+        case "journal_failed":
+            return Said(
+                "▲",
+                "warn",
+                f"The journal cannot be written{why(event)}; events are kept in memory meanwhile.",
+            )
+        case "journal_recovered":
+            missing = event.detail.get("missing")
+            lacks = (
+                f"; {fmt.count(missing, 'event')} of its past are lost" if missing else ", and lacks nothing"
+            )
+            return Said("●", "good", f"The journal is written again{lacks}.")
         case _ if event.node is None:
-            return None
+            return _group(event)
         case "node_joined":
             return Said("●", "good", f"Node {event.node} has joined.")
         case "node_lost":

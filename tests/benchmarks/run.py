@@ -68,6 +68,29 @@ def _in_flight(actors: int) -> dict[str, Source]:
     }
 
 
+def _neighbour(part: str) -> dict[str, Figure]:
+    """Return the latency of calls to a sandbox alone, beside a busy process, and beside a busy sandbox."""
+    end = "" if part == "median" else f"_{part}"
+
+    def source(beside: str) -> Source:
+        return Source("hostile", "neighbour_latency", (beside,), part)
+
+    return {
+        f"neighbour_alone{end}": Figure("us", source("nothing"), note="One node, nothing else on it."),
+        f"neighbour_beside_busy_process{end}": Figure(
+            "us",
+            source("process"),
+            note="A plain endless loop beside the cluster: what sharing the processors costs by itself.",
+        ),
+        f"neighbour_beside_busy_sandbox{end}": Figure(
+            "us",
+            source("sandbox"),
+            against=f"neighbour_beside_busy_process{end}",
+            note="An endless loop in another sandbox of the same node.",
+        ),
+    }
+
+
 _LATENCY = "One call after the other; Ray's and xoscar's are not encrypted."
 _IN_FLIGHT = (
     "Ours keep the order of each caller, Dask's do not; Dask and Ray send bursts of 1,000 from one caller."
@@ -115,6 +138,8 @@ FIGURES = {
     "call_latency": Figure("us", _own("call_latency", part="median"), _latencies("median"), note=_LATENCY),
     "call_latency_p99": Figure("us", _own("call_latency", part="p99"), _latencies("p99"), note=_LATENCY),
     "call_latency_sync": Figure("us", _own("call_latency_sync")),
+    **_neighbour("median"),
+    **_neighbour("p99"),
     "calls_in_flight_one": Figure("1/s", _own("calls_in_flight", 1), _in_flight(1), note=_IN_FLIGHT),
     "calls_in_flight_ten": Figure("1/s", _own("calls_in_flight", 10), _in_flight(10), note=_IN_FLIGHT),
     "in_sandbox_calls": Figure("1/s", _own("in_sandbox_calls"), {"pykka": Source("peers_pykka", "ask")}),

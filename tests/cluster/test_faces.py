@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import psutil
 import pytest
 from apps import shop
 from cluster_kit import awaiting, run
+from distributed import Client
 
 import superlearner as sl
 from superlearner.cluster.journal import read_journal
-from superlearner.cluster.local import connection_path, find_connection, journal_path, stop_daemon
+from superlearner.cluster.local import (
+    AlreadyRuns,
+    connection_path,
+    find_connection,
+    journal_path,
+    start_daemon,
+    stop_daemon,
+)
+from superlearner.errors import ClusterSilent, Unsupported
 
 
 def test_every_method_can_be_awaited():
@@ -118,7 +132,8 @@ def test_an_interrupted_start_leaves_nothing_behind(start, seconds):
 
 
 def test_nobody_at_an_address_is_said_in_a_sentence(unused_port):
-    with pytest.raises(sl.ClusterNotFound, match="No Dask scheduler answers"):
+    quickly = dask.config.set({"superlearner.connect-timeout": 0.5})
+    with quickly, pytest.raises(sl.ClusterNotFound, match="No Dask scheduler answers"):
         sl.connect(f"tcp://127.0.0.1:{unused_port}")
 
 
@@ -169,3 +184,112 @@ def test_a_dask_cluster_started_by_hand_carries_sandboxes(tmp_path):
         for process in [*workers, scheduler]:
             process.wait(timeout=20)
         scheduler.stderr.close()
+
+
+def test_of_two_that_start_the_shared_cluster_at_once_one_does_and_the_other_finds_it(tmp_path):
+    connected = []
+    threads = [threading.Thread(target=lambda: connected.append(sl.connect(nodes=1))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    connection = find_connection()
+    try:
+        assert len({cluster.address for cluster in connected}) == 1
+        with pytest.raises(AlreadyRuns, match=f"process {connection.pid}"):
+            start_daemon(["alpha"], detached=True)
+        # Another runtime directory finds no cluster, but may not write into its journal.
+        other = {**os.environ, "SUPERLEARNER_RUNTIME_DIR": str(tmp_path)}
+        command = [sys.executable, "-m", "superlearner", "start", "--nodes", "1"]
+        refused = subprocess.run(command, env=other, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert f"in use by the local cluster of process {connection.pid}" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        with dask.config.set({"superlearner.connect-timeout": 0.5}):
+            os.kill(connection.pid, signal.SIGSTOP)
+            with pytest.raises(
+                ClusterSilent, match=rf"process {connection.pid}\) runs, but has not answered"
+            ):
+                sl.connect()
+            with pytest.raises(ClusterSilent, match="frozen, or the machine is overloaded"):
+                connected[0].status()
+            os.kill(connection.pid, signal.SIGCONT)
+        assert connected[0].status().total_nodes == 1
+    finally:
+        os.kill(connection.pid, signal.SIGCONT)
+        for cluster in connected:
+            cluster.close()
+        stop_daemon(connection)
+
+
+#: As if superlearner were not installed, or another version of it.
+SITE = """
+import os, sys
+match os.environ.get("PRETEND"):
+    case "missing":
+        class Hide:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] == "superlearner":
+                    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        sys.meta_path.insert(0, Hide())
+    case "old":
+        import superlearner
+        superlearner.__version__ = "0.0.9"
+"""
+
+
+@contextmanager
+def dask_by_hand(folder, scheduler_has, workers_have):
+    """Start Dask's own commands, each with what it shall pretend; give the scheduler's address."""
+    (folder / "sitecustomize.py").write_text(SITE)
+    path = os.pathsep.join([str(folder), *sys.path])
+
+    def start(*arguments, pretend, **options):
+        command = [sys.executable, "-m", "dask", *arguments, "--host", "127.0.0.1", "--no-dashboard"]
+        env = {**os.environ, "PYTHONPATH": path, "PRETEND": pretend}
+        return subprocess.Popen(command, env=env, cwd=folder, text=True, **options)
+
+    local = ["--port", "0", "--dashboard-address", "127.0.0.1:0"]
+    started = [start("scheduler", *local, pretend=scheduler_has, stderr=subprocess.PIPE)]
+    try:
+        address = next(
+            m[1] for line in started[0].stderr if (m := re.search(r"Scheduler at:\s+(tcp://\S+)", line))
+        )
+        for name, pretend in workers_have.items():
+            options = ["--name", name, "--nthreads", "1", "--no-nanny", "--local-directory", str(folder)]
+            started.append(start("worker", address, *options, pretend=pretend, stderr=subprocess.DEVNULL))
+        yield address
+    finally:
+        for process in started[::-1]:
+            process.terminate()
+            process.wait(timeout=20)
+        started[0].stderr.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scheduler_has", "workers_have", "says"),
+    [
+        (
+            "it",
+            {"left": "it", "right": "missing"},
+            "The worker right lacks superlearner; nothing was changed",
+        ),
+        (
+            "it",
+            {"left": "old"},
+            f"The worker left has superlearner 0.0.9; .* Install superlearner {sl.__version__}",
+        ),
+        ("missing", {"left": "it"}, "The scheduler lacks superlearner"),
+        ("old", {"left": "it"}, "The scheduler has superlearner 0.0.9"),
+    ],
+)
+def test_a_dask_cluster_that_lacks_superlearner_is_left_as_it_was(
+    tmp_path, scheduler_has, workers_have, says
+):
+    with dask_by_hand(tmp_path, scheduler_has, workers_have) as address, Client(address) as client:
+        client.wait_for_workers(len(workers_have))
+        with pytest.raises(Unsupported, match=says):
+            sl.connect(address)
+        assert client.submit(sum, [1, 2]).result(timeout=10) == 3
+        assert len(client.scheduler_info(n_workers=-1)["workers"]) == len(workers_have)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from importlib.resources import files
 
 import dask.config
@@ -14,6 +16,7 @@ import yaml
 from superlearner import config
 from superlearner.cluster.journal import Journal, read_journal
 from superlearner.cluster.local import Connection, connection_path, find_connection
+from superlearner.cluster.locks import LockHeld, locked
 from superlearner.cluster.names import node_names
 from superlearner.core.history import Event
 from superlearner.errors import ClusterNotFound, InvalidSpec, SuperlearnerError
@@ -77,7 +80,8 @@ def test_the_schema_describes_every_setting_and_no_other():
 
     def keys(value, at=""):
         for key, below in value.items():
-            yield from keys(below, f"{at}.{key}") if isinstance(below, dict) else [f"{at}.{key}"]
+            nested = isinstance(below, dict) and below  # an empty one is a setting of its own
+            yield from keys(below, f"{at}.{key}") if nested else [f"{at}.{key}"]
 
     def described(node, at=""):
         for key, below in node.get("properties", {}).items():
@@ -99,3 +103,78 @@ def test_a_directory_of_keys_is_closed_to_others(tmp_path, monkeypatch):
     wide.chmod(0o755)
     monkeypatch.setenv("SUPERLEARNER_RUNTIME_DIR", str(wide))
     assert config.runtime_dir().stat().st_mode & 0o777 == 0o700
+
+
+GARBAGE = [
+    "",
+    "{",
+    "[]",
+    "null",
+    '{"address": 5}',
+    '{"address": "x", "pid": "SECRET", "nodes": [], "tls": {}}',
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("text", GARBAGE)
+def test_a_connection_file_that_is_none_is_named_without_a_word_of_what_stands_in_it(text):
+    connection_path().write_text(text)
+    try:
+        with pytest.raises(ClusterNotFound, match=r"cut off, or none of superlearner's.*remove it") as caught:
+            find_connection()
+    finally:
+        connection_path().unlink()
+    assert "SECRET" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs the right to give a file away")
+def test_a_connection_file_of_another_user_is_not_believed():
+    Connection("tls://x", os.getpid(), 0.0, ("alpha",), {}).save(connection_path())
+    os.chown(connection_path(), 12345, -1)
+    try:
+        with pytest.raises(ClusterNotFound, match="belongs to another user"):
+            find_connection()
+    finally:
+        connection_path().unlink()
+
+
+def test_a_lock_names_its_holder_and_is_free_when_that_has_ended(tmp_path):
+    held = tmp_path / "lock"
+    program = f"""
+from pathlib import Path
+from superlearner.cluster.locks import locked
+with locked(Path({str(held)!r})):
+    print("held", flush=True)
+    input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        holder.stdout.readline()
+        with pytest.raises(LockHeld, match=f"in use by process {holder.pid}"), locked(held):
+            pass
+        readable, abort = os.pipe()
+        os.write(abort, b"!")
+        with pytest.raises(LockHeld), locked(held, wait=True, abort=readable):
+            pass
+        os.close(readable)
+        os.close(abort)
+        holder.kill()
+    with locked(held, wait=True):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("variable", "directory"),
+    [("SUPERLEARNER_RUNTIME_DIR", config.runtime_dir), ("SUPERLEARNER_STATE_DIR", config.state_dir)],
+)
+def test_a_directory_that_cannot_be_made_is_named_with_the_way_out(
+    tmp_path, monkeypatch, variable, directory
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(variable, str(tmp_path / "file" / "below"))
+    with pytest.raises(
+        SuperlearnerError, match=f"cannot be made .* Set {variable} to a directory of your own"
+    ):
+        directory()

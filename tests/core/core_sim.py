@@ -16,6 +16,9 @@ from superlearner.core.control import (
     DrainRequested,
     DropCheckpoints,
     GiveUpNode,
+    GroupCreateRequested,
+    GroupDestroyRequested,
+    GroupRestartRequested,
     InstanceExited,
     InstanceRestarted,
     InstanceStarted,
@@ -39,9 +42,21 @@ from superlearner.core.control import (
     StopInstance,
     TimerFired,
 )
-from superlearner.core.spec import SandboxSpec
+from superlearner.core.spec import GroupSpec, SandboxSpec
+from superlearner.core.strategy_events import ChildExited
 
-REQUESTS = (CreateRequested, DestroyRequested, RestartRequested, MoveRequested, DrainRequested)
+REQUESTS = (
+    CreateRequested,
+    DestroyRequested,
+    RestartRequested,
+    MoveRequested,
+    DrainRequested,
+    GroupCreateRequested,
+    GroupDestroyRequested,
+    GroupRestartRequested,
+)
+#: The phases of members that are still to start.
+DOWN = ("held", "waiting", "lost", "starting")
 
 
 @dataclass
@@ -52,6 +67,8 @@ class Living:
     status: str = "serving"
     peers: tuple = ()
     seq: int = 0
+    #: It stores nothing until it is told its peers.
+    on_trial: bool = False
 
 
 @dataclass
@@ -84,6 +101,8 @@ class Sim:
         out = self.state.handle(event)
         for instruction in out:
             self._take(instruction)
+            self._check_order(instruction, event)
+        self._check_labels()
         self.state.validate()
         for sandbox, record in self.state.sandboxes.items():
             assert record.epoch >= self.epochs.get(sandbox, 0), "an epoch went down"
@@ -116,7 +135,7 @@ class Sim:
             case SetPeers():
                 living = self.instances.get((instruction.sandbox, instruction.epoch))
                 if living is not None:
-                    living.peers = instruction.peers
+                    living.peers, living.on_trial = instruction.peers, False
             case DropCheckpoints():
                 self.dropped.append(instruction)
             case StartInstance():
@@ -131,6 +150,32 @@ class Sim:
                 self.orders.append(instruction)
             case _:
                 raise AssertionError(instruction)
+
+    def _check_order(self, instruction, event):
+        """Whoever starts in an ordered group starts after all before it; a new one comes when it comes.
+
+        A start under way goes on elsewhere when its node is lost, and a move until it is its turn to be stopped.
+        """
+        if not isinstance(instruction, StartInstance) or isinstance(event, NodeLost | NodeJoined):
+            return
+        spec = instruction.spec
+        group = self.state._groups.get(spec.group or "")
+        work = self.state._work[spec.id]
+        asked = instruction.on_trial or work.fresh or any(waiter.verb == "restart" for waiter in work.waiters)
+        if group is None or group.spec.strategy == "one_for_one" or asked:
+            return
+        before = list(group.members)[: list(group.members).index(spec.id)]
+        # An end that waits for its turn is not known to the supervisor yet, as in OTP.
+        unheard = {heard.event.key for heard in group.inbox if isinstance(heard.event, ChildExited)}
+        phases = {id: self.state._work[id].phase for id in before if id not in unheard}
+        assert not set(phases.values()) & set(DOWN), f"{spec.id} {phases}\n{self.state.story()}"
+
+    def _check_labels(self):
+        for name in self.state.nodes:
+            here = [self.state.sandboxes[id] for id in self.state._by_node.at(name)]
+            for one, other in itertools.permutations(here, 2):
+                unwanted = one.spec.anti_affinity.items()
+                assert not (unwanted and unwanted <= other.spec.labels.items()), (name, one, other)
 
     def at(self):
         self.now += 0.01
@@ -159,6 +204,15 @@ class Sim:
         cause = self.cause()
         self.tell(DrainRequested(node, cause=cause, at=self.at()))
         return cause
+
+    def group(self, id, **options):
+        self.tell(GroupCreateRequested(GroupSpec(id, **options), cause=self.cause(), at=self.at()))
+
+    def destroy_group(self, id):
+        self.tell(GroupDestroyRequested(id, cause=self.cause(), at=self.at()))
+
+    def restart_group(self, id):
+        self.tell(GroupRestartRequested(id, cause=self.cause(), at=self.at()))
 
     # -- Nodes --
 
@@ -193,7 +247,7 @@ class Sim:
             case StartInstance() if well:
                 key = (order.spec.id, order.epoch)
                 assert key not in self.instances, "an epoch was used twice"
-                self.instances[key] = Living(node, peers=order.peers)
+                self.instances[key] = Living(node, peers=order.peers, on_trial=order.on_trial)
                 self.reports.append(InstanceStarted(*self._who(order), pid=next(self.count), **common))
             case StartInstance():
                 self.reports.append(InstanceStartFailed(*self._who(order), "no luck", **common))
@@ -254,6 +308,8 @@ class Sim:
 
     def checkpoint(self, key):
         living = self.instances[key]
+        if living.on_trial:
+            return
         living.seq += 1
         nodes = (living.node, *(peer for peer, _address in living.peers))
         self.reports.append(CheckpointStored(*key, living.seq, 10, nodes, cause=self.cause(), at=self.at()))
@@ -286,10 +342,19 @@ class Sim:
                 wanted[sandbox, record.epoch] = record
             if record.status == "stopped":
                 assert record.spec.restart != "permanent"
+            group = self.state.groups.get(record.spec.group or "")
+            if group is not None and group.status == "failed":
+                assert record.status != "running", record
+        for group in self.state._groups.values():
+            under_way = (group.todo, group.inbox, group.ending, group.starts)
+            assert not any(under_way), group
         story = self.state.story()
         assert set(self.instances) == set(wanted), f"{self.instances}\n{wanted}\n{story}"
         for key, living in self.instances.items():
             assert living.node == wanted[key].node
+            assert not living.on_trial, (
+                f"{key} does not know that it is the owner\n{self.state.story(key[0])}"
+            )
             assert living.status == "serving", f"{key}: {living}\n{self.state.story(key[0])}"
             peers = self.state._work[key[0]].peers
             assert [peer for peer, _ in living.peers] == list(peers), f"{key}: {living} {peers}\n{story}"

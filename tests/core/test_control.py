@@ -393,6 +393,29 @@ def test_an_instance_that_gave_up_starts_on_another_node_and_alone_on_its_own():
     assert shop(alone).node == "alpha"
 
 
+def test_each_node_is_tried_once_before_one_is_tried_again():
+    sim = running("alpha", "beta", "gamma", policy=ControlPolicy(backoff=Backoff(first=0.001)))
+    tried = []
+    for epoch in range(1, 5):
+        tried.append(shop(sim).node)
+        sim.tell(InstanceExited("shop", epoch, "killed", gave_up=True, cause="test", at=100.0 + epoch))
+        while sim.timers:
+            sim.fire(0)
+        drain(sim)
+    assert tried[0] == "alpha"
+    assert set(tried[:3]) == {"alpha", "beta", "gamma"}
+    assert tried[3] in tried[:3], "where it failed is better than nowhere"
+
+
+def test_what_spoke_against_a_node_is_over_when_the_sandbox_has_been_well_for_long():
+    sim = running("alpha", "beta")
+    sim.tell(InstanceExited("shop", 1, "killed", gave_up=True, **WHY))
+    drain(sim)
+    assert shop(sim).node == "beta"
+    sim.tell(InstanceExited("shop", 2, "killed", gave_up=True, cause="test", at=1000.0))
+    assert shop(sim).node == "alpha"
+
+
 @pytest.mark.parametrize(
     ("restart", "reason", "status"),
     [
@@ -564,11 +587,15 @@ def test_a_move_rests_starts_flips_and_stops_the_old_instance():
     assert shop(sim).status == "migrating"
     assert sim.orders == [QuiesceInstance.match(node="alpha", epoch=1)]
     out = sim.tell(Quiesced("shop", 1, 4, 77, cause="move", at=101.0))
-    assert effects(out) == [StartInstance.match(node="beta", epoch=2)]
+    assert effects(out) == [StartInstance.match(node="beta", epoch=2, on_trial=True)]
     assert effects(out)[0].sources[0][0] == "alpha"
     assert shop(sim).node == "alpha", "the old one is the owner until the new one serves"
     out = sim.tell(InstanceStarted("shop", "beta", 2, 9, (1, 4), cause="move", at=103.5))
-    assert effects(out) == [StopInstance.match(node="alpha", epoch=1), Answer.match(cause="move")]
+    assert effects(out) == [
+        SetPeers.match(node="beta", epoch=2),
+        StopInstance.match(node="alpha", epoch=1),
+        Answer.match(cause="move"),
+    ]
     assert sim.values["move"] == Migration(
         "shop", "alpha", "beta", 2, {"quiesce": 1.0, "start": 2.5}, bytes=77, pause=3.5
     )
@@ -583,6 +610,16 @@ def test_a_move_that_cannot_begin_is_refused_and_changes_nothing(node, error):
     sim.move("shop", node)
     assert type(sim.values[sim.asked[-1]]) is error
     assert shop(sim).status == "running"
+
+
+def test_only_an_instance_that_is_started_for_a_move_is_on_trial_and_the_owner_is_told_that_it_is():
+    sim = moving()
+    sim.lose("alpha")
+    sim.perform(0)
+    assert sim.instances["shop", 2].on_trial
+    assert SetPeers.match(epoch=2) in sim.tell(sim.reports.pop()), "also when the source was lost on the way"
+    sim.tell(InstanceExited("shop", 2, "crash", **WHY))
+    assert not next(order for order in sim.orders if isinstance(order, StartInstance)).on_trial
 
 
 def test_a_move_under_way_refuses_another():

@@ -12,23 +12,36 @@ from superlearner.core.spec import Checkpoint, Resources
 
 NODES = ("alpha", "beta", "gamma", "delta")
 SANDBOXES = ("shop", "bank", "game")
+MANY = (*SANDBOXES, "farm", "mill")
+GROUPS = ("web", "back")
+STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
 REASONS = ("crash", "normal", "shutdown", ["shutdown", "done"])
 
 
-def options(pick):
+def options(pick, groups=()):
     return {
         "node": pick(("auto", "auto", "alpha")),
         "restart": pick(("permanent", "permanent", "transient", "temporary")),
         "placement": pick(("least_loaded", "uniform")),
         "checkpoint": Checkpoint(copies=pick((0, 1, 2))),
         "resources": Resources(memory=pick((None, 1000))),
+        "labels": pick(({}, {"app": "db"})),
+        "anti_affinity": pick(({}, {"app": "db"})),
+        "group": pick((None, *groups)),
     }
 
 
-def step(sim, rng):
+def step(sim, rng, groups=()):
     """Play one random thing that can happen."""
     flip = lambda share: rng.random() < share
-    moves = [lambda: sim.create(rng.choice(SANDBOXES), **options(rng.choice))]
+    names = MANY if groups else SANDBOXES
+    moves = [lambda: sim.create(rng.choice(names), **options(rng.choice, groups))]
+    if groups:
+        some_group = rng.choice(groups)
+        limits = {"max_restarts": rng.choice((0, 1, 3, 30))}
+        moves += [lambda: sim.group(some_group, strategy=rng.choice(STRATEGIES), **limits)]
+        moves += [lambda: sim.destroy_group(some_group)] * flip(0.1)
+        moves += [lambda: sim.restart_group(some_group)] * flip(0.3)
     known = list(sim.state.sandboxes)
     if known:
         some = rng.choice(known)
@@ -102,7 +115,15 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(sandbox=st.sampled_from(SANDBOXES), data=st.data())
     def create(self, sandbox, data):
-        self.sim.create(sandbox, **options(lambda these: data.draw(st.sampled_from(these))))
+        self.sim.create(sandbox, **options(lambda these: data.draw(st.sampled_from(these)), GROUPS[:1]))
+
+    @rule(strategy=st.sampled_from(STRATEGIES), limit=st.sampled_from((1, 30)))
+    def group(self, strategy, limit):
+        self.sim.group("web", strategy=strategy, max_restarts=limit)
+
+    @rule(what=st.sampled_from(("restart_group", "destroy_group")))
+    def all_of_the_group(self, what):
+        getattr(self.sim, what)("web")
 
     @rule(sandbox=st.sampled_from(SANDBOXES))
     def destroy(self, sandbox):
@@ -175,6 +196,7 @@ class Schedules(RuleBasedStateMachine):
         self.sim.settle()
         assert not self.sim.state.sandboxes
         assert not self.sim.instances
+        assert all(not group.members for group in self.sim.state.groups.values())
 
 
 Schedules.TestCase.settings = settings(
@@ -185,3 +207,31 @@ Schedules.TestCase.settings = settings(
     database=None,
 )
 TestSchedules = Schedules.TestCase
+
+
+@pytest.mark.parametrize("batch", range(10))
+def test_whatever_happens_to_groups_their_members_start_in_order_and_run_in_the_end(batch):
+    for seed in range(batch * 40, batch * 40 + 40):
+        rng = random.Random(f"groups {seed}")
+        sim = Sim()
+        try:
+            for name in NODES[: rng.randrange(5)]:
+                sim.join(name)
+            for name in GROUPS:
+                sim.group(name, strategy=rng.choice(STRATEGIES), max_restarts=rng.choice((0, 1, 3, 30)))
+            for name in MANY:
+                sim.create(name, **options(rng.choice, GROUPS))
+            for _ in range(rng.randrange(10, 160)):
+                step(sim, rng, GROUPS)
+            sim.settle()
+            for group in list(sim.state.groups):
+                sim.destroy_group(group)
+            for sandbox in list(sim.state.sandboxes):
+                sim.destroy(sandbox)
+            sim.settle()
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+        assert not sim.state.sandboxes
+        assert not sim.state.groups
+        assert not sim.instances

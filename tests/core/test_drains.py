@@ -161,3 +161,17 @@ def test_only_what_runs_is_moved_and_only_where_it_fits():
 def test_the_fuller_of_memory_and_cores_counts():
     assert pressure(NodeLoad("alpha", memory_total=100, reserved_memory=50, reserved_cpu=0.1)) == 0.5
     assert pressure(NodeLoad("alpha", reserved_cpu=0.1)) == 0.1
+
+
+def test_a_plan_keeps_apart_what_its_labels_keep_apart():
+    db = {"labels": {"app": "db"}, "anti_affinity": {"app": "db"}}
+    here = [
+        SandboxRecord("one", SandboxSpec("one", **db), "running", "alpha", "tcp://alpha", 1),
+        SandboxRecord("web", SandboxSpec("web"), "running", "alpha", "tcp://alpha", 1),
+        SandboxRecord(
+            "two", SandboxSpec("two", resources=Resources(cpu=0.0), **db), "running", "beta", "tcp://beta", 1
+        ),
+    ]
+    lost = SandboxRecord("lost", SandboxSpec("lost", **db), "lost", None, None, 1)
+    moves = plan([*here, lost], loads(here, "alpha", "beta"))
+    assert [move.sandbox for move in moves] == ["web"]

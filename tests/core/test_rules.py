@@ -1,5 +1,7 @@
 """The small rules: who is restarted, how often, after what wait; specs, events, health, quorum."""
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,6 +139,7 @@ def test_amounts_of_memory_are_read_with_their_units():
         (lambda: Resources(wall_clock="1"), "wall_clock="),
         (lambda: Resources(open_files=3), "open_files=3 must be a whole number, 32 or more."),
         (lambda: Resources(processes=-1), "processes=-1 .* or None for no limit"),
+        (lambda: Resources(disk="much"), "disk='much' is not an amount of disk"),
         (lambda: Checkpoint(every=0), "every=0"),
         (lambda: Checkpoint(messages=0), "messages=0"),
         (lambda: Checkpoint(copies=-1), "copies=-1"),
@@ -148,8 +151,27 @@ def test_amounts_of_memory_are_read_with_their_units():
         (lambda: SandboxSpec("a", max_restarts=-1), "max_restarts"),
         (lambda: SandboxSpec("a", max_seconds=0), "max_seconds"),
         (lambda: SandboxSpec("a", start_timeout=None), "start_timeout"),
+        (lambda: SandboxSpec("a", on_unresponsive="kill"), "on_unresponsive='kill' is not known"),
+        (lambda: SandboxSpec("a", unresponsive_after=0.1), "unresponsive_after=0.1 .* 0.5 or more"),
+        (lambda: SandboxSpec("a", unresponsive_after=float("nan")), "unresponsive_after=nan"),
+        (lambda: SandboxSpec("a", unresponsive_after=True), "unresponsive_after=True"),
         (lambda: SandboxSpec("a", resources=64), "must be a Resources"),
         (lambda: SandboxSpec("a", checkpoint=2), "must be a Checkpoint"),
+        (lambda: SandboxSpec("a", resources={"cpu": 0.5}), r"write resources=Resources\(cpu=0.5\)"),
+        (lambda: SandboxSpec("a", checkpoint={}), r"write checkpoint=Checkpoint\(every=2.0\)"),
+        (lambda: SandboxSpec("a", restart="permanant"), "did you mean 'permanent'"),
+        (lambda: SandboxSpec("a", node=None), "write node='auto'"),
+        (lambda: SandboxSpec("a", node="-"), "such as 'alpha'"),
+        (lambda: SandboxSpec("a", labels=["fast"]), "must map texts to texts"),
+        (lambda: SandboxSpec("a", labels={"disk": 1}), "must map texts to texts"),
+        (lambda: Resources(memroy=1), "did you mean 'memory'"),
+        (lambda: Checkpoint(evry=1), "did you mean 'every'"),
+        # One NaN in the heap of an event loop stops all its timers.
+        (lambda: SandboxSpec("a", start_timeout=math.nan), "start_timeout=nan"),
+        (lambda: SandboxSpec("a", shutdown=math.inf), "shutdown=inf"),
+        (lambda: Resources(cpu=math.inf), "cpu=inf"),
+        (lambda: Resources(wall_clock=math.nan), "wall_clock=nan"),
+        (lambda: Checkpoint(every=math.nan), "every=nan"),
     ],
 )
 def test_a_wrong_option_is_refused_by_its_name(build, says):
@@ -160,6 +182,7 @@ def test_a_wrong_option_is_refused_by_its_name(build, says):
 def test_a_right_spec_keeps_what_it_was_given():
     spec = SandboxSpec("shop", node="alpha", resources=Resources(memory="1 KiB", processes=0))
     assert (spec.resources.memory_bytes, Resources().memory_bytes, spec.node) == (1024, None, "alpha")
+    assert (Resources(disk="16 MiB").disk_bytes, Resources().disk_bytes) == (16 * 2**20, None)
     choice("a", "letter", ("a", "b"))
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategy_kit import World, worker
 
-from superlearner.core.childspec import ChildSpec, SupervisorSpec
-from superlearner.core.strategy import SupervisorState
+from superlearner.core.childspec import SupervisorSpec
 from superlearner.core.strategy_events import (
-    Begin,
     ChildExited,
     ChildStarted,
     ChildStartFailed,
-    ChildStopped,
     DeleteRequested,
     Prune,
     RestartRequested,
@@ -25,16 +21,7 @@ from superlearner.core.strategy_events import (
     StopRequested,
     TerminateRequested,
 )
-from superlearner.core.strategy_instructions import (
-    End,
-    GiveUp,
-    Record,
-    Refuse,
-    Retry,
-    StartChild,
-    StopChild,
-    StopTogether,
-)
+from superlearner.core.strategy_instructions import Record, StartChild
 from superlearner.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -45,88 +32,6 @@ from superlearner.errors import (
     MaxChildren,
     StartFailed,
 )
-
-
-def worker(id, **options):
-    return ChildSpec(id=id, start=int, **options)
-
-
-class World:
-    """Carries instructions out as a runtime does, and notes what it did."""
-
-    def __init__(self, spec, failing=()):
-        self.state = SupervisorState(spec)
-        self.alive: dict = {}
-        self.failing = set(failing)
-        self.ignoring: set = set()
-        self.done: list[str] = []
-        self.retries: deque = deque()
-        self.records: list[Record] = []
-        self.times: list[float] = []
-        self.refused = None
-        self.ended = None
-        self.pids = 0
-        self.at = 0.0
-        self.do(Begin(at=0.0))
-
-    def do(self, event):
-        assert self.ended is None
-        self.refused = None
-        self.carry_out(self.state.handle(event))
-        return self
-
-    def carry_out(self, instructions):
-        queue = deque(instructions)
-        while queue:
-            match queue.popleft():
-                case StartChild(key):
-                    assert key not in self.alive
-                    if key in self.failing:
-                        self.done.append(f"!{key}")
-                        queue = deque(self.state.handle(ChildStartFailed(key, "no", at=self.at)))
-                    elif key in self.ignoring:
-                        assert self.state.handle(ChildStarted(key, None)) == []
-                    else:
-                        self.pids += 1
-                        self.alive[key] = self.pids
-                        self.done.append(f"+{key}")
-                        assert self.state.handle(ChildStarted(key, self.pids)) == []
-                case StopChild(key):
-                    self.stop(key)
-                case StopTogether(children):
-                    for child in children:
-                        self.stop(child.key)
-                case Retry(key):
-                    self.retries.append(key)
-                case Record() as record:
-                    self.records.append(record)
-                    self.times.append(self.at)
-                case Refuse(error):
-                    self.refused = error
-                case GiveUp(reason) | End(reason):
-                    self.ended = reason
-                    assert not queue
-
-    def stop(self, key):
-        del self.alive[key]
-        self.done.append(f"-{key}")
-        self.carry_out(self.state.handle(ChildStopped(key)))
-
-    def exit(self, key, reason="crash", at=0.0):
-        del self.alive[key]
-        self.at = at
-        return self.do(ChildExited(key, reason, at=at))
-
-    def retry(self, at=0.0):
-        self.at = at
-        return self.do(RetryDue(self.retries.popleft(), at=at))
-
-    def took(self):
-        done, self.done = " ".join(self.done), []
-        return done
-
-    def statuses(self):
-        return {key: child.status for key, child in self.state.children.items()}
 
 
 def world(ids="abc", *, failing=(), extra=(), **options):
@@ -438,3 +343,23 @@ def test_whatever_happens_the_books_agree_with_the_world(strategy, restarts, max
         assert all(sum(t - 10.0 <= other <= t for other in times) <= max_restarts for t in times)
         if w.ended is not None:
             assert not w.alive
+
+
+def test_a_restart_that_is_nobodys_fault_takes_nothing_from_the_budget():
+    w = World(SupervisorSpec((worker("a"),), max_restarts=0))
+    out = w.state.handle(ChildExited("a", "noconnection", counts=False))
+    assert [type(i) for i in out] == [Record, StartChild]
+    assert out[0].detail["budget_left"] == 0
+    w.state.handle(ChildStartFailed("a", "no node"))
+    assert [type(i) for i in w.state.handle(RetryDue("a", counts=False))] == [Record, StartChild]
+
+
+def test_a_try_of_its_own_is_void_when_a_child_is_started_with_others():
+    w = World(SupervisorSpec((worker("a"), worker("b")), strategy="rest_for_one", max_restarts=9))
+    w.failing.add("b")
+    w.exit("b", "boom", at=1.0)
+    assert w.state.children["b"].status == "restarting"
+    w.failing.add("a")
+    w.exit("a", "boom", at=2.0)
+    assert (w.state.children["a"].status, w.state.children["b"].status) == ("restarting", "stopped")
+    assert w.state.handle(RetryDue("b")) == [], "a comes first"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.spec import SandboxSpec
-from superlearner.errors import SuperlearnerError
+from superlearner.errors import NoSandbox, SuperlearnerError
 from superlearner.otp import GenServer, Reply, Stop, child, supervisor
 from superlearner.sandbox.forkserver import ForkServer
-from superlearner.sandbox.instance import Instance, StartRequest
-from superlearner.sandbox.payload import dumps, loads
+from superlearner.sandbox.instance import Answer, Instance, StartRequest
+from superlearner.sandbox.payload import dumps, dumps_error, loads
+
+#: Seconds that a neighbour may take for a call while two processors carry an abuse, a test and other work.
+PATIENCE = 5.0
 
 
 class Counter(GenServer):
@@ -84,6 +87,40 @@ def open_answer(answer: list[Any]) -> Any:
     raise Refused(payload)
 
 
+class Ways:
+    """The ways of one host to the other sandboxes of the test's node, straight and without couriers."""
+
+    def __init__(self, instances: dict[str, Instance], answer: Answer) -> None:
+        self._instances, self._answer = instances, answer
+        self._keys: dict[int, Instance] = {}
+        #: What came from the host, as verbs.
+        self.taken: list[str] = []
+        self.closed = False
+
+    def after(self, sandbox: str, then: Callable[[], None]) -> None:
+        then()
+
+    def take(self, frame: list[Any]) -> None:
+        verb, number, sandbox, target, payload, timeout = frame
+        self.taken.append(verb)
+        if verb == "drop":
+            watched = self._keys.pop(number, None)
+            if watched is not None:
+                watched.request(["unwatch", None, watched.epoch, number, b"", None], self._answer)
+            return
+        instance = self._instances.get(sandbox)
+        if instance is None:
+            self._answer([number, 1, dumps_error(NoSandbox(sandbox))])
+            return
+        if verb == "watch":
+            payload = number
+            self._keys[number] = instance
+        instance.request([verb, number or None, instance.epoch, target, payload, timeout], self._answer)
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class Node:
     def __init__(self, name: str = "alpha") -> None:
         self.node = name
@@ -91,6 +128,7 @@ class Node:
         self.checkpoints = CheckpointStore()
         self.reports: list[tuple[str, dict[str, Any]]] = []
         self.copies: list[tuple[str, CheckpointVersion]] = []
+        self.ways: list[Ways] = []
         self._boxes: list[Box] = []
         self._news = asyncio.Event()
         self.lease_until: float | None = None
@@ -111,6 +149,11 @@ class Node:
     async def fetch(self, sandbox: str, sources: Sequence[tuple[str, str]]) -> list[CheckpointVersion]:
         return self.checkpoints.newest(sandbox)
 
+    def outlet(self, sandbox: str, answer: Answer, wait: Any) -> Ways:
+        ways = Ways({box.instance.spec.id: box.instance for box in self._boxes}, answer)
+        self.ways.append(ways)
+        return ways
+
     # -- For the tests
 
     async def start(self, app: Any = None, **options: Any) -> Box:
@@ -118,9 +161,18 @@ class Node:
         await box.instance.start()
         return box
 
-    def box(self, app: Any = None, *, epoch: int = 1, peers: Any = (), **options: Any) -> Box:
-        spec = SandboxSpec("shop", dumps(counter_app() if app is None else app), **options)
-        box = Box(Instance(StartRequest(spec, self.node, epoch, peers), self))
+    def box(
+        self,
+        app: Any = None,
+        *,
+        id: str = "shop",
+        epoch: int = 1,
+        peers: Any = (),
+        on_trial: bool = False,
+        **options: Any,
+    ) -> Box:
+        spec = SandboxSpec(id, dumps(counter_app() if app is None else app), **options)
+        box = Box(Instance(StartRequest(spec, self.node, epoch, peers, on_trial=on_trial), self))
         self._boxes.append(box)
         return box
 
@@ -142,6 +194,20 @@ class Node:
         for box in self._boxes:
             await box.instance.stop("end of test")
         await self.fork_server.close()
+
+
+async def beside_a_neighbour(node, abuse):
+    """Await the abuse; its neighbour answers again and again meanwhile, and has lost nothing after it."""
+    neighbour = await node.start(id="neighbour")
+    host = (await neighbour.instance.info())["pid"]
+    task = asyncio.ensure_future(abuse)
+    answered = 0
+    while not task.done():
+        answered += 1
+        assert await neighbour.call("increment", timeout=PATIENCE) == answered
+    assert await neighbour.call("value") == answered
+    assert (await neighbour.instance.info())["pid"] == host
+    return await task
 
 
 def on_a_node(test):

@@ -18,6 +18,7 @@ from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.spec import Checkpoint
 from superlearner.errors import CheckpointFailed, NotSerializable, ProcessDied, StartFailed, Unsupported
 from superlearner.otp import child, supervisor
+from superlearner.sandbox import forkserver
 from superlearner.sandbox.payload import LONGEST_TEXT, dumps, loads
 
 BY_HAND = Checkpoint(every=None)
@@ -178,6 +179,46 @@ async def test_pids_never_repeat_over_restarts(node):
         with pytest.raises(Refused):
             await box.do(lambda: os._exit(1))
         await node.heard("instance_restarted", len(node.told("instance_restarted")) + 1)
+
+
+@on_a_node
+async def test_an_instance_on_trial_stores_nothing_until_it_is_told_that_it_is_the_owner(node):
+    owner = await node.start(peers=[("beta", "b")])
+    await owner.instance.checkpoint()
+    trial = await node.start(epoch=2, peers=[("beta", "b")], on_trial=True)
+    stored = await trial.instance.checkpoint()
+    assert (stored["epoch"], stored["nodes"]) == (2, [])
+    assert node.checkpoints.epoch("shop") == 1, "the owner is not fenced off"
+    await owner.instance.checkpoint()
+    await trial.instance.set_peers([("gamma", "c")])
+    assert node.checkpoints.epoch("shop") == 2
+    assert node.copies[-1][0] == "gamma"
+    assert node.copies[-1][1].epoch == 2
+    with pytest.raises(CheckpointFailed, match="is over"):
+        await owner.instance.checkpoint()
+
+
+@on_a_node
+async def test_a_request_of_its_own_epoch_tells_an_instance_that_it_is_the_owner(node):
+    trial = await node.start(epoch=2, on_trial=True)
+    stale = await trial.ask("call", "counter", "value", epoch=1)
+    assert stale[1] == 2
+    await trial.instance.checkpoint()
+    assert node.checkpoints.epoch("shop") == 0
+    await trial.call("value")
+    await node.heard("checkpoint_stored")
+    assert node.checkpoints.epoch("shop") == 2
+
+
+@on_a_node
+async def test_an_instance_on_trial_whose_host_dies_starts_again_from_what_it_began_with(node):
+    owner = await node.start(checkpoint=BY_HAND)
+    await owner.call("increment")
+    await owner.instance.checkpoint()
+    trial = await node.start(epoch=2, on_trial=True)
+    os.kill(trial.instance._link.pid, signal.SIGKILL)
+    restarted = await node.heard("instance_restarted")
+    assert restarted["restored"] == [1, 1]
 
 
 @on_a_node
@@ -344,18 +385,6 @@ def _look_around():
     )
 
 
-@pytest.mark.slow
-@on_a_node
-async def test_a_host_that_stops_answering_is_reported_and_recovers(node):
-    box = await node.start()
-    pid = (await box.instance.info())["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    await node.heard("sandbox_unresponsive")
-    assert (await box.instance.info())["responsive"] is False
-    os.kill(pid, signal.SIGCONT)
-    await node.heard("sandbox_responsive")
-
-
 @on_a_node
 async def test_a_host_ends_by_itself_when_the_lease_of_its_node_runs_out(node):
     node.lease(2.0)
@@ -405,6 +434,21 @@ async def test_a_host_that_will_not_stop_is_killed(node):
     ended = await box.instance.stop()
     assert "had not stopped" in ended["reason"]
     assert (await busy)[1] == 2
+
+
+def test_a_group_that_will_not_die_is_not_waited_for_without_end(monkeypatch):
+    @on_a_node
+    async def check(node):
+        box = await node.start()
+        # So short that nothing can be gone in time.
+        with monkeypatch.context() as patched:
+            patched.setattr(forkserver, "_KILL_TIMEOUT", 0.0)
+            os.kill((await box.instance.info())["pid"], signal.SIGKILL)
+            told = await node.heard("instance_exited")
+        assert told["gave_up"] is True
+        assert "are still there" in told["reason"]
+
+    check()
 
 
 @on_a_node

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import multiprocessing
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -115,14 +117,106 @@ async def test_child_processes_of_other_programs_end_the_host_by_name(node):
     assert await death(box, breed) == "child process limit 2"
 
 
-@on_a_node
-async def test_the_time_to_start_is_limited(node):
-    class Slow(Counter):
-        async def init(self, start=0):
-            await asyncio.sleep(60)
+class SlowToStart(Counter):
+    async def init(self, start=0):
+        await asyncio.sleep(60)
 
-    with pytest.raises(StartFailed, match=r"start timed out after 0\.3 s"):
-        await node.start(supervisor([child(Slow, id="slow")]), start_timeout=0.3)
+
+class StuckAtStart(Counter):
+    def init(self, start=0):
+        time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    "app",
+    [supervisor([child(SlowToStart)]), supervisor([child(StuckAtStart)]), "never_imported:app"],
+    ids=["async init", "plain init", "import"],
+)
+def test_the_time_to_start_is_limited(app, tmp_path, monkeypatch):
+    (tmp_path / "never_imported.py").write_text("import time\ntime.sleep(60)")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    @on_a_node
+    async def check(node):
+        with pytest.raises(StartFailed, match=r"start timed out after 0\.3 s"):
+            await node.start(app, start_timeout=0.3)
+        assert await (await node.start(epoch=2)).call("increment") == 1
+
+    check()
+
+
+@on_a_node
+async def test_limits_hold_while_the_sandbox_starts(node):
+    class Breeding(Counter):
+        def init(self, start=0):
+            subprocess.run(["sh", "-c", "sleep 60 & sleep 60 & sleep 60 & wait"], check=False)
+
+    with pytest.raises(StartFailed, match="child process limit 2"):
+        await node.start(supervisor([child(Breeding)]), resources=Resources(processes=2))
+
+
+@on_a_node
+async def test_what_children_share_with_their_host_counts_once(node):
+    def share():
+        kept = bytearray(20 * MIB)
+        children = [
+            multiprocessing.get_context("fork").Process(target=time.sleep, args=(1.5,)) for _ in range(4)
+        ]
+        for one in children:
+            one.start()
+        for one in children:
+            one.join()
+        return len(kept)
+
+    box = await node.start(resources=Resources(memory="64 MiB"))
+    assert await box.do(share, timeout=20.0) == 20 * MIB
+
+
+@on_a_node
+async def test_programs_that_have_ended_do_not_count(node):
+    def detach():
+        # Their parent leaves them, so they come to the host, which does not wait for them.
+        for _ in range(20):
+            subprocess.run(["sh", "-c", "true & sleep 0.01"], check=True)
+
+    box = await node.start(resources=Resources(processes=8))
+    assert await box.do(detach, timeout=20.0) is None
+
+
+@on_a_node
+async def test_a_million_empty_files_are_too_many_too(node):
+    def litter():
+        for number in range(5000):
+            Path(os.environ["TMPDIR"], f"{number}").touch()
+        time.sleep(20)
+
+    box = await node.start(resources=Resources(disk="16 MiB"))
+    assert await death(box, litter) == "disk limit 16 MiB"
+
+
+@on_a_node
+async def test_a_sandbox_has_a_limit_on_child_processes_unless_it_is_told_otherwise(node):
+    def breed():
+        threads = []
+        for _ in range(1000):
+            threads.append(threading.Thread(target=threading.Event().wait, daemon=True))
+            threads[-1].start()
+
+    box = await node.start()
+    with pytest.raises(ProcessDied, match="child process limit 512"):
+        await box.do(breed, timeout=20.0)
+    assert await box.call("increment") == 1
+
+
+def oom_score(pid):
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+@on_a_node
+async def test_a_machine_without_memory_ends_a_sandbox_rather_than_its_node(node):
+    box = await node.start()
+    assert await box.do(lambda: oom_score("self")) == 1000
+    assert oom_score(node.fork_server.pid) == oom_score("self") < 1000
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGTERM"])

@@ -152,3 +152,13 @@ def test_the_chart_shows_each_nodes_own_samples_and_sends_its_data_one_way(clust
         assert all(len(at) == len(cpu) for at, cpu in zip(columns["at"], columns["cpu"], strict=True))
         assert "(real)" in panel.text()
         assert panel.chart.chart["doc"]["roots"]
+
+
+@pytest.mark.parametrize("kind", [sl.LocalSandboxManager, sl.DualSandboxManager])
+def test_a_manager_without_a_cluster_is_shown_as_well(kind):
+    with kind() as manager:
+        manager.create_sandbox("shop", shop())
+        with Dashboard(manager) as dashboard:
+            wait_for(dashboard.tree, lambda view: "counter" in view["text"] and "local.shop" in view["text"])
+            reasons = {button["name"]: button["reason"] for button in dashboard.actions.view["buttons"]}
+            assert reasons["move"] == "There is no other node that is up."

@@ -64,6 +64,36 @@ CASES = {
         Event("sandbox_restarted", sandbox="shop", node="beta", epoch=2, detail={"restored": [1, 14]}),
         "shop runs again on beta (epoch 2), with its state of checkpoint 1.14.",
     ),
+    "host_exited": (
+        Event(
+            "host_exited",
+            sandbox="shop",
+            node="alpha",
+            reason="exit code 3",
+            detail={"output": "first\nno more ink\n\n"},
+        ),
+        "The OS process of shop ended on alpha (exit code 3); the last it wrote was 'no more ink'.",
+    ),
+    "host_exited in silence": (
+        Event("host_exited", sandbox="shop", node="alpha", reason="killed (SIGKILL)", detail={"output": ""}),
+        "The OS process of shop ended on alpha (killed (SIGKILL)).",
+    ),
+    "events_dropped": (
+        Event("events_dropped", sandbox="shop", node="alpha", pid="<alpha.shop.9>", detail={"dropped": 812}),
+        "shop tells of too much at once; 812 events of it on alpha were not recorded.",
+    ),
+    "journal_failed": (
+        Event("journal_failed", reason="database or disk is full"),
+        "The journal cannot be written (database or disk is full); events are kept in memory meanwhile.",
+    ),
+    "journal_recovered": (
+        Event("journal_recovered", detail={"missing": 0}),
+        "The journal is written again, and lacks nothing.",
+    ),
+    "journal_recovered with a gap": (
+        Event("journal_recovered", detail={"missing": 7}),
+        "The journal is written again; 7 events of its past are lost.",
+    ),
     "sandbox_exited": (
         Event("sandbox_exited", sandbox="shop", node="alpha", reason="memory limit 64 MiB"),
         "The OS process of shop ended on alpha (memory limit 64 MiB).",
@@ -85,6 +115,30 @@ CASES = {
     "supervisor_gave_up": (
         Event("supervisor_gave_up", sandbox="shop", name="desk", detail=BUDGET | {"child": "printer"}),
         "shop/desk gave up: too many restarts, more than 3 in 5 s, last that of printer.",
+    ),
+    "group_restarting": (
+        Event(
+            "group_restarting",
+            reason="killed (SIGKILL)",
+            detail=BUDGET | {"group": "web", "member": "db", "starts": ["db", "cache"]},
+        ),
+        "Group web: db ended (killed (SIGKILL)); it starts db, cache (1 of 3 in 5 s).",
+    ),
+    "group_restarting by hand": (
+        Event("group_restarting", reason="it was asked for", detail={"group": "web", "starts": ["db", "cache"]}),
+        "Group web: all of it starts anew (it was asked for): db, cache.",
+    ),
+    "group_failed": (
+        Event("group_failed", reason="'db' ended", detail={"group": "web"}),
+        "Group web has given up, and all its sandboxes stay down ('db' ended).",
+    ),
+    "group_created": (
+        Event("group_created", detail={"group": "web", "strategy": "one_for_all"}),
+        "Group web is made; its strategy is one_for_all.",
+    ),
+    "group_destroyed": (
+        Event("group_destroyed", detail={"group": "web"}),
+        "Group web was destroyed, with all its sandboxes.",
     ),
     "orderly end": (
         Event("process_exited", sandbox="shop", name="counter", reason=["shutdown", "scaled down"]),

@@ -1,0 +1,59 @@
+"""The usual timeout of calls, with one timer for all of them: a timer of its own costs a call a quarter of its time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from superlearner.errors import CallTimeout
+
+#: Seconds that a call waits unless it says otherwise, as in OTP.
+USUAL: Final = 5.0
+
+#: Futures that may lie behind one that takes long, before those that are done are let go.
+_SHORT = 1000
+
+
+class Deadlines:
+    """Fails futures that are not done `USUAL` seconds after they were added.
+
+    They all wait equally long, so they fall due in the order in which they were added.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[tuple[float, asyncio.Future[Any], Any]] = deque()
+        self._long = _SHORT
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, future: asyncio.Future[Any], target: Any) -> None:
+        """Let `future`, the answer of `target`, fail in time."""
+        waiting = self._waiting
+        while waiting and waiting[0][1].done():
+            waiting.popleft()
+        due = self._loop.time() + USUAL
+        waiting.append((due, future, target))
+        if self._timer is None:
+            self._timer = self._loop.call_at(due, self._expire)
+        elif len(waiting) > self._long:
+            self._waiting = deque(entry for entry in waiting if not entry[1].done())
+            self._long = max(_SHORT, 2 * len(self._waiting))
+
+    def _expire(self) -> None:
+        self._timer, now = None, self._loop.time()
+        while self._waiting:
+            due, future, target = self._waiting[0]
+            if not future.done():
+                if due > now:
+                    self._timer = self._loop.call_at(due, self._expire)
+                    return
+                future.set_exception(CallTimeout(target, USUAL))
+            self._waiting.popleft()
+
+    def close(self) -> None:
+        """Let go of the timer and of what still waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._waiting.clear()
