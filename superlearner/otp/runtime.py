@@ -29,6 +29,7 @@ _STOP_GRACE = 2.0
 
 
 def _limit(timeout: float | None, grace: float) -> float | None:
+    # A thread cannot wait as long as a loop: past its longest, a few centuries, it waits for ever.
     if timeout is None or seconds(timeout) > threading.TIMEOUT_MAX - grace:
         return None
     return timeout + grace
@@ -250,9 +251,9 @@ class Runtime:
         target: Any = None,
         timeout: float | None = None,
     ) -> Any:
+        limit = _limit(timeout, _GRACE)
         if self.asynchronous:
             return self._work(work)
-        limit = _limit(timeout, _GRACE)
         try:
             return self._submit(lambda: self._work(work), what, limit)
         except _LoopIsBlocked:
