@@ -88,7 +88,8 @@ class NodeAgent(Node, WorkerPlugin):
         self.prepare()
         self.checkpoints = CheckpointStore()
         self._durable = None if self.state is None else DurableCheckpoints(self.state)
-        self.fork_server = ForkServer()
+        # In the worker's own folder, which goes with the cluster's should all of this be killed at once.
+        self.fork_server = ForkServer(worker.local_directory)
         self._peers = Nodes(worker.connection_args)
         #: Which life this is: past its lease a node stops everything and begins the next.
         self.incarnation = 1

@@ -207,7 +207,8 @@ def _share_imports() -> None:
 
 def _alone(journal: str | None) -> contextlib.AbstractContextManager[None]:
     """Hold the journal for this process alone: two histories in one file would be none."""
-    return locked(Path(f"{journal}.lock")) if journal else contextlib.nullcontext()
+    # Its guardian is the process that a person knows.
+    return locked(Path(f"{journal}.lock"), holder=os.getppid()) if journal else contextlib.nullcontext()
 
 
 def main() -> None:

@@ -44,7 +44,9 @@ def who(holder: int | None) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = False, abort: int | None = None) -> Iterator[None]:
+def locked(
+    path: Path, *, wait: bool = False, abort: int | None = None, holder: int | None = None
+) -> Iterator[None]:
     """Hold the lock at `path` within the block; raise `LockHeld` when another process holds it.
 
     Parameters
@@ -55,6 +57,8 @@ def locked(path: Path, *, wait: bool = False, abort: int | None = None) -> Itera
         Whether to wait for it.
     abort
         A descriptor that becomes readable when the waiting is called off, which raises `LockHeld`.
+    holder
+        The process to be named as its holder; by default this one.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
@@ -66,7 +70,7 @@ def locked(path: Path, *, wait: bool = False, abort: int | None = None) -> Itera
                 select.select([], [], [], _TRY_AGAIN)
         with contextlib.suppress(OSError):  # on a full disk the lock holds, and its holder has no name
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            os.pwrite(descriptor, str(holder or os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)

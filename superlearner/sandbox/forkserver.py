@@ -64,9 +64,15 @@ class ForkServer:
     """The warm fork server of one node. Start it with the node: it takes most of a second to boot.
 
     A server that has died is started again by the next `fork`; its hosts have died with it.
+
+    Parameters
+    ----------
+    directory
+        Where it makes its temporary files; None: where this process does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: str | None = None) -> None:
+        self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._root: str | None = None
@@ -104,7 +110,7 @@ class ForkServer:
 
     async def _boot(self) -> None:
         loop = asyncio.get_running_loop()
-        self._root = tempfile.mkdtemp(prefix="superlearner-")
+        self._root = tempfile.mkdtemp(prefix="superlearner-", dir=self._directory)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         command = [sys.executable, "-m", "superlearner.sandbox.forkmain", str(theirs.fileno()), self._root]

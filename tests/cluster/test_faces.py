@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -194,6 +193,7 @@ def test_of_two_that_start_the_shared_cluster_at_once_one_does_and_the_other_fin
     for thread in threads:
         thread.join()
     connection = find_connection()
+    (daemon,) = psutil.Process(connection.pid).children()
     try:
         assert len({cluster.address for cluster in connected}) == 1
         with pytest.raises(AlreadyRuns, match=f"process {connection.pid}"):
@@ -206,17 +206,17 @@ def test_of_two_that_start_the_shared_cluster_at_once_one_does_and_the_other_fin
         assert f"in use by the local cluster of process {connection.pid}" in refused.stderr
         assert "Traceback" not in refused.stderr
         with dask.config.set({"superlearner.connect-timeout": 0.5}):
-            os.kill(connection.pid, signal.SIGSTOP)
+            daemon.suspend()
             with pytest.raises(
                 ClusterSilent, match=rf"process {connection.pid}\) runs, but has not answered"
             ):
                 sl.connect()
             with pytest.raises(ClusterSilent, match="frozen, or the machine is overloaded"):
                 connected[0].status()
-            os.kill(connection.pid, signal.SIGCONT)
+            daemon.resume()
         assert connected[0].status().total_nodes == 1
     finally:
-        os.kill(connection.pid, signal.SIGCONT)
+        daemon.resume()
         for cluster in connected:
             cluster.close()
         stop_daemon(connection)
