@@ -136,6 +136,7 @@ def test_nobody_at_an_address_is_said_in_a_sentence(unused_port):
         sl.connect(f"tcp://127.0.0.1:{unused_port}")
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_started_by_hand_carries_sandboxes(tmp_path):
     """`dask scheduler` and `dask worker`, with their nannies, on loopback."""
     dask = [sys.executable, "-m", "dask"]

@@ -128,8 +128,8 @@ def test_an_action_that_fails_says_why_and_whether_it_took_effect(cluster):
         press(dashboard, "move", to="nowhere")
         wait_for(dashboard.actions, lambda view: view["status"]["tone"] == "bad")
         said = dashboard.actions.view["status"]["text"]
-        assert "Moving shop failed: There is no node 'nowhere'." in said
-        assert "Nothing was changed." in said
+        assert "Moving shop failed: There is no node 'nowhere'; nothing was changed." in said
+        assert said.count("othing was changed") == 1
 
 
 def test_a_click_waits_for_nothing_on_the_thread_that_brings_it(cluster):

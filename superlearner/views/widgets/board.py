@@ -150,8 +150,11 @@ def explain(error: BaseException) -> str:
     """Say what an error means for the reader: what happened, whether it took effect, what to do."""
     if not isinstance(error, SuperlearnerError):
         return f"{type(error).__name__}: {error}"
-    effect = "Nothing was changed." if error.definite else "It may have taken effect."
-    return f"{error.what()} {effect} {error.advice}".rstrip()
+    what = error.what()
+    effect = " Nothing was changed." if error.definite else " It may have taken effect."
+    if "nothing was " in what:
+        effect = ""  # it has said so itself
+    return f"{what}{effect} {error.advice}".rstrip()
 
 
 def origin_of(source: Any) -> bool:
