@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from superlearner.core.history import Event
 from superlearner.core.restart import is_normal
+from superlearner.views import faults
 from superlearner.views import format as fmt
 from superlearner.views.marks import Tone
 
@@ -285,7 +286,9 @@ def _odd(event: Event, on: str, epoch: str) -> Said | None:
         case "sandbox_responsive":
             return Said("●", "good", f"{id} answers again{on}.")
         case "fault_injected":
-            return Said("▲", "warn", f"A fault on purpose: {_fault(detail)} to {id}{on}.")
+            return Said("▲", "warn", f"A fault on purpose: {faults.made(detail, str(id))}{on}.")
+        case "fault_reverted":
+            return Said("●", "good", f"{id} is not frozen any more.")
         case _:
             return None
 
@@ -306,10 +309,6 @@ def _restored(detail: Mapping[str, Any]) -> str:
             return ", with a fresh state: there was no checkpoint"
         case _:
             return ""
-
-
-def _fault(detail: Mapping[str, Any]) -> str:
-    return str(detail.get("signal") or detail.get("fault") or "something")
 
 
 def _group(event: Event) -> Said | None:
@@ -351,6 +350,13 @@ def _node(event: Event) -> Said | None:
                 f"; {fmt.count(missing, 'event')} of its past are lost" if missing else ", and lacks nothing"
             )
             return Said("●", "good", f"The journal is written again{lacks}.")
+        case "healed":
+            ended = fmt.count(len(event.detail.get("faults") or ()), "fault")
+            return Said("●", "good", f"All is healed: {ended} ended.")
+        case "fault_injected":
+            return Said("▲", "warn", f"A fault on purpose: {faults.made(event.detail, who(event))}.")
+        case "fault_reverted" if event.node is None:
+            return Said("●", "good", faults.ended(event.detail))
         case _ if event.node is None:
             return _group(event)
         case "node_joined":
@@ -381,7 +387,7 @@ def _node(event: Event) -> Said | None:
             )
         case "node_forgotten":
             return Said("■", "quiet", f"Node {event.node} belongs to the cluster no longer.")
-        case "fault_injected":
-            return Said("▲", "warn", f"A fault on purpose: {_fault(event.detail)} to node {event.node}.")
+        case "fault_reverted":
+            return Said("●", "good", f"Node {event.node} is not frozen any more.")
         case _:
             return None

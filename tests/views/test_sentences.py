@@ -152,6 +152,53 @@ CASES = {
         Event("fault_injected", node="beta", detail={"signal": "SIGKILL"}),
         "A fault on purpose: SIGKILL to node beta.",
     ),
+    "frozen": (
+        Event("fault_injected", node="beta", detail={"fault": "pause_node", "seconds": 2.0}),
+        "A fault on purpose: node beta is frozen for 2 s.",
+    ),
+    "frozen sandbox": (
+        Event("fault_injected", node="beta", sandbox="shop", detail={"fault": "pause_sandbox", "seconds": None}),
+        "A fault on purpose: shop is frozen on beta.",
+    ),
+    "partition": (
+        Event("fault_injected", detail={"fault": "partition", "groups": [["alpha"], ["beta", "gamma"]]}),
+        "A fault on purpose: the cluster falls apart into alpha | beta, gamma.",
+    ),
+    "cut one way": (
+        Event("fault_injected", detail={"fault": "cut", "a": "alpha", "b": "beta", "one_way": True}),
+        "A fault on purpose: from alpha to beta nothing passes.",
+    ),
+    "delay": (
+        Event("fault_injected", detail={"fault": "delay", "a": "alpha", "b": "beta", "seconds": 0.2}),
+        "A fault on purpose: between alpha and beta messages travel 0.2 s longer.",
+    ),
+    "slow": (
+        Event("fault_injected", detail={"fault": "slow", "a": "alpha", "b": "beta", "bytes_per_second": 2048}),
+        "A fault on purpose: between alpha and beta only 2.0 KiB pass per second.",
+    ),
+    "drop": (
+        Event("fault_injected", detail={"fault": "drop", "a": "alpha", "b": "beta", "probability": 0.1}),
+        "A fault on purpose: between alpha and beta 10% of the messages break their connection.",
+    ),
+    "flap": (
+        Event("fault_injected", detail={"fault": "flap", "a": "alpha", "b": "*", "cut_for": 1.0, "open_for": 0.5}),
+        "A fault on purpose: between alpha and all others nothing passes for 1 s, then all for 0.5 s, and so on.",
+    ),
+    "partition reverted": (
+        Event("fault_reverted", detail={"fault": "partition", "groups": [["alpha"], ["beta", "gamma"]]}),
+        "The partition is over.",
+    ),
+    "cut reverted": (
+        Event("fault_reverted", detail={"fault": "cut", "a": "alpha", "b": "beta"}),
+        "The fault between alpha and beta is over (cut).",
+    ),
+    "thawed": (
+        Event("fault_reverted", node="beta", detail={"fault": "pause_node"}), "Node beta is not frozen any more."
+    ),
+    "thawed sandbox": (
+        Event("fault_reverted", sandbox="shop", detail={"fault": "pause_sandbox"}), "shop is not frozen any more."
+    ),
+    "healed": (Event("healed", detail={"faults": ["cut-1"]}), "All is healed: 1 fault ended."),
     "unknown kind": (Event("moon_landed", sandbox="shop", reason="gravity"), "shop: moon landed (gravity)."),
 }  # fmt: skip
 
