@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from distributed.comm import Comm
 
 from superlearner.cluster.channel import ServedChannel
+from superlearner.cluster.lanes import HERE
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.errors import SuperlearnerError
@@ -127,6 +128,11 @@ class Commands:
         elif (instance := self._agent.instances.get((sandbox, epoch))) is not None:
             await instance.signal(number)
 
+    async def follow(self, version: int, rules: list[list[Any]]) -> str:
+        """Follow the rules of broken links; return this end's name."""
+        HERE.adopt(version, rules)
+        return HERE.name
+
     async def store(self, version: dict[str, Any], keep: int) -> str | None:
         """Keep a peer's checkpoint; return why not, where it is refused."""
         try:
@@ -147,5 +153,12 @@ class Commands:
 
 _COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
     method.__name__: method
-    for method in (Commands.instance, Commands.signal, Commands.store, Commands.fetch, Commands.drop)
+    for method in (
+        Commands.instance,
+        Commands.signal,
+        Commands.follow,
+        Commands.store,
+        Commands.fetch,
+        Commands.drop,
+    )
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import json
 import logging
@@ -26,6 +27,7 @@ from distributed import Nanny, Scheduler, Security, Status
 from distributed.utils import get_mp_context
 from distributed.versions import optional_packages
 
+from superlearner.cluster.lanes import Endpoint
 from superlearner.cluster.local import REFUSED, Connection, tls_of
 from superlearner.cluster.locks import LockHeld, locked, who
 from superlearner.cluster.plane import ControlPlane
@@ -39,9 +41,14 @@ _DASK_SETTINGS = {
     "distributed.comm.timeouts.connect": "10s",
 }
 
-
+#: TLS whose links can be broken on purpose; see `superlearner.cluster.faulty`.
+PROTOCOL = "faulty+tls"
 #: Seconds that a killed node's new worker waits, at the longest, for the sandboxes of the old one.
 _PATIENCE = 5.0
+#: Seconds after which a worker that could not register is given up: over a lossy link it may wait for ever.
+_DEATH = 30.0
+#: Seconds until a node is started again that could not start.
+_AGAIN = 1.0
 
 
 class _PatientNanny(Nanny):
@@ -53,11 +60,18 @@ class _PatientNanny(Nanny):
 
     plane: ControlPlane
 
+    @functools.cached_property
+    def endpoint(self) -> Endpoint:
+        """The end of links that it listens at: its node, whose worker may always talk to it."""
+        return Endpoint(self.name, deaf=True)
+
     async def _on_worker_exit(self, exitcode: Any) -> None:
         if self.status == Status.running:  # else it is being closed, and starts none again
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
                     await self.plane.calm(self.name)
+            # A nanny belongs to its node: what it tells passes a cut link as little as what its worker tells.
+            await self.plane.faults.rules.revealed(self.name)
         await super()._on_worker_exit(exitcode)
 
 
@@ -71,15 +85,38 @@ class LocalNodes:
         self._security = security
         self._directory = directory
         self._nannies: dict[str, Nanny] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
 
     async def add(self, name: str, labels: Mapping[str, str] | None = None) -> None:
-        """Start a node; its agent reports to the control plane when it is ready, with its labels."""
+        """Start a node, and again whenever it ends unasked; its agent reports when it is ready, with its labels."""
+        nanny = await self._start(name, labels)
+        self._keepers[name] = asyncio.create_task(self._keep(name, labels, nanny))
+        self._note()
+
+    async def _keep(self, name: str, labels: Mapping[str, str] | None, nanny: Nanny) -> None:
+        """Start a node again when its nanny has given up.
+
+        A nanny starts a worker that died again, but not one that has lost the scheduler, nor one that could
+        not start. Here the scheduler lives: only a link between them was broken.
+        """
+        while True:
+            await nanny.finished()
+            # A worker whose registration was answered over a connection that broke stays registered.
+            if (stale := self._scheduler.aliases.get(name)) in self._scheduler.workers:
+                await self._scheduler.remove_worker(stale, stimulus_id=f"superlearner-{name}-again")
+            with contextlib.suppress(Exception):  # Dask has logged it; the link is still broken
+                nanny = await self._start(name, labels)
+                continue
+            await asyncio.sleep(_AGAIN)
+
+    async def _start(self, name: str, labels: Mapping[str, str] | None) -> Nanny:
         self._nannies[name] = nanny = _PatientNanny(
             self._scheduler.address,
             name=name,
             nthreads=1,
             host="127.0.0.1",
-            protocol="tls",
+            protocol=PROTOCOL,
+            preload=["superlearner.cluster.preload"],
             security=self._security,
             memory_limit=0,  # sandboxes have limits of their own; a node is never killed for its size
             local_directory=self._directory,
@@ -87,10 +124,11 @@ class LocalNodes:
             dashboard=False,
             # A worker that is started again has the labels of the one before it.
             config={"superlearner.labels": dict(labels)} if labels else None,
+            death_timeout=_DEATH,
         )
         nanny.plane = self.plane
         await nanny
-        self._note()
+        return nanny
 
     def _note(self) -> None:
         """Keep the names of the nodes for a daemon that takes over."""
@@ -98,13 +136,27 @@ class LocalNodes:
 
     async def remove(self, name: str) -> None:
         """Stop a node for good."""
-        nanny = self._nannies.pop(name, None)
+        keeper, nanny = self._keepers.pop(name, None), self._nannies.pop(name, None)
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
         if nanny is not None:
             self._note()
             await nanny.close(timeout=5)
 
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a node's worker process, if it lives."""
+        nanny = self._nannies.get(name)
+        if nanny is not None and nanny.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(nanny.pid, number)
+
     async def close(self) -> None:
         """Stop all nodes."""
+        keepers, self._keepers = self._keepers, {}
+        for keeper in keepers.values():
+            keeper.cancel()
+        await asyncio.gather(*keepers.values(), return_exceptions=True)
         nannies, self._nannies = self._nannies, {}
         await asyncio.gather(*(nanny.close(timeout=5) for nanny in nannies.values()))
 
@@ -138,7 +190,7 @@ async def run(settings: dict[str, Any], before: Connection | None) -> None:
     async with Scheduler(
         host="127.0.0.1",
         port=0 if before is None else int(before.address.rpartition(":")[2]),
-        protocol="tls",
+        protocol=PROTOCOL,
         security=security,
         dashboard=served,
         dashboard_address="127.0.0.1:0",  # ":0" would listen on every interface
@@ -160,6 +212,7 @@ async def run(settings: dict[str, Any], before: Connection | None) -> None:
             stopping.cancel()
             await asyncio.gather(serving, stopping, return_exceptions=True)
             plane.stop()
+            await plane.faults.close()  # nobody can leave over a broken link
             await nodes.close()
 
 
@@ -202,7 +255,7 @@ def _share_imports() -> None:
     optional_packages.clear()  # while its context is made, which imports them; later it tells their versions
     context = get_mp_context()
     optional_packages.extend(theirs)
-    context.set_forkserver_preload(["distributed", "superlearner.cluster.agent"])
+    context.set_forkserver_preload(["distributed", "superlearner.cluster.preload"])
 
 
 def _alone(journal: str | None) -> contextlib.AbstractContextManager[None]:

@@ -159,12 +159,28 @@ class DualLink:
                 return await self._sandboxes(**kwargs)
         if "sandbox" not in kwargs:
             return await ((await self._sides.cluster()) or self._local).ask(verb, **kwargs)
+        return await self._at_home(kwargs["sandbox"], lambda home: home.ask(verb, **kwargs))
+
+    async def ask_apart(self, verb: str, **kwargs: Any) -> Any:
+        """Ask the side that it concerns, or both, in a way that every fault spares."""
+        remote = await self._sides.cluster()
+        if verb in {"heal", "faults"}:
+            sides = [self._local] if remote is None else [self._local, remote]
+            return [each for side in sides for each in await side.ask_apart(verb)]
+        sandbox = kwargs.get("sandbox") or kwargs.get("detail", {}).get("sandbox")
+        if sandbox is not None:
+            return await self._at_home(sandbox, lambda home: home.ask_apart(verb, **kwargs))
+        mine = remote is None or str(kwargs.get("id", "")).startswith(f"{LOCAL}-")
+        return await (self._local if mine or remote is None else remote).ask_apart(verb, **kwargs)
+
+    async def _at_home(self, sandbox: str, ask: Callable[[Link], Awaitable[Any]]) -> Any:
+        """Ask where a sandbox lives, again if it has moved meanwhile."""
         while True:
-            home = await self._home(kwargs["sandbox"])
+            home = await self._home(sandbox)
             try:
-                return await home.ask(verb, **kwargs)
+                return await ask(home)
             except NoSandbox:
-                if not self._has_moved(kwargs["sandbox"], home):
+                if not self._has_moved(sandbox, home):
                     raise
 
     async def _both(self, verb: str, **kwargs: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from superlearner import config
 from superlearner.cluster.channel import CHANNEL_OP, CONTROL_OP, Answer, Channel, ChannelClosed
+from superlearner.cluster.faulty import EXEMPT
 from superlearner.cluster.handlers import Handler, Handlers
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
@@ -207,6 +208,20 @@ class Link:
                     "it is frozen, or the machine is overloaded."
                 ) from None
             return unpack(status, body)
+
+    async def ask_apart(self, verb: str, **kwargs: Any) -> Any:
+        """Ask the control plane over a connection of its own, which every fault spares."""
+        try:
+            channel = await Channel.open(
+                self.address, CONTROL_OP, {**self._args, **EXEMPT}, timeout=config.get("connect-timeout")
+            )
+            try:
+                status, body = await channel.request(verb, payload.dumps(kwargs))
+            finally:
+                await channel.close()
+        except OSError as error:
+            raise NoConnection(f"the control plane at {self.address}", error) from None
+        return unpack(status, body)
 
     def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:
         """Call `handler` with every event from now on; return what ends that."""

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from superlearner.cluster.agent import SandboxActor
+from superlearner.cluster.faults import FaultControl
 from superlearner.cluster.local_node import LOCAL, LocalDoor, LocalNode
 from superlearner.cluster.plane import Pump
 from superlearner.cluster.requests import VERBS, Requests
 from superlearner.cluster.state_dir import Doubt, StateDirectory
 from superlearner.core import control as c
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.faults import FaultRecord
 from superlearner.core.snapshots import SandboxInfo
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import SandboxExists, Unsupported
@@ -61,6 +63,7 @@ class LocalPlane(Pump):
         self.requests = LocalRequests(self)
         self.node = LocalNode(self.on_report, store, self.requests.lookup)
         self.nodes = LocalDoor(self.node)
+        self.faults = FaultControl(self, self.nodes, prefix=f"{LOCAL}-")
         try:
             await self.node.start()
         except BaseException:
@@ -133,6 +136,12 @@ class LocalRequests(Requests):
         if spec.id in self._held:
             raise SandboxExists(spec.id)
         return await super().create(spec, checkpoint)
+
+    async def inject(self, kind: str, detail: dict[str, Any]) -> FaultRecord:
+        """Make a fault; the only node is not to be frozen."""
+        if kind == "pause_node":
+            raise Unsupported(NOT_HERE["signal_node"])
+        return await super().inject(kind, detail)
 
     async def run(self, verb: str, kwargs: dict[str, Any]) -> Any:
         """Do what is asked.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from superlearner.core.faults import RESERVED
 from superlearner.core.spec import validate_id, validate_labels
 from superlearner.errors import InvalidSpec
 
@@ -66,7 +67,16 @@ def node_names(nodes: NodesWanted) -> list[str]:
         return GREEK[:nodes]
     if isinstance(nodes, str) or not isinstance(nodes, Sequence) or not nodes:
         raise InvalidSpec(f'nodes={nodes!r} must be a number or a list of names, such as ["alpha", "beta"].')
-    names = [validate_id(name, "node name") for name in nodes]
+    names = [node_id(name) for name in nodes]
     if len(set(names)) < len(names):
         raise InvalidSpec(f"nodes={list(nodes)!r} names a node twice.")
     return names
+
+
+def node_id(name: str) -> str:
+    """Return `name` if a node may have it: the other ends of links are called ``scheduler`` and ``client``."""
+    if validate_id(name, "node name") in RESERVED:
+        raise InvalidSpec(
+            f"A node cannot be called {name!r}: that names another part of the cluster. Choose another."
+        )
+    return name

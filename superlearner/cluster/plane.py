@@ -26,12 +26,16 @@ from superlearner import config
 from superlearner.cluster.agent import GONE_OP, LEASE_OP, PEER_TIMEOUT, REPORT_OP, NodeAgent, SandboxActor
 from superlearner.cluster.channel import CONTROL_OP
 from superlearner.cluster.commands import InstanceGone, NodeDoor, Nodes
+from superlearner.cluster.faults import FaultControl
+from superlearner.cluster.faulty import EXEMPT, can_break
+from superlearner.cluster.lanes import HERE
 from superlearner.cluster.machine import Deaths
 from superlearner.cluster.recorder import Recorder
 from superlearner.cluster.requests import Requests
 from superlearner.cluster.state_dir import StateDirectory
 from superlearner.core import control as c
 from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.core.faults import SCHEDULER
 from superlearner.core.history import Event, EventLog
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import StartFailed, SuperlearnerError
@@ -52,6 +56,9 @@ class NodeLauncher(Protocol):
     async def remove(self, name: str) -> None:
         """Stop a node for good."""
 
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a node's worker process, if it lives."""
+
 
 class Pump:
     """The machine at work in some process: it takes requests and reports, and carries out what is decided.
@@ -61,6 +68,8 @@ class Pump:
 
     #: Commands to the nodes.
     nodes: NodeDoor
+    #: What is broken on purpose.
+    faults: FaultControl
     #: Where it can be asked.
     address: str
     launcher: NodeLauncher | None = None
@@ -104,6 +113,7 @@ class Pump:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.faults.close()
         await self.nodes.close()
 
     def now(self) -> float:
@@ -596,6 +606,9 @@ class ControlPlane(Pump, SchedulerPlugin):
         scheduler.handlers[CONTROL_OP] = self._serve
         scheduler.stream_handlers[REPORT_OP] = self.on_report
         self.nodes = Nodes(scheduler.connection_args)
+        self.faults = FaultControl(self, Nodes({**scheduler.connection_args, **EXEMPT}))
+        if can_break(self.address):  # else this may be a client's own process
+            HERE.name = SCHEDULER
         # Actors live as long as the client that made them: this one lives as long as the scheduler.
         self.client = await Client(
             scheduler.address, asynchronous=True, set_as_default=False, security=scheduler.security
@@ -681,8 +694,12 @@ class ControlPlane(Pump, SchedulerPlugin):
 
     def watch(self, facts: dict[str, Any]) -> bool:
         """Learn of the end of a worker's process, where it runs on this machine."""
-        ended = partial(self._node_ended, facts["node"], facts["address"], "its process has ended")
-        return self._deaths.watch(facts["pid"], facts["machine"], ended)
+        node, address = facts["node"], facts["address"]
+        ended = partial(self._node_ended, node, address, "its process has ended")
+        # What the kernel knows at once a scheduler that is cut off does not.
+        return self._deaths.watch(
+            facts["pid"], facts["machine"], partial(self.faults.ended, node, address, ended)
+        )
 
     def tell_node(self, to: str, op: str, **fields: Any) -> None:
         """Send a worker what it does not answer."""

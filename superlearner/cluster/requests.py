@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,11 @@ from distributed.comm import Comm
 
 from superlearner.cluster.channel import ServedChannel
 from superlearner.cluster.commands import InstanceGone
+from superlearner.cluster.names import node_id
 from superlearner.core import control as c
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control_records import SandboxRecord
+from superlearner.core.faults import FaultRecord
 from superlearner.core.health import cluster_health, node_health
 from superlearner.core.history import Event
 from superlearner.core.quorum import has_quorum
@@ -29,7 +30,7 @@ from superlearner.core.snapshots import (
     PlacementRow,
     SandboxInfo,
 )
-from superlearner.core.spec import GroupSpec, SandboxSpec, validate_id, validate_labels
+from superlearner.core.spec import GroupSpec, SandboxSpec, validate_labels
 from superlearner.errors import (
     InvalidSpec,
     NoConnection,
@@ -267,7 +268,7 @@ class Requests:
 
     async def add_node(self, node: str, labels: Mapping[str, str] | None = None) -> NodeInfo:
         """Start a node; answered when it has joined."""
-        validate_id(node, "node name")
+        node_id(node)
         labels = validate_labels(labels or {}, "labels")
         if node in self._plane.known:
             raise InvalidSpec(f"There is a node {node!r} already; nothing was added. Choose another name.")
@@ -309,23 +310,39 @@ class Requests:
         if record is None or record.address is None:
             raise NoSandbox(sandbox)
         self._note_fault(number, sandbox=sandbox, node=record.node, pid=record.pid)
-        await self._plane.nodes.ask(record.address, "signal", number, sandbox, record.epoch)
+        await self._plane.faults.signal_sandbox(record.address, sandbox, record.epoch, number)
         return record.pid
 
     async def signal_node(self, node: str, number: int) -> int:
         """Send a signal to a node's worker process; one that kills is answered when the loss is noticed."""
-        address = self._address(node)
+        self._address(node)
         pid: int = self._plane.known[node]["pid"]
         self._note_fault(number, node=node, pid=pid)
-        with suppress(OSError):  # it may die before it can answer
-            await self._plane.nodes.ask(address, "signal", number)
+        await self._plane.faults.signal_node(node, number)
         while (
             number == signal.SIGKILL
+            and not self._plane.faults.rules.hides(node)
             and self._plane.known[node]["up"]
             and self._plane.known[node]["pid"] == pid
         ):
             await self._plane.changed()
         return pid
+
+    async def inject(self, kind: str, detail: dict[str, Any]) -> FaultRecord:
+        """Make a fault; answered when it acts."""
+        return await self._plane.faults.inject(kind, detail)
+
+    async def revert(self, id: str) -> bool:
+        """End one fault; answered when it does not act any more."""
+        return await self._plane.faults.revert(id)
+
+    async def heal(self) -> list[str]:
+        """End every fault."""
+        return await self._plane.faults.heal()
+
+    async def faults(self) -> list[FaultRecord]:
+        """Return the faults that act now, oldest first."""
+        return self._plane.faults.active()
 
     # -- Helpers -----------------------------------------------------------------------------------
 

@@ -46,6 +46,9 @@ class Way(Protocol):
     async def ask(self, verb: str, **kwargs: Any) -> Any:
         """Ask whoever decides."""
 
+    async def ask_apart(self, verb: str, **kwargs: Any) -> Any:
+        """Ask whoever decides, in a way that every fault spares."""
+
     def subscribe(self, handler: Handler, kind: str | None) -> Callable[[], None]:
         """Call `handler` with every event from now on; return what ends that."""
 

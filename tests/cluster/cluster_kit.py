@@ -1,11 +1,15 @@
-"""What the tests of the cluster share: waiting for an event, and running a coroutine."""
+"""What the tests of the cluster share: waiting for an event, running a coroutine, and a Dask cluster by hand."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Callable, Iterator
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import superlearner as sl
 
@@ -33,3 +37,38 @@ def awaiting(
 def run(work):
     """Run a coroutine in a fresh loop."""
     return asyncio.run(work)
+
+
+@contextmanager
+def dask_by_hand(
+    folder: Path, names: Sequence[str], *, scheduler: Sequence[str] = (), worker: Sequence[str] = ()
+) -> Iterator[str]:
+    """Run `dask scheduler` and a `dask worker` for each name, with their nannies, on loopback; give the address."""
+    dask = [sys.executable, "-m", "dask"]
+    command = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
+    first = subprocess.Popen(
+        [*command, "--no-dashboard", *scheduler], stderr=subprocess.PIPE, text=True, cwd=folder
+    )
+    processes = [first]
+    try:
+        address = next(
+            m[1] for line in first.stderr if (m := re.search(r"Scheduler at:\s+(\S+://\S+)", line))
+        )
+        for name in names:
+            command = [*dask, "worker", address, "--name", name, "--nthreads", "1", "--host", "127.0.0.1"]
+            command += ["--no-dashboard", "--local-directory", str(folder), *worker]
+            processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=folder))
+        yield address
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in reversed(processes):
+            process.wait(timeout=20)
+        first.stderr.close()
+
+
+def wait_for_nodes(cluster: sl.Cluster, number: int) -> None:
+    """Wait until so many nodes have joined."""
+    with awaiting(cluster, "node_joined") as joined:
+        while len(cluster.status().nodes) < number:
+            joined()
