@@ -15,6 +15,7 @@ from distributed import Client, Security
 from superlearner import config
 from superlearner.cluster import foreign, outgoing, starting
 from superlearner.cluster.chaos import Chaos
+from superlearner.cluster.faulty import plain_address
 from superlearner.cluster.local import Connection, stop_daemon
 from superlearner.cluster.names import NodesWanted, node_labels, node_names
 from superlearner.cluster.outgoing import split
@@ -69,8 +70,8 @@ class Manager:
 
     @property
     def address(self) -> str:
-        """The address of the scheduler; without one, a name that tells this manager from others."""
-        return self._session.link.address
+        """The scheduler's address, for any Dask client; without one, a name that tells this manager from others."""
+        return plain_address(self._session.link.address)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session}>"

@@ -20,6 +20,7 @@ in its handshake passes all faults: it carries the faults themselves.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -136,3 +137,12 @@ def can_break(address: str) -> bool:
     (True, False)
     """
     return isinstance(backends.get(address.partition("://")[0]), FaultyBackend)
+
+
+def plain_address(address: str) -> str:
+    """Return the address by which any Dask client reaches the same server, also one that knows no faults.
+
+    >>> plain_address("faulty+tls://127.0.0.1:1"), plain_address("faulty://a:1"), plain_address("tcp://a:1")
+    ('tls://127.0.0.1:1', 'tcp://a:1', 'tcp://a:1')
+    """
+    return re.sub(r"^faulty://", "tcp://", re.sub(r"^faulty\+", "", address))

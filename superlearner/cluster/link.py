@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from superlearner import config
 from superlearner.cluster.channel import CHANNEL_OP, CONTROL_OP, Answer, Channel, ChannelClosed
-from superlearner.cluster.faulty import EXEMPT
+from superlearner.cluster.faulty import EXEMPT, can_break
 from superlearner.cluster.handlers import Handler, Handlers
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
@@ -88,7 +88,7 @@ class Link:
         *,
         kinds: tuple[str, ...] | None = None,
     ) -> None:
-        self.address = address
+        self.address = self._apart = address
         self._args = connection_args
         self._control: Channel | None = None
         self._nodes: Carriers = nodes or ChannelPool(CHANNEL_OP, connection_args)
@@ -121,7 +121,9 @@ class Link:
         )
         try:
             async with asyncio.timeout(timeout):
-                unpack(*await control.request("hello", payload.dumps({})))
+                there = str(unpack(*await control.request("hello", payload.dumps({})))["address"])
+                if can_break(there):  # the same place, by the transport that faults can spare
+                    self._apart = f"{there.partition('://')[0]}://{self.address.partition('://')[2]}"
                 await control.request("subscribe", self._kinds)
         except BaseException:
             await control.close()
@@ -211,9 +213,11 @@ class Link:
 
     async def ask_apart(self, verb: str, **kwargs: Any) -> Any:
         """Ask the control plane over a connection of its own, which every fault spares."""
+        if self._over:
+            raise ClusterClosed(f"The connection to the cluster at {self.address} is closed.")
         try:
             channel = await Channel.open(
-                self.address, CONTROL_OP, {**self._args, **EXEMPT}, timeout=config.get("connect-timeout")
+                self._apart, CONTROL_OP, {**self._args, **EXEMPT}, timeout=config.get("connect-timeout")
             )
             try:
                 status, body = await channel.request(verb, payload.dumps(kwargs))

@@ -199,9 +199,19 @@ def test_a_schedule_runs_in_time_and_heals_at_its_end(cluster, counters):
 
 
 def test_a_dask_client_of_ones_own_works_over_the_same_address(cluster):
-    assert cluster.address.startswith("faulty+tls://")
-    with Client(cluster.address, security=cluster.security, set_as_default=False) as client:
-        assert client.submit(lambda x: x + 1, 41).result() == 42
+    assert cluster.address.startswith("tls://")
+    assert cluster.status().address.startswith("faulty+tls://")
+    for address in (cluster.address, cluster.status().address):
+        with Client(address, security=cluster.security, set_as_default=False) as client:
+            assert client.submit(lambda x: x + 1, 41).result() == 42
+
+
+def test_whoever_connected_by_the_plain_address_can_heal_too(cluster):
+    with (
+        sl.connect(cluster.address, security=cluster.security) as other,
+        cluster.chaos.cut("client", "scheduler"),
+    ):
+        assert len(other.chaos.heal()) == 1
 
 
 def test_everything_can_be_awaited(cluster, counters):
