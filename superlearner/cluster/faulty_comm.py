@@ -10,12 +10,14 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import Awaitable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from dask.sizeof import sizeof
 from distributed.comm.core import CommClosedError
 from distributed.comm.tcp import TCP, TLS
+from tornado.iostream import StreamClosedError
 
 from superlearner.cluster.lanes import Endpoint, Lane
 from superlearner.core.faults import CLIENT, SCHEDULER
@@ -128,10 +130,11 @@ class FaultyTCP(TCP):
 
     def _send(self, chunks: list[memoryview]) -> None:
         stream = self.stream
-        if stream is None or stream.closed():
-            return  # the other side has closed meanwhile, as the reader will learn
-        for chunk in chunks:
-            stream.write(chunk)
+        if stream is None:
+            return
+        with suppress(StreamClosedError):  # the other side has closed meanwhile, as the reader will learn
+            for chunk in chunks:
+                stream.write(chunk)
 
     # -- In ------------------------------------------------------------------------------------------
 
@@ -211,7 +214,8 @@ class FaultyTCP(TCP):
         assert self._in is not None
         if not self._end_held:
             self._end_held = True
-            self._in.push(0, partial(self._let_end, end))
+            if not self._in.push(0, partial(self._let_end, end)):
+                self._let_end(end)  # an end cannot be lost
 
     def _let_end(self, end: str) -> None:
         self._closed, self._end_held, self._end = True, False, end

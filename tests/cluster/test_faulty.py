@@ -321,6 +321,19 @@ def test_the_other_end_enforces_both_directions_of_a_link_to_a_client(monkeypatc
     scenario(pair, work)
 
 
+def test_the_end_of_a_connection_is_never_lost(monkeypatch):
+    pair = Pair(monkeypatch, names=("client", "alpha"))
+
+    async def work(client, alpha):
+        pair.rules({("client", "alpha"): LinkRule(drop=1.0)})
+        await client.close()
+        with pytest.raises(CommClosedError):
+            await alpha.read()
+        assert alpha.closed()
+
+    scenario(pair, work)
+
+
 def test_whoever_meets_the_scheduler_learns_the_rules_that_hold(monkeypatch):
     pair = Pair(monkeypatch, names=("alpha", "scheduler"))
     pair.ends["scheduler"].adopt(next(_versions), plain_rules({FORTH: CUT}))
