@@ -293,7 +293,7 @@ class SandboxActor(Instance):
         agent: NodeAgent | LocalNode = get_worker().plugins[PLUGIN_NAME] if node is None else node
         super().__init__(request, agent)
         self._agent = agent
-        agent.begin(self, request.cause)
+        agent.begin(self, request)
 
     @property
     def pid(self) -> int | None:

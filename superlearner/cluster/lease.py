@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any, Protocol
+
+from superlearner.core.lease import HeldLease
 
 #: How often a lease is asked for within its length: three answers may be late or lost.
 ASKS = 4
@@ -13,11 +15,28 @@ ASKS = 4
 _GRACE = 0.1
 
 
-class Lease:
-    """The right of a node to answer.
+class Timer(Protocol):
+    """Something that will be called."""
 
-    It counts from when it was *asked* for, so it ends before the control plane's own reckoning does, however
-    long request and grant were under way.
+    def cancel(self) -> None:
+        """Do not call it."""
+
+
+class Timers(Protocol):
+    """A clock with timers, as asyncio's loop is one."""
+
+    def time(self) -> float:
+        """Return the time in seconds."""
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Timer:
+        """Call it after some seconds."""
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any) -> Timer:
+        """Call it when the clock shows that time."""
+
+
+class Lease:
+    """The right of a node to answer: `core.lease.HeldLease` with the timers that keep it up.
 
     Parameters
     ----------
@@ -29,6 +48,8 @@ class Lease:
         Called when it has been extended.
     ran_out
         Called once when it has run out; `begin` starts the next one.
+    loop
+        The clock; None: the running loop.
     """
 
     def __init__(
@@ -37,21 +58,32 @@ class Lease:
         ask: Callable[[int], None],
         extended: Callable[[], None],
         ran_out: Callable[[], None],
+        loop: Timers | None = None,
     ) -> None:
-        self.length = length
+        self._held = HeldLease(length)
         self._ask, self._extended, self._ran_out = ask, extended, ran_out
-        self._loop = asyncio.get_running_loop()
-        self._number = 0
-        self._asked: dict[int, float] = {}
-        self._timers: list[asyncio.TimerHandle] = []
-        #: Until when it holds, on the loop's clock.
-        self.until = math.inf
+        self._loop: Timers = asyncio.get_running_loop() if loop is None else loop
+        self._timers: list[Timer] = []
+
+    @property
+    def length(self) -> float | None:
+        """Seconds that it holds after each time that it was asked for. None: it never runs out."""
+        return self._held.length
+
+    @property
+    def until(self) -> float:
+        """Until when it holds, on the loop's clock."""
+        return self._held.until
+
+    @until.setter
+    def until(self, until: float) -> None:
+        self._held.until = until
 
     def begin(self) -> None:
         """Hold it from now on, for its length, and go on asking."""
         self.end()
+        self._held.begin(self._loop.time())
         if self.length is not None:
-            self.until = self._loop.time() + self.length
             self._timers = [
                 self._loop.call_later(self.length / ASKS, self._ask_again),
                 self._loop.call_at(self.until, self._check),
@@ -61,35 +93,31 @@ class Lease:
         """Ask no more and act no more."""
         for timer in self._timers:
             timer.cancel()
-        self._asked.clear()
+        self._held.end()
 
     @property
     def holds(self) -> bool:
         """Whether the node may answer now; a node that was frozen sees it before its timers run."""
-        return self._loop.time() < self.until
+        return self._held.holds(self._loop.time())
 
     def granted(self, number: int) -> None:
         """Extend it, by the answer to the request of this number."""
-        asked = self._asked.pop(number, None)
-        if asked is None or self.length is None or asked + self.length <= self._loop.time():
-            return
-        self._asked = {n: at for n, at in self._asked.items() if n > number}
-        self.until = max(self.until, asked + self.length)
-        self._timers[1].cancel()
-        self._timers[1] = self._loop.call_at(self.until, self._check)
-        self._extended()
+        if self._held.granted(number, self._loop.time()):
+            self._timers[1].cancel()
+            self._timers[1] = self._loop.call_at(self.until, self._check)
+            self._extended()
 
     def _ask_again(self) -> None:
         assert self.length is not None
-        self._number += 1
-        self._asked[self._number] = self._loop.time()
+        number = self._held.ask(self._loop.time())
         self._timers[0] = self._loop.call_later(self.length / ASKS, self._ask_again)
-        self._ask(self._number)
+        self._ask(number)
 
     def _check(self, *, overdue: bool = False) -> None:
         if self.holds:
-            return
-        if overdue:
+            # A loop may call a moment too early, by the resolution of its clock.
+            self._timers[1] = self._loop.call_at(self.until, self._check)
+        elif overdue:
             self.end()
             self._ran_out()
         else:

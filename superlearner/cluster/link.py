@@ -1,6 +1,6 @@
 """A client's link to a cluster: one channel to the control plane, one to each node that it calls.
 
-The rules of a call live here. A request that certainly did not happen (no connection, a stale epoch, a
+The rules of a call are in ``core/retry.py``. A request that certainly did not happen (no connection, a stale epoch, a
 moving sandbox) is made again where the sandbox lives now, until its timeout. One that was sent and not
 answered is *not* sent again, unless the caller declared it idempotent: it may have taken effect.
 """
@@ -17,6 +17,7 @@ from superlearner.cluster.faulty import EXEMPT, can_break
 from superlearner.cluster.handlers import Handler, Handlers
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
+from superlearner.core.retry import Outcome, decide
 from superlearner.errors import (
     CallTimeout,
     ClusterClosed,
@@ -302,22 +303,22 @@ class Link:
                 )
             except ChannelClosed:
                 stale = place
-                if idempotent:
-                    continue
-                raise NoConnection(_named(sandbox, target), "its node is gone") from None
+                if decide("closed", idempotent=idempotent) == "unknown":
+                    raise NoConnection(_named(sandbox, target), "its node is gone") from None
+                continue
             except TimeoutError as error:
                 if isinstance(error, SuperlearnerError):
                     raise
                 raise CallTimeout(_named(sandbox, target), timeout) from None
             if status == 0:
                 return payload.loads(answer, "the answer")
-            if status == 2 and answer[0] == StaleEpoch.code:
-                stale = place
-            elif status == 2 and answer[0] == ProcessDied.code and idempotent:
-                # Its OS process died under the request; the node lets the next one wait for the new one.
-                stale = None
-            else:
-                return unpack(status, answer, _named(sandbox, target))
+            match decide(_outcome(status, answer), idempotent=idempotent):
+                case "elsewhere":
+                    stale = place
+                case "again":  # the node lets it wait for the new OS process
+                    stale = None
+                case _:
+                    return unpack(status, answer, _named(sandbox, target))
 
     async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
         """Send a message that has no answer, to wherever the sandbox lives now."""
@@ -357,6 +358,16 @@ class Link:
             if address not in self._lost:
                 self._places[sandbox] = stale
                 return stale
+
+
+def _outcome(status: int, answer: Any) -> Outcome:
+    """Tell what an answer that brings no value means for the request."""
+    if status != 2:
+        return "refused"
+    return _OUTCOMES.get(answer[0], "refused")
+
+
+_OUTCOMES: dict[str, Outcome] = {StaleEpoch.code: "stale", ProcessDied.code: "died"}
 
 
 def _named(sandbox: str, target: Any) -> str:

@@ -12,7 +12,7 @@ from superlearner.core.checkpoints import CheckpointStore
 from superlearner.errors import StaleEpoch, StartFailed
 from superlearner.sandbox import payload
 from superlearner.sandbox.forkserver import ForkServer
-from superlearner.sandbox.instance import Instance
+from superlearner.sandbox.instance import Instance, StartRequest
 from superlearner.sandbox.services import Answer, Outlet
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Node:
 
     #: The node's name.
     node: str
+    #: Which life this is: past its lease a node stops everything and begins the next.
+    incarnation = 1
     checkpoints: CheckpointStore
     fork_server: ForkServer
     #: What its sandboxes send to each other, and to those of other nodes.
@@ -68,12 +70,16 @@ class Node:
 
     # -- Instances -----------------------------------------------------------------------------------
 
-    def begin(self, instance: SandboxActor, cause: str) -> None:
+    def begin(self, instance: SandboxActor, request: StartRequest) -> None:
         """Start an instance and report how that went; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self._begin, instance, cause)
+        self._loop.call_soon_threadsafe(self._begin, instance, request)
 
-    def _begin(self, instance: SandboxActor, cause: str) -> None:
-        task = self._spawn(self._start(instance, cause))
+    def _begin(self, instance: SandboxActor, request: StartRequest) -> None:
+        if request.incarnation != self.incarnation:
+            # It was meant for a life that is over. That this one began tells the control plane enough, and by
+            # now the sandbox may run elsewhere.
+            return
+        task = self._spawn(self._start(instance, request.cause))
         self._starts.add(task)
         task.add_done_callback(self._starts.discard)
 

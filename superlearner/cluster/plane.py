@@ -43,6 +43,8 @@ from superlearner.sandbox.instance import StartRequest
 
 logger = logging.getLogger(__name__)
 PLUGIN_NAME = "superlearner"
+#: Seconds until a node whose connection broke is asked again.
+AGAIN = 0.2
 #: Bytes per second that count as a full network when placement compares nodes: 1 Gbit/s.
 FULL_NETWORK = 125_000_000
 
@@ -100,6 +102,8 @@ class Pump:
         self._changed = asyncio.Event()
         #: Each effect under way, with the address of the node that it waits for.
         self._tasks: dict[asyncio.Task[None], str | None] = {}
+        #: The last order to a sandbox about its rest, and the last one about its peers.
+        self._orders: dict[tuple[str, str], c.InstanceInstruction] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -428,9 +432,19 @@ class Pump:
                 self._start_failed(i.spec.id, i.node, i.epoch, reason, i.cause)
                 return
         spec = i.spec
-        await self.make(
-            i, StartRequest(spec, i.node, i.epoch, i.peers, i.sources, i.first_serial, i.cause, i.on_trial)
+        request = StartRequest(
+            spec,
+            i.node,
+            i.epoch,
+            i.peers,
+            i.sources,
+            i.first_serial,
+            i.cause,
+            i.on_trial,
+            i.incarnation,
+            i.above,
         )
+        await self.make(i, request)
 
     def bring_back(self, remembered: Iterable[tuple[SandboxSpec, int]]) -> None:
         """Start the sandboxes of an earlier run; whoever asks for one waits until it runs."""
@@ -477,14 +491,14 @@ class Pump:
         self.handle(c.InstanceStartFailed(sandbox, node, epoch, reason, cause=cause, at=self.now()))
 
     async def _stop(self, i: c.StopInstance) -> None:
-        with suppress(OSError, InstanceGone, SuperlearnerError):  # one that is not there any more is stopped
-            await self.on_instance(i.address, i.sandbox, i.epoch, "stop", i.reason)
+        with suppress(InstanceGone, SuperlearnerError):  # one that is not there any more is stopped
+            await self._insist(i, "stop", i.reason)
         self.release(i.sandbox, i.epoch)
         self.handle(c.InstanceStopped(i.sandbox, i.epoch, cause=i.cause, at=self.now()))
 
     async def _restart(self, i: c.RestartInstance) -> None:
         try:
-            info = await self.on_instance(i.address, i.sandbox, i.epoch, "restart", i.reason)
+            info = await self._insist(i, "restart", i.reason)
         except Exception as error:
             reason = _why(error)
             self.handle(
@@ -499,8 +513,10 @@ class Pump:
         )
 
     async def _quiesce(self, i: c.QuiesceInstance) -> None:
+        self._orders[i.topic] = i
         try:
             async with asyncio.timeout(config.get("move-timeout")):
+                # Not asked again: by then the move may be over, and nobody would resume it.
                 info = await self.on_instance(i.address, i.sandbox, i.epoch, "quiesce")
         except Exception as error:
             self.handle(
@@ -512,12 +528,30 @@ class Pump:
         self.handle(c.Quiesced(i.sandbox, i.epoch, info["seq"], info["size"], cause=i.cause, at=self.now()))
 
     async def _tell(self, i: c.ResumeInstance | c.SetPeers, method: str, *args: Any) -> None:
+        self._orders[i.topic] = i
         with suppress(
             OSError, InstanceGone, SuperlearnerError
         ):  # gone meanwhile: its loss is an event of its own
-            await self.on_instance(i.address, i.sandbox, i.epoch, method, *args)
+            await self._insist(i, method, *args)
+
+    async def _insist(self, i: c.InstanceInstruction, method: str, *args: Any) -> Any:
+        """Have an instance do what must be done; a broken connection leaves open whether it was.
+
+        So it is asked again, until it answers, a later order is given that this one would undo, or its node is
+        lost, which cancels this. Each method may be carried out twice.
+        """
+        while True:
+            try:
+                return await self.on_instance(i.address, i.sandbox, i.epoch, method, *args)
+            except OSError:
+                await asyncio.sleep(AGAIN)
+                if self._orders.get(i.topic, i) is not i:
+                    raise
 
     async def _drop(self, i: c.DropCheckpoints) -> None:
+        for topic in ("move", "peers"):
+            self._orders.pop((i.sandbox, topic), None)
+
         async def drop(address: str) -> None:
             with suppress(OSError):  # a node that is gone has taken its copies along
                 await self.nodes.ask(address, "drop", i.sandbox, i.epoch)

@@ -56,6 +56,7 @@ from superlearner.core.control_instructions import (
     DropCheckpoints,
     GiveUpNode,
     GrantLease,
+    InstanceInstruction,
     Instruction,
     QuiesceInstance,
     Record,
@@ -103,6 +104,7 @@ __all__ = [
     "GroupDestroyRequested",
     "GroupRestartRequested",
     "InstanceExited",
+    "InstanceInstruction",
     "InstanceRestarted",
     "InstanceStartFailed",
     "InstanceStarted",
@@ -309,14 +311,14 @@ class ControlState(Members):
             self._note("placement_refused", event, sandbox=spec.id, reason=error.what(), detail=detail)
             self._say(Refuse(event.cause, error))
             return
-        before = self._next_epoch(spec.id) - 1
+        before = above = self._next_epoch(spec.id) - 1
         seed = event.checkpoint
         if seed is not None:
             # It takes the place of the instance before the first: no store here refuses it as over.
             before = max(before + 1, seed.epoch)
             seed = replace(seed, sandbox=spec.id, epoch=before)
         record = SandboxRecord(spec.id, spec, "starting", None, None, before, created_at=event.at)
-        work = Work(record, "waiting", self._fresh_intensity(), highest=before, seed=seed)
+        work = Work(record, "waiting", self._fresh_intensity(), highest=before, above=above, seed=seed)
         work.waiters.append(Waiter("create", event.cause))
         self._enter(work)
         self._start_new(work, event, placement)

@@ -80,6 +80,10 @@ class StartInstance(Instruction):
     #: It is not the owner yet, and may never be: it stores no checkpoints before its first `SetPeers`. Else those
     #: of a move that is rolled back would fence off the owner, whose epoch is lower.
     on_trial: bool = False
+    #: The life of the node that it is meant for. A later life does not begin it: the sandbox may be elsewhere by then.
+    incarnation: int = 1
+    #: Checkpoints of this epoch or an earlier one are of a sandbox that had this id before, and was destroyed.
+    above: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,15 @@ class InstanceInstruction(Instruction):
     node: str
     address: str
     epoch: int
+
+    @property
+    def topic(self) -> tuple[str, str]:
+        """What it is about: of the orders about one thing only the last counts, an earlier one is not repeated.
+
+        >>> ResumeInstance("shop", "alpha", "tcp://a", 1).topic == QuiesceInstance("shop", "beta", "tcp://b", 2).topic
+        True
+        """
+        return self.sandbox, _TOPICS.get(type(self), type(self).__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +210,6 @@ class Refuse(Instruction):
 
     cause: str
     error: SuperlearnerError
+
+
+_TOPICS: dict[type, str] = {QuiesceInstance: "move", ResumeInstance: "move", SetPeers: "peers"}

@@ -2,13 +2,13 @@
 
 A node asks for its lease again and again; each answer extends it. The node counts from when it *asked*, the
 machine from when it heard: so the machine's reckoning always ends last, however long a message was under way
-and whatever the two clocks show. That is the whole fence; only rates of clocks have to agree.
+and whatever the two clocks show. That is the whole fence; only the rates of clocks have to agree, to within 1 %.
 
 ======================  =============================================================================
 silent for              what happens
 ======================  =============================================================================
 half of the lease       it is suspected: it gets nothing new
-the lease               it has stopped all its sandboxes by itself: they start elsewhere
+a little more than it   it has stopped all its sandboxes by itself: they start elsewhere
 longer, then it speaks  it is told to join anew, with nothing on it
 ======================  =============================================================================
 
@@ -25,8 +25,10 @@ from superlearner.core.control_instructions import GrantLease, Rejoin, SetTimer
 from superlearner.core.control_records import NodeRecord
 from superlearner.core.control_reports import Reports
 
-#: Seconds by which a lease is outwaited: for clocks of slightly different speed, and for a process that ends.
+#: Seconds by which a lease is outwaited: for a process that ends.
 MARGIN = 0.05
+#: The share of a lease by which it is outwaited: for clocks that are up to 1 % fast or slow, each.
+DRIFT = 0.025
 #: Seconds in which a control plane that was held up, for that long or longer, reads what it has been told meanwhile.
 STALL = 0.5
 
@@ -87,11 +89,12 @@ class Leases(Reports):
         node, lease = self.nodes[name], self.policy.lease
         assert lease is not None
         silent = event.at - node.heard_at
-        if silent >= lease + MARGIN:
+        over = lease * (1 + DRIFT) + MARGIN
+        if silent >= over:
             self._lose_node(node, event, f"it was silent for {silent:.1f} s, longer than its lease")
             return
         if silent >= lease / 2 and not node.suspected:
             self.nodes[name] = replace(node, load=replace(node.load, suspected=True))
             self._note("node_suspected", event, node=name, detail={"silent": round(silent, 3)})
-        left = (lease + MARGIN if silent >= lease / 2 else lease / 2) - silent
+        left = (over if silent >= lease / 2 else lease / 2) - silent
         self._look_again(name, event.at, left)

@@ -158,6 +158,8 @@ class Work:
     intensity: Intensity
     #: The highest epoch ever handed out for it; a rolled back move leaves it above the owner's.
     highest: int
+    #: The last epoch of the sandbox that had this id before; 0 when there was none.
+    above: int = 0
     #: It has never served: a start that fails is a creation that is refused.
     fresh: bool = True
     waiters: list[Waiter] = field(default_factory=list)

@@ -142,9 +142,11 @@ class Reports(Moves):
             self._finish_destroy(work, event)
 
     def quiesced(self, event: Quiesced) -> None:
-        """Go on with the move: start the new instance."""
+        """Go on with the move: start the new instance, unless the quorum was lost meanwhile."""
         work = self._quiescing(event)
-        if work is not None:
+        if work is not None and (refusal := self.no_quorum) is not None:
+            self._roll_back(work, event, refusal.what())
+        elif work is not None:
             self._at_rest(work, event)
 
     def quiesce_failed(self, event: QuiesceFailed) -> None:

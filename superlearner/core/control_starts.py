@@ -7,7 +7,7 @@ from typing import Any
 
 from superlearner.core.control_events import ControlEvent
 from superlearner.core.control_instructions import StartInstance
-from superlearner.core.control_records import Work
+from superlearner.core.control_records import NodeRecord, Work
 from superlearner.core.placement import Placement
 from superlearner.core.spec import SandboxSpec
 
@@ -33,8 +33,7 @@ def restored(version: tuple[int, int] | None) -> dict[str, Any]:
 
 def start_instance(
     work: Work,
-    node: str,
-    address: str,
+    node: NodeRecord,
     epoch: int,
     sources: Any,
     peers: Any,
@@ -48,4 +47,17 @@ def start_instance(
     if spec.group is not None:
         # Its siblings are to learn of it when its OS process ends: the instance reports, the group decides.
         spec = replace(spec, max_restarts=0)
-    return StartInstance(spec, node, address, epoch, sources, peers, serial, event.cause, work.seed, on_trial)
+    return StartInstance(
+        spec,
+        node.name,
+        node.address,
+        epoch,
+        sources,
+        peers,
+        serial,
+        event.cause,
+        work.seed,
+        on_trial,
+        node.incarnation,
+        work.above,
+    )

@@ -64,6 +64,7 @@ class Instance:
         self._past = b""
         self._serial = request.first_serial
         self._launching = asyncio.Lock()
+        self._restarting = asyncio.Lock()
         # From a checkpoint that was taken for a move until the move's end: what is answered now would be lost.
         self._moving = False
         self._stopping = asyncio.Event()
@@ -92,8 +93,7 @@ class Instance:
         StartFailed
             When the application does not start without a checkpoint either; nothing is left behind.
         """
-        versions = await self._node_services().fetch(self.spec.id, self._request.sources)
-        self._keeper.continue_from(versions)
+        versions = await self._keeper.first_versions()
         try:
             return await self._launch(versions)
         except StartFailed as error:
@@ -141,15 +141,21 @@ class Instance:
         StartFailed
             When it did not start again; the instance has been closed.
         """
+        async with self._restarting:  # whoever asked and got no answer may have asked again
+            return await self._restart(reason)
+
+    async def _restart(self, reason: str) -> dict[str, Any]:
         if self._recovery is not None:
             await asyncio.wait((self._recovery,))
         link = self._link
+        # From here on the end of the host is expected: nobody else starts the next one beside this, and nothing
+        # is answered that the checkpoint would miss.
+        self.status = "restarting"
+        self._desk.hold()
         if link is not None and not link.ended.done() and link.responsive:
             with contextlib.suppress(CheckpointFailed):
                 # A host that cannot save any more is the very one to restart.
                 await self.checkpoint()
-        self.status = "restarting"
-        self._desk.hold()
         if link is not None:
             await link.stop(reason, self.spec.shutdown)
         self._desk.fail(reason)

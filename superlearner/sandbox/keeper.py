@@ -36,17 +36,24 @@ class Keeper:
         #: What was last reported as stored: ``epoch seq size nodes at``.
         self.stored: dict[str, Any] | None = None
 
-    def continue_from(self, versions: Sequence[CheckpointVersion]) -> None:
-        """Number on from the versions that an earlier start of this epoch has left."""
-        self._seq = max((v.seq for v in versions if v.epoch == self._request.epoch), default=0)
-
     async def versions(self) -> Sequence[CheckpointVersion]:
         """Return what there is to restore from, newest first: the node's own, else the peers'."""
         services = self._services()
         if self.on_trial:
-            return await services.fetch(self._request.spec.id, (*self._request.sources, *self.peers))
-        own = services.checkpoints.newest(self._request.spec.id)
-        return own or await services.fetch(self._request.spec.id, self.peers)
+            sources = (*self._request.sources, *self.peers)
+            return self._own(await services.fetch(self._request.spec.id, sources))
+        own = self._own(services.checkpoints.newest(self._request.spec.id))
+        return own or self._own(await services.fetch(self._request.spec.id, self.peers))
+
+    async def first_versions(self) -> Sequence[CheckpointVersion]:
+        """Return what the first host of this instance may be restored from, newest first, and number on from it."""
+        versions = self._own(await self._services().fetch(self._request.spec.id, self._request.sources))
+        self._seq = max((v.seq for v in versions if v.epoch == self._request.epoch), default=0)
+        return versions
+
+    def _own(self, versions: Sequence[CheckpointVersion]) -> Sequence[CheckpointVersion]:
+        """Leave out what a node has kept of a destroyed sandbox of the same id."""
+        return [version for version in versions if version.epoch > self._request.above]
 
     def keep(self, saved: Saved) -> CheckpointVersion:
         """Number what a host has saved, and store it on this node, unless it is on trial.

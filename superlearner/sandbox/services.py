@@ -39,6 +39,10 @@ class StartRequest:
     on_trial
         It is started for a move, and is not the owner before it is told its peers: until then it stores no
         checkpoint, as the move may be rolled back and the owner's epoch is lower.
+    incarnation
+        The life of the node that it is meant for.
+    above
+        Checkpoints of this epoch or an earlier one are of a destroyed sandbox of the same id.
     """
 
     spec: SandboxSpec
@@ -49,6 +53,8 @@ class StartRequest:
     first_serial: int = 1
     cause: str = ""
     on_trial: bool = False
+    incarnation: int = 1
+    above: int = 0
 
 
 class Outlet(Protocol):

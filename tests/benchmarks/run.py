@@ -172,6 +172,12 @@ FIGURES = {
         against="control_event_1000",
         note=_CONTROL,
     ),
+    "control_event_1000_nodes": Figure(
+        "us",
+        Source("control_figures", "control_event_wide", (1_000, 100_000)),
+        against="control_event_1000",
+        note="As control_event_1000, beside 100,000 sandboxes on 1,000 nodes; the others are on 10.",
+    ),
     "status_300": Figure("ms", _own("looks_300", part="status"), runs=20),
     "sandboxes_300": Figure("ms", _own("looks_300", part="sandboxes"), runs=20),
 }

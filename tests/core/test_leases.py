@@ -8,23 +8,28 @@ from superlearner.core.control import (
     ControlPolicy,
     ControlState,
     CreateRequested,
+    DestroyRequested,
     GiveUpNode,
     GrantLease,
     InstanceStarted,
+    InstanceStopped,
     MoveRequested,
     NodeForgotten,
     NodeHeard,
     NodeJoined,
     NodeLost,
+    Quiesced,
     Record,
     Refuse,
     Rejoin,
     RestartRequested,
+    ResumeInstance,
     SetTimer,
     StartInstance,
     TimerFired,
 )
-from superlearner.core.control_leases import MARGIN
+from superlearner.core.control_leases import DRIFT, MARGIN
+from superlearner.core.lease import HeldLease
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import NoQuorum
 
@@ -62,7 +67,7 @@ class Cluster:
         """Let time pass in small steps, in which these nodes are heard of."""
         out, end = [], self.now + seconds
         while self.now < end - 1e-9:
-            self.now = min(end, self.now + 0.1)
+            self.now = min(end, self.now + 0.025)
             out += self.hear(*heard)
             for due in sorted(t for t in self.timers if t[0] <= self.now):
                 self.timers.remove(due)
@@ -110,7 +115,7 @@ def test_a_silent_node_is_suspected_after_half_of_its_lease_and_replaced_after_a
     assert start.node in {"beta", "gamma"}
     lost = [event for event in cluster.records if event.kind == "node_lost"]
     assert [event.node for event in lost] == ["alpha"]
-    assert lost[0].at >= LEASE + MARGIN
+    assert lost[0].at >= LEASE * (1 + DRIFT) + MARGIN
 
 
 def test_a_suspected_node_that_speaks_in_time_has_recovered():
@@ -256,3 +261,47 @@ def test_a_suspected_node_gets_nothing_new():
     cluster.wait(LEASE - 0.5, "beta", "gamma")
     (refused,) = of(Refuse, cluster.tell(CreateRequested, SandboxSpec("shop", node="alpha")))
     assert "suspected" in refused.error.what()
+
+
+def test_a_move_whose_quorum_is_lost_while_it_comes_to_rest_is_rolled_back():
+    cluster = Cluster("alpha", "beta", "gamma")
+    cluster.run("shop", "alpha")
+    cluster.tell(MoveRequested, "shop", "beta")
+    cluster.wait(LEASE / 2 + 0.1, "alpha")
+    out = cluster.state.handle(Quiesced("shop", 1, 1, 10, cause="test", at=cluster.now))
+    assert of(StartInstance, out) == []
+    assert of(ResumeInstance, out) == [ResumeInstance.match(sandbox="shop", node="alpha", epoch=1)]
+    assert cluster.state.sandboxes["shop"].status == "running"
+
+
+def test_a_start_says_for_which_life_of_its_node_it_is_meant():
+    cluster = Cluster("alpha", "beta", "gamma")
+    cluster.join("alpha", incarnation=2)
+    (start,) = of(StartInstance, cluster.tell(CreateRequested, SandboxSpec("shop", node="alpha")))
+    assert (start.node, start.incarnation) == ("alpha", 2)
+
+
+def test_a_sandbox_of_a_destroyed_ones_name_takes_none_of_its_checkpoints():
+    cluster = Cluster("alpha", "beta", "gamma")
+    cluster.run("shop", "alpha")
+    cluster.tell(DestroyRequested, "shop")
+    cluster.tell(InstanceStopped, "shop", 1)
+    (start,) = of(StartInstance, cluster.tell(CreateRequested, SandboxSpec("shop")))
+    assert (start.epoch, start.above) == (2, 1)
+
+
+def test_a_held_lease_without_a_length_takes_no_grants():
+    lease = HeldLease(None)
+    lease.begin(now=1.0)
+    assert lease.holds(now=1e9)
+    assert not lease.granted(lease.ask(now=2.0), now=3.0)
+    assert not lease.granted(7, now=3.0), "it has not asked for that"
+
+
+def test_a_lease_that_has_ended_takes_no_grant_for_what_was_asked_before():
+    lease = HeldLease(3.0)
+    lease.begin(now=0.0)
+    number = lease.ask(now=1.0)
+    lease.end()
+    assert not lease.granted(number, now=1.5)
+    assert lease.until == 3.0

@@ -69,6 +69,14 @@ def test_imports_point_down_only(path: Path):
     assert not upward, f"{dotted(path)} imports from above itself: {upward}"
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "testing").rglob("*.py")), ids=lambda p: p.stem)
+def test_the_test_kit_needs_neither_operations_nor_views(path: Path):
+    for name, line in imported(path):
+        assert not name.startswith(("superlearner.arsenal", "superlearner.views")), (
+            f"testing/{path.name}:{line} imports {name}: it plays what is below them"
+        )
+
+
 @pytest.mark.parametrize("path", sorted((PACKAGE / "core").rglob("*.py")), ids=lambda p: p.stem)
 def test_core_imports_only_the_standard_library_and_itself(path: Path):
     effects = {
@@ -116,6 +124,7 @@ HEAVY = {
         "import superlearner.errors",
         "import superlearner.core.spec",
         "import superlearner.cli",
+        "import superlearner.testing",
     ],
 )
 def test_importing_the_package_loads_nothing_heavy(statement: str):

@@ -169,10 +169,11 @@ class Node:
         epoch: int = 1,
         peers: Any = (),
         on_trial: bool = False,
+        above: int = 0,
         **options: Any,
     ) -> Box:
         spec = SandboxSpec(id, dumps(counter_app() if app is None else app), **options)
-        box = Box(Instance(StartRequest(spec, self.node, epoch, peers, on_trial=on_trial), self))
+        box = Box(Instance(StartRequest(spec, self.node, epoch, peers, on_trial=on_trial, above=above), self))
         self._boxes.append(box)
         return box
 

@@ -455,3 +455,40 @@ def test_a_group_that_will_not_die_is_not_waited_for_without_end(monkeypatch):
 async def test_an_application_of_the_kits_own_module_travels(node):
     box = await node.start(counter_app(strategy="rest_for_one"))
     assert await box.call("increment") == 1
+
+
+@on_a_node
+async def test_a_host_that_is_killed_while_it_is_being_restarted_is_started_once(node):
+    box = await node.start(checkpoint=BY_HAND, peers=(("beta", "tcp://b"),))
+    await box.call("increment")
+    copying, go_on = asyncio.Event(), asyncio.Event()
+
+    async def replicate(version, peers):
+        copying.set()
+        await go_on.wait()
+        return []
+
+    node.replicate = replicate
+    restarting = asyncio.create_task(box.instance.restart("asked for"))
+    await copying.wait()
+    link = box.instance._link
+    os.kill(link.pid, signal.SIGKILL)
+    await asyncio.wait([link.ended])
+    waiting = box.ask("call", "counter", "increment")
+    go_on.set()
+    await restarting
+    assert open_answer(await waiting) == 2, "it has waited, and was not answered by a host that was replaced"
+    assert len(node.told("instance_restarted")) == 1
+
+
+@on_a_node
+async def test_the_checkpoints_of_a_destroyed_sandbox_of_the_same_name_are_left_alone(node):
+    before = await node.start(checkpoint=BY_HAND)
+    await before.call("increment")
+    await before.instance.checkpoint()
+    await before.instance.stop()
+    box = await node.start(checkpoint=BY_HAND, epoch=2, above=1)
+    assert await box.call("value") == 0
+    os.kill(box.instance._link.pid, signal.SIGKILL)
+    restarted = await node.heard("instance_restarted")
+    assert restarted["restored"] is None

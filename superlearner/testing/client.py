@@ -1,0 +1,96 @@
+"""A simulated client: it looks sandboxes up, calls them, and follows the rules of `core.retry`, as a real link does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from superlearner.core.retry import Outcome, decide
+from superlearner.errors import NoConnection, ProcessDied, StaleEpoch
+from superlearner.testing.channels import Pool
+from superlearner.testing.engine import EXPECTED, Process
+
+if TYPE_CHECKING:
+    from superlearner.testing.cluster import SimulatedCluster
+
+Place = tuple[str, int]
+
+
+class SimulatedClient:
+    """One client.
+
+    Parameters
+    ----------
+    cluster
+        What it calls.
+    name
+        Its name in schedules.
+    """
+
+    def __init__(self, cluster: SimulatedCluster, name: str) -> None:
+        self.cluster = cluster
+        self.process = Process(cluster.engine, name, cluster.clock(name))
+        self._control = Pool(cluster.network, self.process, "control")
+        self._nodes = Pool(cluster.network, self.process, "calls")
+        self._places: dict[str, Place] = {}
+        #: How its calls and requests ended: ``ok`` or an error's name -> how often.
+        self.outcomes: Counter[str] = Counter()
+
+    async def ask(self, verb: str, *words: Any) -> None:
+        """Ask the control plane for something, and note how that ended."""
+        try:
+            await self._control.ask("scheduler:1", verb, *words)
+        except EXPECTED as error:
+            self.outcomes[f"{verb} {type(error).__name__}"] += 1
+        else:
+            self.outcomes[f"{verb} ok"] += 1
+
+    async def call(self, sandbox: str, call: str, *, durable: bool, idempotent: bool, timeout: float) -> None:
+        """Call a sandbox wherever it lives, and note how that ended."""
+        work = self.process.spawn(self._call(sandbox, call, durable, idempotent, timeout))
+        try:
+            await self.process.within(timeout, work)
+        except EXPECTED as error:
+            self.outcomes[f"call {type(error).__name__}"] += 1
+        else:
+            self.outcomes["call ok"] += 1
+
+    async def _call(self, sandbox: str, call: str, durable: bool, idempotent: bool, timeout: float) -> Any:
+        stale: Place | None = None
+        while True:
+            place = await self._locate(sandbox, stale, 0.8 * timeout)
+            try:
+                channel = await self._nodes.get(place[0])
+            except OSError:
+                stale = place
+                continue
+            try:
+                return await channel.request(sandbox, place[1], call, durable)
+            except EXPECTED as error:
+                match decide(_outcome(error, closed=channel.closed), idempotent=idempotent):
+                    case "elsewhere":
+                        stale = place
+                    case "again":
+                        stale = None
+                    case "unknown":
+                        raise NoConnection(sandbox, "its node is gone") from None
+                    case _:
+                        raise
+
+    async def _locate(self, sandbox: str, stale: Place | None, patience: float) -> Place:
+        if stale is not None:
+            if self._places.get(sandbox) == stale:
+                del self._places[sandbox]
+        elif (known := self._places.get(sandbox)) is not None:
+            return known
+        place: Place = await self._control.ask("scheduler:1", "lookup", sandbox, stale, patience)
+        self._places[sandbox] = place
+        return place
+
+
+def _outcome(error: BaseException, *, closed: bool) -> Outcome:
+    if closed:
+        return "closed"
+    if isinstance(error, StaleEpoch):
+        return "stale"
+    return "died" if isinstance(error, ProcessDied) else "refused"

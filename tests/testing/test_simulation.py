@@ -1,0 +1,199 @@
+"""The control plane in virtual time: seeds hold, mistakes are caught, what was found stays fixed."""
+
+from __future__ import annotations
+
+import pytest
+import undone
+
+from superlearner.testing import Parts, Schedule, SimulatedCluster, Step, Violation, checks, shrink, simulate
+from superlearner.testing.schedule import NODES
+
+SEEDS = 280
+#: How many seeds a mistake may survive.
+CAUGHT_WITHIN = 200
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 40))
+def test_every_promise_is_kept_whatever_breaks(first: int):
+    for seed in range(first, first + 40):
+        report = simulate(seed)
+        assert report.ok, f"{report}\nReplay: superlearner simulate --seed {seed}"
+
+
+def test_the_faults_reach_what_they_are_for():
+    kinds, outcomes = set(), set()
+    for seed in range(60):
+        report = simulate(seed)
+        kinds |= set(report.events)
+        outcomes |= set(report.outcomes)
+    wanted = {
+        "node_suspected",
+        "node_recovered",
+        "node_lost",
+        "sandbox_lost",
+        "sandbox_moved",
+        "sandbox_exited",
+    }
+    wanted |= {"move_rolled_back", "sandbox_destroyed", "stale_checkpoint"}
+    assert wanted - kinds == set()
+    answers = {"call ok", "call NoConnection", "call TimeoutError", "call ProcessDied"}
+    assert answers - outcomes == set()
+
+
+@pytest.mark.parametrize("mistake", sorted(undone.FENCES))
+def test_a_fence_that_is_taken_away_is_missed(mistake: str):
+    for seed in range(CAUGHT_WITHIN):
+        report = simulate(seed, undone.FENCES[mistake])
+        if not report.ok:
+            break
+    assert not report.ok, f"{CAUGHT_WITHIN} seeds did not notice that {mistake}"
+    assert report.broken == BROKEN[mistake]
+
+
+BROKEN = {
+    "the store trusts every epoch": checks.STALE,
+    "a node is replaced when it is suspected": checks.OUTWAITED,
+    "a node is replaced when it is suspected, seen by its sandboxes": checks.ONE_OWNER,
+    "a lease counts from the grant's arrival": checks.OUTWAITED,
+    "the quorum is not asked for": checks.QUORUM,
+}
+
+
+# -- What was found: the mistake, what it broke, and the schedule, as short as it could be made --
+
+FOUND = [
+    pytest.param(
+        undone.starts_of_any_life,
+        checks.ONE_OWNER,
+        Schedule(
+            303,
+            steps=(
+                Step(0.6, "create", ("ann", "shop", "beta", "permanent", 2)),
+                Step(9.438, "fade", ("alpha", 0.722, 3.799)),
+                Step(9.502, "move", ("bob", "shop", "alpha")),
+            ),
+        ),
+        id="an order that lay unread is carried out in the node's next life",
+    ),
+    pytest.param(
+        undone.clocks_of_one_speed,
+        checks.OUTWAITED,
+        Schedule(1, steps=(Step(1.514, "cut", ("scheduler", "beta", 6.019)),)),
+        id="a slow clock makes a lease last longer than it is waited for",
+    ),
+    pytest.param(
+        undone.moves_without_quorum,
+        checks.QUORUM,
+        Schedule(
+            2,
+            steps=(
+                Step(0.6, "create", ("ann", "shop", "gamma", "transient", 2)),
+                Step(1.612, "call", ("bob", "shop", 0, True, False)),
+                Step(1.732, "move", ("ann", "shop", "beta")),
+                Step(1.749, "cut", ("gamma", "scheduler", 2.483)),
+                Step(1.784, "pause", ("alpha", 5.466)),
+            ),
+        ),
+        id="the quorum is lost while a sandbox comes to rest for its move",
+    ),
+    pytest.param(
+        undone.state_of_a_namesake,
+        checks.NOTHING_LEFT,
+        Schedule(
+            209,
+            watched=False,
+            steps=(
+                Step(0.6, "create", ("bob", "shop", "auto", "temporary", 2)),
+                Step(2.627, "cut", ("gamma", "scheduler", 7.159)),
+                Step(2.958, "call", ("ann", "shop", 2, True, False)),
+                Step(3.384, "destroy", ("bob", "shop")),
+                Step(6.842, "create", ("bob", "shop", "auto", "permanent", 2)),
+                Step(7.283, "pause", ("beta", 8.347)),
+            ),
+        ),
+        id="a new sandbox begins with the state of a destroyed one of its name",
+    ),
+    pytest.param(
+        undone.broken_means_gone,
+        checks.NOTHING_LEFT,
+        Schedule(
+            142,
+            NODES,
+            watched=False,
+            steps=(
+                Step(0.6, "create", ("bob", "shop", "beta", "transient", 2)),
+                Step(4.149, "destroy", ("ann", "shop")),
+                Step(4.162, "break_", ("scheduler", "beta", "commands")),
+            ),
+        ),
+        id="a connection that breaks is taken for the end of an instance",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mistake", "broken", "schedule"), FOUND)
+def test_what_was_found_stays_fixed(mistake, broken, schedule, monkeypatch):
+    report = simulate(schedule)
+    assert report.ok, str(report)
+    mistake(monkeypatch)
+    assert simulate(schedule).broken == broken, (
+        "the schedule does not show the mistake any more: find another"
+    )
+
+
+# -- The kit itself --
+
+
+def test_the_same_seed_gives_the_same_trace():
+    one, other = simulate(11, trace=True), simulate(11, trace=True)
+    assert one.trace
+    assert one == other
+    assert one.trace != simulate(12, trace=True).trace
+
+
+def test_a_printed_schedule_is_one_that_can_be_played():
+    schedule = Schedule.generate(3)
+    again = eval(repr(schedule), {"Schedule": Schedule, "Step": Step})
+    assert simulate(again, trace=True) == simulate(3, trace=True)
+
+
+def test_a_failing_schedule_is_made_as_short_as_it_can_be():
+    parts = undone.FENCES["a node is replaced when it is suspected"]
+    schedule = Schedule.generate(0)
+    tries = []
+    short = shrink(schedule, parts, tries.append)
+    assert len(short.steps) < len(schedule.steps) / 3
+    assert simulate(short, parts).broken == simulate(schedule, parts).broken
+    for n in range(len(short.steps)):
+        rest = short.only([m for m in range(len(short.steps)) if m != n])
+        assert simulate(rest, parts).ok, "each step that is left is needed"
+    assert tries[-1] == len(short.steps)
+
+
+def test_a_schedule_that_breaks_nothing_is_left_as_it_is():
+    schedule = Schedule.generate(0)
+    assert shrink(schedule) is schedule
+
+
+def test_a_sandbox_that_does_not_come_back_is_noticed():
+    class Forgetful(undone.ControlState):
+        def _start_or_lose(self, work, event):
+            return False
+
+    create = Step(0.6, "create", ("ann", "shop", "alpha", "permanent", 2))
+    schedule = Schedule(1, steps=(create, Step(2.0, "crash", ("alpha", 1.0))))
+    report = simulate(schedule, Parts(machine=Forgetful))
+    assert report.broken in {checks.LIVENESS, "the machine is consistent"}
+
+
+def test_a_cluster_may_be_played_by_hand():
+    cluster = SimulatedCluster(
+        Schedule(1, steps=(Step(1.0, "create", ("ann", "shop", "beta", "permanent", 1)),))
+    )
+    cluster.run()
+    assert cluster.plane.state.sandboxes["shop"].node == "beta"
+    assert [i.key for i in cluster.hosts["shop"]] == [("shop", 1)]
+    assert cluster.checks.unsettled() is None
+    cluster.nodes["beta"].instances.clear()
+    cluster.hosts["shop"].clear()
+    assert isinstance(cluster.checks.unsettled(), Violation)
