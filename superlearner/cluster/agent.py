@@ -46,6 +46,9 @@ PLUGIN_NAME = "superlearner-node"
 REPORT_OP = "superlearner_report"
 LEASE_OP = "superlearner_lease"
 GONE_OP = "superlearner_gone"
+SETTLED_OP = "superlearner_settled"
+#: Seconds that the control plane has to say that it has taken all reports, before it counts as silent.
+SETTLE_TIMEOUT = 0.25
 _FENCED = ["no_connection", False, "the lease of its node ran out"]
 
 
@@ -109,6 +112,9 @@ class NodeAgent(Node, WorkerPlugin):
         )
         worker.stream_handlers[LEASE_OP] = self._on_lease
         worker.stream_handlers[GONE_OP] = self._on_gone
+        worker.stream_handlers[SETTLED_OP] = self._on_settled
+        self._settling: dict[int, asyncio.Future[None]] = {}
+        self._settles = 0
         self._join()
         own = [os.getpid(), *([self.fork_server.pid] if self.fork_server.pid else [])]
         self._telemetry = asyncio.create_task(self.sample(own, self.interval), name="superlearner-telemetry")
@@ -196,6 +202,20 @@ class NodeAgent(Node, WorkerPlugin):
     def report(self, kind: str, **fields: Any) -> None:
         """Send a report to the control plane; reports of one node arrive in order."""
         self.worker.batched_send({"op": REPORT_OP, "kind": kind, "fields": fields})
+
+    async def settled(self) -> None:
+        """Return when the control plane has taken all reports so far; a silent one is not waited for."""
+        self._settles += 1
+        number = self._settles
+        taken = self._settling[number] = self._loop.create_future()
+        self.report("settle", number=number)
+        await asyncio.wait((taken,), timeout=SETTLE_TIMEOUT)
+        del self._settling[number]
+
+    def _on_settled(self, number: int) -> None:
+        taken = self._settling.get(number)
+        if taken is not None and not taken.done():
+            taken.set_result(None)
 
     async def replicate(self, version: CheckpointVersion, peers: Iterable[tuple[str, str]]) -> list[str]:
         """Store `version` on `peers`, all at once; return the names of those that have it."""

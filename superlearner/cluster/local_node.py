@@ -102,6 +102,9 @@ class LocalNode(Node):
         """Tell the control machine, at once."""
         self._reporter(kind, fields, LOCAL)
 
+    async def settled(self) -> None:
+        """Return: the control machine takes reports at once."""
+
     async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> list[str]:
         """Store a checkpoint on the peers: there are none."""
         return []

@@ -46,6 +46,7 @@ class LocalPlane(Pump):
     """
 
     requests: LocalRequests
+    must_keep = True
 
     def __init__(self, directory: StateDirectory | None = None) -> None:
         super().__init__(directory)

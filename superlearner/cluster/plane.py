@@ -23,7 +23,15 @@ from distributed.comm import Comm
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from superlearner import config
-from superlearner.cluster.agent import GONE_OP, LEASE_OP, PEER_TIMEOUT, REPORT_OP, NodeAgent, SandboxActor
+from superlearner.cluster.agent import (
+    GONE_OP,
+    LEASE_OP,
+    PEER_TIMEOUT,
+    REPORT_OP,
+    SETTLED_OP,
+    NodeAgent,
+    SandboxActor,
+)
 from superlearner.cluster.channel import CONTROL_OP
 from superlearner.cluster.commands import InstanceGone, NodeDoor, Nodes
 from superlearner.cluster.faults import FaultControl
@@ -75,6 +83,8 @@ class Pump:
     #: Where it can be asked.
     address: str
     launcher: NodeLauncher | None = None
+    #: Whether a creation is refused that cannot be written to the directory: somebody has asked for one.
+    must_keep = False
 
     def __init__(self, directory: StateDirectory | None = None) -> None:
         #: The file that keeps the events; None: they are kept in memory only.
@@ -259,6 +269,8 @@ class Pump:
                         fields["sandbox"], fields["epoch"], fields["application"], cause=cause, at=now
                     )
                 )
+            case "settle":
+                self.tell_node(worker, SETTLED_OP, number=fields["number"])
             case "events":
                 for plain in fields["events"]:
                     self._note_health(event := Event.from_dict(plain))
@@ -428,9 +440,12 @@ class Pump:
             try:
                 self._directory.remember(i.spec, i.epoch)
             except OSError as error:
-                reason = f"it could not be written to {self._directory.path}: {error}"
-                self._start_failed(i.spec.id, i.node, i.epoch, reason, i.cause)
-                return
+                if self.must_keep and self.state.sandboxes[i.spec.id].status == "starting":
+                    reason = f"it could not be written to {self._directory.path}: {error}"
+                    self._start_failed(i.spec.id, i.node, i.epoch, reason, i.cause)
+                    return
+                # It runs all the same: a full disk must not keep anything from being started again.
+                self._not_kept(i.spec.id, error)
         spec = i.spec
         request = StartRequest(
             spec,
@@ -463,8 +478,12 @@ class Pump:
         try:
             self._directory.remember(record.spec, record.epoch)
         except OSError as error:
-            why = f"its new version could not be written to {self._directory.path}: {error}"
-            self.record(Event("checkpoint_failed", at=self.now(), sandbox=record.id, reason=why))
+            self._not_kept(record.id, error)
+
+    def _not_kept(self, sandbox: str, error: OSError) -> None:
+        assert self._directory is not None
+        why = f"it could not be written to {self._directory.path}: {error}"
+        self.record(Event("sandbox_not_kept", at=self.now(), sandbox=sandbox, reason=why))
 
     async def _sow(self, i: c.StartInstance, seed: CheckpointVersion) -> str | None:
         """Store a checkpoint from elsewhere on the node and its peers; return why the node has not got it."""

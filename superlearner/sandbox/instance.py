@@ -160,12 +160,10 @@ class Instance:
             await link.stop(reason, self.spec.shutdown)
         self._desk.fail(reason)
         try:
-            started = await self._launch(await self._keeper.versions())
+            return await self._launch(await self._keeper.versions(), reason)
         except StartFailed as error:
             self._exited(error.reason, gave_up=True)
             raise
-        self._restarted(reason, started)
-        return started
 
     def request(self, frame: list[Any], answer: Answer) -> None:
         """Pass a client's request to the host; its answer comes through `answer`, once for each call or command.
@@ -192,8 +190,12 @@ class Instance:
 
     # -- Hosts
 
-    async def _launch(self, versions: Sequence[CheckpointVersion]) -> dict[str, Any]:
-        """Start a host from the newest version that works, at last from none, and open the desk."""
+    async def _launch(self, versions: Sequence[CheckpointVersion], again: Any = None) -> dict[str, Any]:
+        """Start a host from the newest version that works, at last from none, and open the desk.
+
+        `again` is the reason of a restart: it is told before anybody gets an answer of the new host, so that
+        whoever got one and looks finds the new host in the registry.
+        """
         async with self._launching:
             for version in (*versions, None):
                 if version is not None and not version.good:
@@ -206,14 +208,17 @@ class Instance:
                         raise
                     self._refused(version, error.reason)
                     continue
+                restored = None if version is None else [version.epoch, version.seq]
+                started = {"pid": link.pid, "restored": restored}
+                if again is not None:
+                    self._restarts += 1
+                    self._report("instance_restarted", reason=again, restarts=self._restarts, **started)
+                    await self._node_services().settled()
                 if not self._moving:
                     self.status = "running"
                     self._desk.open(link)
                 link.ended.add_done_callback(functools.partial(self._on_ended, link))
-                return {
-                    "pid": link.pid,
-                    "restored": None if version is None else [version.epoch, version.seq],
-                }
+                return started
         raise AssertionError("the last try starts or raises")
 
     async def _try(self, version: CheckpointVersion | None, *, first: bool) -> Link:
@@ -302,16 +307,11 @@ class Instance:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), Backoff().wait(len(self._budget.restarts)))
             try:
-                started = await self._launch(await self._keeper.versions())
+                await self._launch(await self._keeper.versions(), reason)
             except StartFailed as error:
                 reason = error.reason
             else:
-                self._restarted(reason, started)
                 return
-
-    def _restarted(self, reason: Any, started: dict[str, Any]) -> None:
-        self._restarts += 1
-        self._report("instance_restarted", reason=reason, restarts=self._restarts, **started)
 
     def _exited(self, reason: Any, *, gave_up: bool) -> None:
         self._close(reason, "failed" if gave_up else "stopped")

@@ -86,6 +86,9 @@ class NodeServices(Protocol):
     def report(self, kind: str, **fields: Any) -> None:
         """Tell the control plane, at once and in order; every report carries ``sandbox`` and ``epoch``."""
 
+    async def settled(self) -> None:
+        """Return when the control plane has taken all reports so far; a silent one is not waited for."""
+
     async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> list[str]:
         """Store a checkpoint on the peers; return the names of the nodes that have it."""
 

@@ -210,6 +210,11 @@ def _sandbox(event: Event) -> Said | None:
             return Said("◔", "busy", f"{id} is created{on}{epoch}.")
         case "sandbox_kept_local":
             return Said("●", "good", f"{id} runs on this machine, outside of any cluster{why(event)}.")
+        case "sandbox_not_kept":
+            text = (
+                f"{event.sandbox} runs, but would not come back if the whole cluster were killed{why(event)}."
+            )
+            return Said("▲", "warn", text)
         case "sandbox_not_restored":
             return Said("✕", "bad", f"{id} cannot be brought back{why(event)}; its files are kept.")
         case "sandbox_started":

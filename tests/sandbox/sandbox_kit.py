@@ -142,6 +142,9 @@ class Node:
         self.reports.append((kind, fields))
         self._news.set()
 
+    async def settled(self) -> None:
+        pass
+
     async def replicate(self, version: CheckpointVersion, peers: Sequence[tuple[str, str]]) -> list[str]:
         self.copies += [(node, version) for node, _ in peers]
         return [node for node, _ in peers]
