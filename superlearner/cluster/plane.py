@@ -458,6 +458,7 @@ class Pump:
             i.on_trial,
             i.incarnation,
             i.above,
+            i.expects,
         )
         await self.make(i, request)
 

@@ -84,6 +84,9 @@ class StartInstance(Instruction):
     incarnation: int = 1
     #: Checkpoints of this epoch or an earlier one are of a sandbox that had this id before, and was destroyed.
     above: int = 0
+    #: The (epoch, seq) of the newest checkpoint that a living node is known to hold. An instance that gets neither
+    #: this nor a newer one does not start: what was answered before would be lost, while no node has failed.
+    expects: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

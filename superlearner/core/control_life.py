@@ -64,7 +64,9 @@ class Life(Registry):
         )
         self._want_peers(work, self._wish(work, node.name))
         work.told = self._addresses(work.peers)
-        self._say(start_instance(work, node, work.highest, sources, work.told, event))
+        newest = self._newest(work)
+        expects = None if newest is None else (newest.epoch, newest.seq)
+        self._say(start_instance(work, node, work.highest, sources, work.told, event, expects=expects))
 
     def _start_new(self, work: Work, event: ControlEvent, placement: Placement) -> None:
         """Start one that has just been asked for."""

@@ -61,7 +61,10 @@ class Moves(Life):
         own = self._addresses((move.source,))
         sources = own + tuple(pair for pair in self._sources(work, None) if pair not in own)
         told = self._addresses(move.peers)
-        self._say(start_instance(work, target, move.epoch, sources, told, event, on_trial=True))
+        saved = (event.epoch, event.seq)
+        self._say(
+            start_instance(work, target, move.epoch, sources, told, event, expects=saved, on_trial=True)
+        )
 
     def _flip(self, work: Work, event: InstanceStarted) -> None:
         """The new instance serves: it is the owner from now on, and the old one is stopped."""

@@ -39,6 +39,7 @@ def start_instance(
     peers: Any,
     event: ControlEvent,
     *,
+    expects: tuple[int, int] | None,
     on_trial: bool = False,
 ) -> StartInstance:
     """Return the order to start an instance of a sandbox."""
@@ -60,4 +61,5 @@ def start_instance(
         on_trial,
         node.incarnation,
         work.above,
+        expects,
     )

@@ -93,9 +93,8 @@ class Instance:
         StartFailed
             When the application does not start without a checkpoint either; nothing is left behind.
         """
-        versions = await self._keeper.first_versions()
         try:
-            return await self._launch(versions)
+            return await self._launch(await self._keeper.first_versions())
         except StartFailed as error:
             self._close(error.reason, "stopped")
             raise

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.errors import StartFailed
 from superlearner.sandbox.link import Saved
 from superlearner.sandbox.services import NodeServices, Peer, StartRequest
 
@@ -37,23 +38,40 @@ class Keeper:
         self.stored: dict[str, Any] | None = None
 
     async def versions(self) -> Sequence[CheckpointVersion]:
-        """Return what there is to restore from, newest first: the node's own, else the peers'."""
-        services = self._services()
-        if self.on_trial:
-            sources = (*self._request.sources, *self.peers)
-            return self._own(await services.fetch(self._request.spec.id, sources))
-        own = self._own(services.checkpoints.newest(self._request.spec.id))
-        return own or self._own(await services.fetch(self._request.spec.id, self.peers))
+        """Return what there is to restore from, newest first: the node's own, else what it can get from others.
+
+        Raises
+        ------
+        StartFailed
+            The checkpoint that is there is out of reach: to begin with an older one would lose what was answered.
+        """
+        own = [] if self.on_trial else self._own(self._services().checkpoints.newest(self._request.spec.id))
+        return own if own and self._suffice(own) else await self._fetch((*self._request.sources, *self.peers))
 
     async def first_versions(self) -> Sequence[CheckpointVersion]:
-        """Return what the first host of this instance may be restored from, newest first, and number on from it."""
-        versions = self._own(await self._services().fetch(self._request.spec.id, self._request.sources))
+        """Return what the first host may be restored from, newest first, and number on from it; else as `versions`."""
+        versions = await self._fetch(self._request.sources)
         self._seq = max((v.seq for v in versions if v.epoch == self._request.epoch), default=0)
+        return versions
+
+    async def _fetch(self, sources: Sequence[Peer]) -> Sequence[CheckpointVersion]:
+        versions = self._own(
+            await self._services().fetch(self._request.spec.id, tuple(dict.fromkeys(sources)))
+        )
+        if not self._suffice(versions):
+            epoch, seq = self._request.expects or (0, 0)
+            reason = f"its checkpoint {seq} of epoch {epoch} is on nodes that cannot be reached from here now"
+            raise StartFailed(reason, self._request.spec.id)
         return versions
 
     def _own(self, versions: Sequence[CheckpointVersion]) -> Sequence[CheckpointVersion]:
         """Leave out what a node has kept of a destroyed sandbox of the same id."""
         return [version for version in versions if version.epoch > self._request.above]
+
+    def _suffice(self, versions: Sequence[CheckpointVersion]) -> bool:
+        """Tell whether these, newest first, bring everything that is known to be stored."""
+        expects = self._request.expects
+        return expects is None or (bool(versions) and versions[0].version >= expects)
 
     def keep(self, saved: Saved) -> CheckpointVersion:
         """Number what a host has saved, and store it on this node, unless it is on trial.

@@ -43,6 +43,8 @@ class StartRequest:
         The life of the node that it is meant for.
     above
         Checkpoints of this epoch or an earlier one are of a destroyed sandbox of the same id.
+    expects
+        The (epoch, seq) of a checkpoint that is there: without it, or a newer one, it does not start.
     """
 
     spec: SandboxSpec
@@ -55,6 +57,7 @@ class StartRequest:
     on_trial: bool = False
     incarnation: int = 1
     above: int = 0
+    expects: tuple[int, int] | None = None
 
 
 class Outlet(Protocol):

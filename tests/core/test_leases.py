@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from superlearner.core.control import (
+    CheckpointStored,
     ControlPolicy,
     ControlState,
     CreateRequested,
@@ -305,3 +306,16 @@ def test_a_lease_that_has_ended_takes_no_grant_for_what_was_asked_before():
     lease.end()
     assert not lease.granted(number, now=1.5)
     assert lease.until == 3.0
+
+
+def test_a_start_expects_the_newest_checkpoint_that_a_living_node_holds():
+    cluster = Cluster("alpha", "beta", "gamma")
+    cluster.run("shop", "alpha")
+    cluster.tell(CheckpointStored, "shop", 1, 4, 10, ("alpha", "beta"))
+    cluster.tell(CheckpointStored, "shop", 1, 5, 10, ("alpha",))
+    (start,) = of(StartInstance, cluster.lose("alpha"))
+    assert start.expects == (1, 4), "the newer one was lost with its only holder"
+    cluster.started("shop")
+    cluster.tell(MoveRequested, "shop", "gamma" if start.node == "beta" else "beta")
+    out = cluster.state.handle(Quiesced("shop", 2, 7, 10, cause="test", at=cluster.now))
+    assert [i.expects for i in of(StartInstance, out)] == [(2, 7)]

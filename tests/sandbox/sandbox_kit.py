@@ -173,10 +173,12 @@ class Node:
         peers: Any = (),
         on_trial: bool = False,
         above: int = 0,
+        expects: tuple[int, int] | None = None,
         **options: Any,
     ) -> Box:
         spec = SandboxSpec(id, dumps(counter_app() if app is None else app), **options)
-        box = Box(Instance(StartRequest(spec, self.node, epoch, peers, on_trial=on_trial, above=above), self))
+        request = StartRequest(spec, self.node, epoch, peers, on_trial=on_trial, above=above, expects=expects)
+        box = Box(Instance(request, self))
         self._boxes.append(box)
         return box
 

@@ -492,3 +492,35 @@ async def test_the_checkpoints_of_a_destroyed_sandbox_of_the_same_name_are_left_
     os.kill(box.instance._link.pid, signal.SIGKILL)
     restarted = await node.heard("instance_restarted")
     assert restarted["restored"] is None
+
+
+@on_a_node
+async def test_an_instance_does_not_start_without_the_checkpoint_that_is_known_to_be_stored(node):
+    node.checkpoints.put(CheckpointVersion.of("shop", 1, 4, b"older"))
+    box = node.box(epoch=2, expects=(1, 5))
+    with pytest.raises(StartFailed, match="checkpoint 5 of epoch 1 is on nodes that cannot be reached"):
+        await box.instance.start()
+    assert box.instance.status == "stopped"
+    assert box.instance._link is None, "nothing was begun"
+
+
+@on_a_node
+async def test_a_host_that_dies_before_its_first_checkpoint_does_not_come_back_with_an_older_one(node):
+    first = await node.start(checkpoint=BY_HAND)
+    await first.call("increment")
+    await first.instance.checkpoint()
+    stale = node.checkpoints.newest("shop")
+    await first.call("increment")
+    await first.instance.checkpoint()
+    newest = node.checkpoints.newest("shop")[:1]
+    node.checkpoints.forget("shop")
+    node.checkpoints.put(stale[0])
+
+    async def fetch(sandbox, sources):
+        return newest
+
+    node.fetch = fetch
+    box = await node.start(epoch=2, on_trial=True, expects=newest[0].version, checkpoint=BY_HAND)
+    os.kill(box.instance._link.pid, signal.SIGKILL)
+    restarted = await node.heard("instance_restarted")
+    assert restarted["restored"] == list(newest[0].version)
