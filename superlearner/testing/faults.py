@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from superlearner.core.restart import Restart
@@ -67,12 +68,8 @@ class Faults:
         self._freeze(self._cluster.plane.process, seconds)
 
     def _freeze(self, process: Process, seconds: float) -> None:
-        def thaw() -> None:
-            self._cluster.network.note_trouble(process.name)
-            process.thaw()
-
         process.freeze()
-        self._cluster.later(seconds, thaw)
+        self._cluster.later(seconds, process.thaw)
 
     def cut(self, one: str, other: str, seconds: float) -> None:
         """Let nothing pass between the two; what was sent meanwhile arrives afterwards."""
@@ -85,6 +82,13 @@ class Faults:
             if other != node:
                 self.cut(node, other, seconds)
 
+    def part(self, nodes: tuple[str, ...], seconds: float) -> None:
+        """Cut these nodes off from the other nodes, though not from the scheduler and the clients."""
+        for one in nodes:
+            for other in self._cluster.schedule.nodes:
+                if other not in nodes:
+                    self.cut(one, other, seconds)
+
     def break_(self, one: str, other: str, kind: str) -> None:
         """Break the connections of a kind that `one` has made to `other`: what is under way is lost."""
         self._cluster.network.break_(one, other, kind)
@@ -93,13 +97,7 @@ class Faults:
         """Let a node's disk be slow: starts and stores take `by` seconds more."""
         slowed = self._cluster.nodes[node]
         slowed.slow = by
-        self._cluster.network.note_trouble(node)
-
-        def recover() -> None:
-            slowed.slow = 0.0
-            self._cluster.network.note_trouble(node)
-
-        self._cluster.later(seconds, recover)
+        self._cluster.later(seconds, partial(setattr, slowed, "slow", 0.0))
 
     def lag(self, name: str, by: float, seconds: float) -> None:
         """Delay everything from and to a node by `by` seconds."""

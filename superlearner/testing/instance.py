@@ -56,7 +56,7 @@ class SimulatedInstance:
         self.node, self.spec, self.epoch = node, order.spec, order.epoch
         self.peers: Addresses = order.peers
         self._sources: Addresses = order.sources
-        self._above = order.above
+        self._above, self._expects = order.above, order.expects
         #: It was started for a move and may not become the owner: it stores nothing that would fence off another.
         self._on_trial = order.on_trial
         #: ``starting running restarting migrating stopped failed``.
@@ -68,8 +68,6 @@ class SimulatedInstance:
         self.host: Process | None = None
         #: Until when its host may run, by the machine's clock.
         self.lease_until = 0.0
-        #: The true time when it last began to look for checkpoints.
-        self.fetched_at = 0.0
         self._moving = False
         self._stopping = False
         self._seq = 0
@@ -101,9 +99,7 @@ class SimulatedInstance:
 
     async def start(self) -> tuple[int, int] | None:
         """Start the host from the newest checkpoint that can be had; return its version."""
-        self.fetched_at = self.node.cluster.engine.now
-        versions = await self.node.fetch(self.spec.id, self._sources)
-        versions = [version for version in versions if version.epoch > self._above]
+        versions = await self._fetch(self._sources)
         self._seq = max((v.seq for v in versions if v.epoch == self.epoch), default=0)
         return await self._launch(versions)
 
@@ -175,13 +171,20 @@ class SimulatedInstance:
                 return
 
     async def _versions(self) -> list[CheckpointVersion]:
-        self.fetched_at = self.node.cluster.engine.now
-        if self._on_trial:
-            found = await self.node.fetch(self.spec.id, (*self._sources, *self.peers))
-            return [version for version in found if version.epoch > self._above]
-        own = [version for version in self.node.store.newest(self.spec.id) if version.epoch > self._above]
-        found = own or await self.node.fetch(self.spec.id, self.peers)
-        return [version for version in found if version.epoch > self._above]
+        own = [] if self._on_trial else self._later(self.node.store.newest(self.spec.id))
+        return own if own and self._suffice(own) else await self._fetch((*self._sources, *self.peers))
+
+    async def _fetch(self, sources: Addresses) -> list[CheckpointVersion]:
+        versions = self._later(await self.node.fetch(self.spec.id, tuple(dict.fromkeys(sources))))
+        if not self._suffice(versions):
+            raise StartFailed("its checkpoint is out of reach", self.spec.id)
+        return versions
+
+    def _later(self, versions: list[CheckpointVersion]) -> list[CheckpointVersion]:
+        return [version for version in versions if version.epoch > self._above]
+
+    def _suffice(self, versions: list[CheckpointVersion]) -> bool:
+        return self._expects is None or (bool(versions) and versions[0].version >= self._expects)
 
     def exit(self, reason: Any) -> None:
         """Its application ends by itself."""

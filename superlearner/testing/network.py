@@ -131,8 +131,6 @@ class Network:
         self._ends: dict[End, str] = {}
         self._waiting: dict[frozenset[str], list[Callable[[], None]]] = {}
         self._made: Counter[str] = Counter()
-        #: A name, or two, -> when something was last wrong there.
-        self._trouble: dict[frozenset[str], float] = {}
 
     def listen(self, address: str, process: Process, accept: Callable[[str, End], object]) -> None:
         """Take connections at an address, until the process dies."""
@@ -190,12 +188,10 @@ class Network:
     def cut(self, one: str, other: str) -> None:
         """Let nothing pass between the two until `heal`; what is sent meanwhile waits, as TCP sends it again."""
         self._cuts[frozenset((one, other))] += 1
-        self.note_trouble(one, other)
 
     def heal(self, one: str, other: str) -> None:
         """Take one cut back."""
         pair = frozenset((one, other))
-        self.note_trouble(one, other)
         self._cuts[pair] -= 1
         if self._cuts[pair] > 0:
             return
@@ -209,7 +205,6 @@ class Network:
 
     def break_(self, one: str, other: str, kind: str) -> None:
         """Break the connections of a kind between the two: what is under way is lost."""
-        self.note_trouble(one, other)
         for end, its in list(self._ends.items()):
             if its == kind and (end.process.name, end.other.process.name) == (one, other):
                 end.lose()
@@ -217,19 +212,7 @@ class Network:
 
     def slow_down(self, name: str, seconds: float) -> None:
         """Delay everything from and to one name by that much; 0: no longer."""
-        self.note_trouble(name)
         self._slow[name] = seconds
-
-    def note_trouble(self, *names: str) -> None:
-        """Remember that something is wrong with a name, or between two, at this moment."""
-        self._trouble[frozenset(names)] = self.engine.now
-
-    def was_well(self, one: str, other: str, since: float) -> bool:
-        """Tell whether the two could reach each other in time ever since then."""
-        if self.is_cut(one, other) or self.slowness(one, other):
-            return False
-        about = (frozenset((one,)), frozenset((other,)), frozenset((one, other)))
-        return all(self._trouble.get(names, -1.0) < since for names in about)
 
     def slowness(self, one: str, other: str) -> float:
         """Return by how much messages between the two are delayed."""

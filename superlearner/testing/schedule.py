@@ -72,6 +72,7 @@ _WEIGHTS = {
     "isolate": 3,
     "fade": 3,
     "cut": 4,
+    "part": 2,
     "break_": 3,
     "kill": 4,
     "exit": 2,
@@ -111,6 +112,8 @@ def _arguments(
     match verb:
         case "crash" | "pause" | "isolate":
             return node, seconds
+        case "part":
+            return tuple(rng.sample(nodes, rng.randint(1, len(nodes) - 1))), seconds
         case "hold_up":
             return (seconds / 3,)
         case "cut":

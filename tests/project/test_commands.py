@@ -179,3 +179,44 @@ def test_lab_refuses_a_folder_that_is_not_there(run):
     done = run("lab", "/no/such/folder")
     assert done.exit_code == 2
     assert "does not exist" in done.stderr
+
+
+def test_simulate_plays_seeds_and_says_that_every_promise_was_kept(run):
+    done = run("simulate", "--seeds", "5")
+    assert done.exit_code == 0, done.output
+    assert "5 seeds" in done.stdout
+    assert "every promise was kept" in done.stdout
+    told = json.loads(run("simulate", "--seeds", "2", "--first", "7", "--json").stdout)
+    assert (told["ok"], told["seeds"], told["broken"]) == (True, 2, [])
+
+
+def test_simulate_prints_the_schedule_of_one_seed_and_plays_a_part_of_it(run):
+    done = run("simulate", "--seed", "3", "--steps", "0,1", "--trace")
+    assert done.exit_code == 0, done.output
+    assert "seed 3: nodes" in done.stdout
+    assert "CreateRequested" in done.stdout
+    told = json.loads(run("simulate", "--seed", "3", "--steps", "0,1", "--json").stdout)
+    assert told["command"] == "superlearner simulate --seed 3 --steps 0,1 --trace"
+    assert len(told["schedule"]["steps"]) == 2
+
+
+def test_simulate_shrinks_a_seed_that_breaks_a_promise_and_says_how_to_replay_it(run, monkeypatch):
+    from superlearner.core.control_registry import Registry
+
+    monkeypatch.setattr(Registry, "no_quorum", property(lambda _registry: None))
+    done = run("simulate", "--seeds", "120")
+    assert done.exit_code == 1
+    assert "BROKEN: without a quorum nothing is started" in done.stdout
+    (command, *_) = [line for line in done.stdout.splitlines() if line.startswith("Replay: superlearner ")]
+    again = run(*command.removeprefix("Replay: superlearner ").split())
+    assert again.exit_code == 1
+    assert "BROKEN" in again.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["--steps", "1"], ["--seed", "1", "--steps", "x"], ["--seed", "1", "--steps", "999"]]
+)
+def test_simulate_refuses_steps_that_are_none(words: list[str], run):
+    done = run("simulate", *words)
+    assert done.exit_code == 2
+    assert "--steps" in done.stderr

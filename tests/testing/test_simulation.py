@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import undone
+from hypothesis import given, settings
 
 from superlearner.testing import Parts, Schedule, SimulatedCluster, Step, Violation, checks, shrink, simulate
 from superlearner.testing.schedule import NODES
+from superlearner.testing.strategies import schedules
 
 SEEDS = 280
 #: How many seeds a mistake may survive.
@@ -114,6 +116,21 @@ FOUND = [
         id="a new sandbox begins with the state of a destroyed one of its name",
     ),
     pytest.param(
+        undone.older_states_will_do,
+        checks.DURABLE,
+        Schedule(
+            1,
+            NODES,
+            steps=(
+                Step(0.6, "create", ("ann", "shop", "alpha", "permanent", 2)),
+                Step(1.2, "call", ("ann", "shop", 1, True, False)),
+                Step(1.5, "part", (("beta",), 8.0)),
+                Step(1.6, "move", ("ann", "shop", "beta")),
+            ),
+        ),
+        id="a sandbox is moved to a node that cannot reach its state",
+    ),
+    pytest.param(
         undone.broken_means_gone,
         checks.NOTHING_LEFT,
         Schedule(
@@ -139,6 +156,13 @@ def test_what_was_found_stays_fixed(mistake, broken, schedule, monkeypatch):
     assert simulate(schedule).broken == broken, (
         "the schedule does not show the mistake any more: find another"
     )
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(schedules())
+def test_every_promise_is_kept_on_schedules_that_hypothesis_draws(schedule: Schedule):
+    report = simulate(schedule)
+    assert report.ok, str(report)
 
 
 # -- The kit itself --

@@ -87,6 +87,15 @@ def broken_means_gone(monkeypatch):
     monkeypatch.setattr(SimulatedPlane, "_insist", ask_once)
 
 
+def older_states_will_do(monkeypatch):
+    init = SimulatedInstance.__init__
+    monkeypatch.setattr(
+        SimulatedInstance,
+        "__init__",
+        lambda self, node, order: init(self, node, replace(order, expects=None)),
+    )
+
+
 def moves_without_quorum(monkeypatch):
     monkeypatch.setattr(ControlState, "_HANDLERS", MovesWithoutQuorum._HANDLERS)
 
