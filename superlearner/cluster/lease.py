@@ -41,7 +41,7 @@ class Lease:
     Parameters
     ----------
     length
-        Seconds. None: it never runs out.
+        Seconds, None: it never runs out; or the reckoning itself.
     ask
         Called with a number when it is time to ask; `granted` takes that number.
     extended
@@ -54,13 +54,13 @@ class Lease:
 
     def __init__(
         self,
-        length: float | None,
+        length: float | HeldLease | None,
         ask: Callable[[int], None],
         extended: Callable[[], None],
         ran_out: Callable[[], None],
         loop: Timers | None = None,
     ) -> None:
-        self._held = HeldLease(length)
+        self._held = length if isinstance(length, HeldLease) else HeldLease(length)
         self._ask, self._extended, self._ran_out = ask, extended, ran_out
         self._loop: Timers = asyncio.get_running_loop() if loop is None else loop
         self._timers: list[Timer] = []

@@ -52,14 +52,12 @@ class SimulatedNode:
         self._peers = Pool(cluster.network, self.process, "peer")
         self._stream: End | None = None
         self.lease = Lease(
-            cluster.schedule.lease,
+            cluster.parts.lease(cluster.schedule.lease),
             self._ask_for_lease,
             self._pass_lease_on,
             self._lease_ran_out,
             self.process,
         )
-        if cluster.parts.lease is not None:
-            self.lease._held = cluster.parts.lease(cluster.schedule.lease)  # noqa: SLF001
         cluster.network.listen(self.address, self.process, self._accept)
         self.process.on_death.append(self._end_hosts)
         self.process.spawn(self._set_up())
