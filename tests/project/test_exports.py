@@ -67,7 +67,7 @@ def test_a_name_is_imported_when_it_is_used_and_not_before():
     assert done.stdout.split() == ["False", "ok"]
 
 
-@pytest.mark.parametrize("package", ["superlearner.otp"])
+@pytest.mark.parametrize("package", ["superlearner.otp", "superlearner.testing"])
 def test_a_package_face_names_what_it_has(package: str):
     module = importlib.import_module(package)
     missing = [name for name in module.__all__ if not hasattr(module, name)]
