@@ -20,10 +20,14 @@ with (Path(__file__).parent / "superlearner.yaml").open(encoding="utf-8") as _fi
 dask.config.update_defaults(_defaults)
 
 
+_MISSING = object()
+
+
 def get(key: str) -> Any:
     """Return the setting ``superlearner.<key>``, such as ``get("telemetry.interval")``."""
     # A `with dask.config.set(...)` that was begun before this module was loaded takes the defaults with it.
-    return dask.config.get(f"superlearner.{key}", dask.config.get(f"superlearner.{key}", config=_defaults))
+    value = dask.config.get(f"superlearner.{key}", _MISSING)
+    return dask.config.get(f"superlearner.{key}", config=_defaults) if value is _MISSING else value
 
 
 def everything() -> dict[str, Any]:

@@ -19,7 +19,11 @@ from typing import Any
 from distributed.comm import Comm, CommClosedError
 from distributed.comm import connect as dask_connect
 
+from superlearner.otp._deadlines import Deadlines
+
 Answer = tuple[int, Any]  # (status, payload)
+#: How many lengths of limits share timers; those of other lengths have timers of their own.
+_MOST_LIMITS = 16
 
 #: The handlers at which channels are opened: at the control plane, and at a node by clients and by other nodes.
 CONTROL_OP = "superlearner_control"
@@ -79,6 +83,8 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         #: Whether it can carry no more requests.
         self.closed = False
+        #: By length: what ends the waiting of requests with such a limit.
+        self._limits: dict[float, _Limits] = {}
 
     @classmethod
     async def open(
@@ -108,12 +114,14 @@ class Channel:
             raise ChannelClosed
         self._writer.send((verb, 0, *fields))
 
-    async def request(self, verb: str, *fields: Any, deadline: float | None = None) -> Answer:
+    async def request(
+        self, verb: str, *fields: Any, deadline: float | None = None, limit: float | None = None
+    ) -> Answer:
         """Send a request and wait for its ``(status, payload)``; raise `ChannelClosed` when it cannot come.
 
         It is sent before the first suspension, so requests made in order are sent in order. When the
-        waiting task is cancelled, or the loop's clock has passed `deadline` (`TimeoutError`), a late answer
-        is dropped.
+        waiting task is cancelled, or when the loop's clock has passed `deadline`, or `limit` seconds are over
+        (`TimeoutError`), a late answer is dropped. Requests with the same limit share a timer.
         """
         if self.closed:
             raise ChannelClosed
@@ -122,6 +130,10 @@ class Channel:
         future: asyncio.Future[Answer] = self._loop.create_future()
         self._pending[id] = future
         self._writer.send((verb, id, *fields))
+        if limit is not None and (limits := self._limits_of(limit)) is not None:
+            limits.add(future, None)
+        elif limit is not None:
+            deadline = self._loop.time() + limit
         # Not asyncio.timeout(): that costs as much as all the rest of this method.
         timer = None if deadline is None else self._loop.call_at(deadline, _expire, future)
         try:
@@ -130,6 +142,12 @@ class Channel:
             self._pending.pop(id, None)
             if timer is not None:
                 timer.cancel()
+
+    def _limits_of(self, seconds: float) -> _Limits | None:
+        limits = self._limits.get(seconds)
+        if limits is None and len(self._limits) < _MOST_LIMITS:
+            limits = self._limits[seconds] = _Limits(self._loop, seconds)
+        return limits
 
     async def _read(self) -> None:
         try:
@@ -150,6 +168,8 @@ class Channel:
             for future in pending.values():
                 if not future.done():
                     future.set_exception(ChannelClosed())
+            for limits in self._limits.values():
+                limits.close()
 
     async def wait_closed(self) -> None:
         """Wait until the other side is gone, or `close` was called."""
@@ -167,6 +187,12 @@ class Channel:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         await self._writer.close()
+
+
+class _Limits(Deadlines):
+    def error(self, target: Any) -> Exception:
+        """Return what a request fails with whose time is over."""
+        return TimeoutError()
 
 
 def _expire(future: asyncio.Future[Answer]) -> None:

@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from superlearner.cluster.commands import InstanceGone, NodeDoor
 from superlearner.cluster.rulebook import Rulebook
 from superlearner.core.faults import (
@@ -205,6 +207,7 @@ class FaultControl:
 
         active.undo = resume
         launcher.signal(node, signal.SIGSTOP)
+        await _stopped(facts["pid"])
         self._end_after(active, seconds)
         return active
 
@@ -288,6 +291,16 @@ def _cancel(active: _Active) -> None:
     """End what a fault does in time, unless it is that which ends it."""
     if active.task is not None and active.task is not asyncio.current_task():
         active.task.cancel()
+
+
+async def _stopped(pid: int) -> None:
+    """Wait until a process that was told to stop has done so; the kernel tells that to its parent alone."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for _ in range(1000):  # it takes a turn of the machine's own scheduler, not more
+            if process.status() == psutil.STATUS_STOPPED:
+                return
+            await asyncio.sleep(0.001)
 
 
 def _check_seconds(seconds: float | None) -> None:

@@ -46,7 +46,9 @@ class Carrier(Protocol):
     def post(self, verb: str, *fields: Any) -> None:
         """Send a message that has no answer; raise `ChannelClosed` when it cannot arrive."""
 
-    async def request(self, verb: str, *fields: Any, deadline: float | None = None) -> Answer:
+    async def request(
+        self, verb: str, *fields: Any, deadline: float | None = None, limit: float | None = None
+    ) -> Answer:
         """Send a request and wait for its status and payload; raise `ChannelClosed` when it cannot come."""
 
 
@@ -289,18 +291,24 @@ class Link:
         """
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         stale: Place | None = None
+        first = True
         while True:
             # The way of nearly every request: both are known, and nothing is awaited but the answer.
             place = None if stale is not None else self._places.get(sandbox)
             channel = None if place is None else self._nodes.ready(place[0])
             try:
-                if place is None or channel is None:
+                if first and place is not None and channel is not None:
+                    first = False
+                    status, answer = await channel.request(
+                        verb, sandbox, place[1], target, body, timeout, limit=timeout
+                    )
+                else:
                     async with asyncio.timeout_at(deadline):
                         patience = None if timeout is None else 0.8 * timeout
                         place, channel = await self.reach(sandbox, stale, patience)
-                status, answer = await channel.request(
-                    verb, sandbox, place[1], target, body, timeout, deadline=deadline
-                )
+                    status, answer = await channel.request(
+                        verb, sandbox, place[1], target, body, timeout, deadline=deadline
+                    )
             except ChannelClosed:
                 stale = place
                 if decide("closed", idempotent=idempotent) == "unknown":

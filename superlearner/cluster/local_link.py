@@ -33,7 +33,9 @@ class LocalChannel:
         if refusals and refusals[0][2][0] == StaleEpoch.code:
             raise ChannelClosed
 
-    async def request(self, verb: str, *fields: Any, deadline: float | None = None) -> Answer:
+    async def request(
+        self, verb: str, *fields: Any, deadline: float | None = None, limit: float | None = None
+    ) -> Answer:
         """Hand a request to its instance, before the first suspension, and wait for its status and payload."""
         if self.closed:
             raise ChannelClosed
@@ -48,6 +50,8 @@ class LocalChannel:
             if not future.done():
                 future.set_exception(TimeoutError())
 
+        if limit is not None:
+            deadline = self._loop.time() + limit
         self._node.take((verb, 1, *fields), answer, self._spawn)
         timer = None if deadline is None else self._loop.call_at(deadline, expire)
         try:

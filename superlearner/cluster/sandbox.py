@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from superlearner import config
@@ -204,13 +205,12 @@ class Sandbox:
 
     # -- How ---------------------------------------------------------------------------------------------
 
-    async def _request(
+    def _request(
         self, verb: str, target: Any, request: Any, timeout: float, *, idempotent: bool = False
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
+        # Not a coroutine of its own around the link's: this is on the way of every call.
         body = outgoing.message(request)
-        return await self._session.link.request(
-            verb, self.id, target, body, timeout=timeout, idempotent=idempotent
-        )
+        return self._session.link.request(verb, self.id, target, body, timeout=timeout, idempotent=idempotent)
 
     async def _post(self, verb: str, target: Any, message: Any) -> None:
         await self._session.link.post(verb, self.id, target, outgoing.message(message, "the message"))

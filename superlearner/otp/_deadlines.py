@@ -1,4 +1,4 @@
-"""The usual timeout of calls, with one timer for all of them: a timer of its own costs a call a quarter of its time."""
+"""One timeout of many calls, with one timer for all of them: a timer of its own costs a call a quarter of its time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _SHORT = 1000
 
 
 class Deadlines:
-    """Fails futures that are not done `USUAL` seconds after they were added.
+    """Fails futures that are not done `seconds` after they were added.
 
     They all wait equally long, so they fall due in the order in which they were added.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float = USUAL) -> None:
         self._loop = loop
+        self._seconds = seconds
         self._waiting: deque[tuple[float, asyncio.Future[Any], Any]] = deque()
         self._long = _SHORT
         self._timer: asyncio.TimerHandle | None = None
@@ -32,7 +33,7 @@ class Deadlines:
         waiting = self._waiting
         while waiting and waiting[0][1].done():
             waiting.popleft()
-        due = self._loop.time() + USUAL
+        due = self._loop.time() + self._seconds
         waiting.append((due, future, target))
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._expire)
@@ -48,8 +49,12 @@ class Deadlines:
                 if due > now:
                     self._timer = self._loop.call_at(due, self._expire)
                     return
-                future.set_exception(CallTimeout(target, USUAL))
+                future.set_exception(self.error(target))
             self._waiting.popleft()
+
+    def error(self, target: Any) -> Exception:
+        """Return what a future fails with whose time is over."""
+        return CallTimeout(target, self._seconds)
 
     def close(self) -> None:
         """Let go of the timer and of what still waits."""

@@ -24,6 +24,8 @@ MAX_FRAME = 256 * 2**20
 #: Bytes that wait in the transport before writes count as blocked.
 HIGH_WATER = 2**20
 _BUFFER = 2**16
+#: How many frames leave together before the end of the turn.
+_TOGETHER = 64
 _LENGTH = struct.Struct(">I")
 #: Bytes of a frame after which the packer, whose buffer never shrinks, is replaced.
 _LARGE = 2**20
@@ -123,6 +125,8 @@ class FrameStream(asyncio.BufferedProtocol):
             self._loop.call_soon(self._flush)
         self._outgoing.append(data)
         self.queued += len(data)
+        if len(self._outgoing) >= _TOGETHER:
+            self._flush()  # the peer begins while this side goes on
 
     def _flush(self) -> None:
         if self._outgoing and not self.blocked and not self.closed and self._transport is not None:
