@@ -32,7 +32,7 @@ from superlearner.core.history import Event
 from superlearner.errors import InvalidSpec, NoConnection, NoSandbox, UnknownNode, Unsupported
 
 if TYPE_CHECKING:
-    from superlearner.cluster.plane import Pump
+    from superlearner.cluster.pump import Pump
 
 #: Seconds that a node may take to signal one of its sandboxes.
 SIGNAL_TIMEOUT = 10.0

@@ -10,7 +10,7 @@ from typing import Any
 from superlearner.cluster.agent import SandboxActor
 from superlearner.cluster.faults import FaultControl
 from superlearner.cluster.local_node import LOCAL, LocalDoor, LocalNode
-from superlearner.cluster.plane import Pump
+from superlearner.cluster.pump import Pump
 from superlearner.cluster.requests import VERBS, Requests
 from superlearner.cluster.state_dir import Doubt, StateDirectory
 from superlearner.core import control as c

@@ -44,7 +44,7 @@ from superlearner.errors import (
 from superlearner.sandbox import payload
 
 if TYPE_CHECKING:
-    from superlearner.cluster.plane import Pump
+    from superlearner.cluster.pump import Pump
 
 #: Where a sandbox can be called: (node, address, epoch, OS process, status).
 Found = tuple[str, str, int, int | None, str]

@@ -15,7 +15,7 @@ from superlearner.core.faults import SCHEDULER, Link, LinkRule
 from superlearner.errors import Unsupported
 
 if TYPE_CHECKING:
-    from superlearner.cluster.plane import Pump
+    from superlearner.cluster.pump import Pump
 
 logger = logging.getLogger(__name__)
 #: Seconds that a node may take to follow new rules before nobody waits for it any more.
