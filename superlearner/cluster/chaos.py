@@ -7,13 +7,14 @@ import inspect
 import random
 import signal
 from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from superlearner.cluster.outgoing import split
 from superlearner.cluster.sandbox import Sandbox
 from superlearner.cluster.session import Session
 from superlearner.core.faults import FaultRecord
-from superlearner.errors import InvalidSpec
+from superlearner.errors import InvalidSpec, NoConnection
 
 #: In a schedule: some node or sandbox, chosen by the seed.
 ANY = "any"
@@ -118,6 +119,14 @@ class Chaos:
         link keeps the control plane from noticing, nobody waits for it.
         """
         return self._ask("signal_node", node=node, number=int(signal.SIGKILL))
+
+    def kill_scheduler(self) -> None:
+        """Kill the scheduler's process with SIGKILL; returns when a new one answers.
+
+        All nodes die with it. The guardian of a local cluster starts it again, and every sandbox comes back
+        from its newest checkpoint on disk, with a higher epoch. Elsewhere `Unsupported`: nobody would.
+        """
+        return self._session.run(self._kill_scheduler())
 
     # -- Pausing -------------------------------------------------------------------------------------
 
@@ -253,6 +262,12 @@ class Chaos:
 
     async def _injected(self, kind: str, detail: dict[str, Any]) -> Fault:
         return Fault(self._session, await self._session.link.ask_apart("inject", kind=kind, detail=detail))
+
+    async def _kill_scheduler(self) -> None:
+        link = self._session.link
+        with suppress(NoConnection):  # it dies before it can answer
+            await link.ask_apart("signal_scheduler", number=int(signal.SIGKILL))
+        await link.ask("hello")  # waits until it is there again
 
     def _ask(self, verb: str, **kwargs: Any) -> Any:
         return self._session.run(self._session.link.ask_apart(verb, **kwargs))

@@ -32,6 +32,7 @@ NOT_HERE = {
     "drain": f"{_ONE_NODE}its sandboxes have nowhere else to go; nothing was changed.{_WITH_A_CLUSTER}",
     "add_node": f"{_ONE_NODE}no node can be added.{_WITH_A_CLUSTER}",
     "remove_node": f"{_ONE_NODE}it ends with close(); nothing was removed.",
+    "signal_scheduler": f"{_ONE_NODE}there is no scheduler; nothing was done.",
     "signal_node": f"{_ONE_NODE}killing or pausing it would do so to your own program; nothing was done.",
 }
 

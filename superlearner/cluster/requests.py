@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from importlib.metadata import version
@@ -326,6 +327,18 @@ class Requests:
             and self._plane.known[node]["pid"] == pid
         ):
             await self._plane.changed()
+        return pid
+
+    async def signal_scheduler(self, number: int) -> int:
+        """Send a signal to the scheduler's own process, if somebody starts it again."""
+        if self._plane.launcher is None:
+            raise Unsupported(
+                "This cluster's scheduler was started by somebody else, and nobody here would start it again; "
+                "nothing was done. Kill the scheduler of a cluster made by superlearner.Cluster()."
+            )
+        pid = os.getpid()
+        self._note_fault(number, node=None, pid=pid)
+        os.kill(pid, number)
         return pid
 
     async def inject(self, kind: str, detail: dict[str, Any]) -> FaultRecord:

@@ -359,7 +359,8 @@ def _node(event: Event) -> Said | None:
             ended = fmt.count(len(event.detail.get("faults") or ()), "fault")
             return Said("●", "good", f"All is healed: {ended} ended.")
         case "fault_injected":
-            return Said("▲", "warn", f"A fault on purpose: {faults.made(event.detail, who(event))}.")
+            whom = who(event) if event.node else "the scheduler"
+            return Said("▲", "warn", f"A fault on purpose: {faults.made(event.detail, whom)}.")
         case "fault_reverted" if event.node is None:
             return Said("●", "good", faults.ended(event.detail))
         case _ if event.node is None:

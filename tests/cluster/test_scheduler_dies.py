@@ -56,7 +56,7 @@ def test_a_scheduler_that_is_killed_comes_back_with_every_sandbox_and_its_histor
         assert not staying, "nothing of the old one is left"
         cluster.destroy_sandbox("shop-5")
         with awaiting(cluster, "sandbox_restarted", 60, sandbox="shop-4") as again:
-            daemon_of(cluster._session.found).kill()
+            cluster.chaos.kill_scheduler()
             assert again().epoch == 3
         assert [info.id for info in cluster.sandboxes()] == [f"shop-{n}" for n in range(5)]
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from conformance_kit import Doer, answer, running
 from otp_kit import asynchronous
 
 from superlearner.errors import CallTimeout
-from superlearner.otp import NoReply, _deadlines, child
+from superlearner.otp import NoReply, _kernel, child
 from superlearner.otp._deadlines import Deadlines
 
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    monkeypatch.setattr(_deadlines, "USUAL", 0.03)
+SHORT = 0.03
 
 
 @asynchronous
 async def test_each_future_fails_in_its_own_time_unless_it_is_done():
     loop = asyncio.get_running_loop()
-    deadlines, failed = Deadlines(loop), []
+    deadlines, failed = Deadlines(loop, SHORT), []
     futures = {name: loop.create_future() for name in ("first", "done", "cancelled", "second")}
     for name, future in futures.items():
         deadlines.add(future, name)
@@ -42,10 +40,9 @@ async def test_each_future_fails_in_its_own_time_unless_it_is_done():
 
 
 @asynchronous
-async def test_what_is_done_is_let_go_also_behind_a_call_that_takes_long(monkeypatch):
-    monkeypatch.setattr(_deadlines, "USUAL", 60.0)
+async def test_what_is_done_is_let_go_also_behind_a_call_that_takes_long():
     loop = asyncio.get_running_loop()
-    deadlines = Deadlines(loop)
+    deadlines = Deadlines(loop, 60.0)
     slow = [loop.create_future() for _ in range(3)]
     for future in slow:
         deadlines.add(future, "slow")
@@ -60,7 +57,8 @@ async def test_what_is_done_is_let_go_also_behind_a_call_that_takes_long(monkeyp
 
 
 @asynchronous
-async def test_a_call_has_it_and_nothing_of_it_is_left_after_the_end():
+async def test_a_call_has_it_and_nothing_of_it_is_left_after_the_end(monkeypatch):
+    monkeypatch.setattr(_kernel, "Deadlines", partial(Deadlines, seconds=SHORT))
     async with running(child(Doer, id="it", name="it")) as rt:
         assert await rt.call("it", answer(1)) == 1
         with pytest.raises(CallTimeout):
