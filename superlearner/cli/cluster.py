@@ -33,7 +33,7 @@ def found() -> Connection:
 def described(connection: Connection) -> dict[str, Any]:
     """Return what a program wants to know of a running cluster."""
     return {
-        "address": connection.address,
+        "address": connection.plain_address,
         "pid": connection.pid,
         "path": connection.path,
         "dashboard": connection.dashboard,
@@ -58,7 +58,9 @@ def start(nodes: int, *, as_json: bool) -> None:
         print_json(described(connection) | {"started": running is None})
         return
     told = "The cluster is ready" if running is None else "A cluster runs already"
-    click.echo(f"{told}: nodes {', '.join(connection.nodes)}; process {connection.pid}; {connection.address}")
+    click.echo(
+        f"{told}: nodes {', '.join(connection.nodes)}; process {connection.pid}; {connection.plain_address}"
+    )
 
 
 @click.command()

@@ -26,6 +26,7 @@ import psutil
 from distributed import Security
 
 from superlearner import config
+from superlearner.cluster.faulty import plain_address
 from superlearner.cluster.locks import locked
 from superlearner.errors import ClusterNotFound, SuperlearnerError
 
@@ -96,6 +97,11 @@ class Connection:
     def security(self) -> Security:
         """Dask's security object for it."""
         return security_from(self.tls)
+
+    @property
+    def plain_address(self) -> str:
+        """Its address in the form that any Dask client understands."""
+        return plain_address(self.address)
 
     @property
     def alive(self) -> bool:

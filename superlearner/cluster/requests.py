@@ -13,6 +13,7 @@ from distributed.comm import Comm
 
 from superlearner.cluster.channel import ServedChannel
 from superlearner.cluster.commands import InstanceGone
+from superlearner.cluster.faulty import plain_address
 from superlearner.cluster.names import node_id
 from superlearner.core import control as c
 from superlearner.core.checkpoints import CheckpointVersion
@@ -242,7 +243,7 @@ class Requests:
             quorum=quorum,
             control_plane="running",
             sandboxes=len(self._plane.state.sandboxes),
-            address=self._plane.address,
+            address=plain_address(self._plane.address),
         )
 
     async def explain(self, spec: SandboxSpec) -> list[PlacementRow]:

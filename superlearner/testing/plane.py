@@ -1,4 +1,4 @@
-"""The simulated control plane: the real machine, `core.control`, with effects as in `cluster.plane`, simulated."""
+"""The simulated control plane: the real machine, `core.control`, with effects as in `cluster.pump`, simulated."""
 
 from __future__ import annotations
 

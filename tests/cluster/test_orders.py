@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from cluster_kit import run
 
-from superlearner.cluster import plane
+from superlearner.cluster import pump
 from superlearner.cluster.commands import InstanceGone
 from superlearner.cluster.node import Node
 from superlearner.core import control as c
@@ -34,7 +34,7 @@ class Door:
         return answer
 
 
-class Plane(plane.Pump):
+class Plane(pump.Pump):
     def __init__(self, *answers):
         self.nodes = Door(*answers)
         self.told = []
@@ -52,7 +52,7 @@ class Plane(plane.Pump):
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(plane, "AGAIN", 0.0)
+    monkeypatch.setattr(pump, "AGAIN", 0.0)
 
 
 def test_a_connection_that_breaks_does_not_mean_that_an_instance_has_stopped():
