@@ -179,10 +179,7 @@ def test_a_dask_cluster_started_by_hand_carries_sandboxes(tmp_path):
             with pytest.raises(sl.SuperlearnerError, match="started by somebody else"):
                 cluster.add_node("fourth")
     finally:
-        for process in [*workers, scheduler]:
-            process.terminate()
-        for process in [*workers, scheduler]:
-            process.wait(timeout=20)
+        end([*workers, scheduler])
         scheduler.stderr.close()
 
 
@@ -239,6 +236,18 @@ match os.environ.get("PRETEND"):
 """
 
 
+def end(processes):
+    """End Dask's own commands, politely; one that takes its time over it is killed."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 @contextmanager
 def dask_by_hand(folder, scheduler_has, workers_have):
     """Start Dask's own commands, each with what it shall pretend; give the scheduler's address."""
@@ -261,9 +270,7 @@ def dask_by_hand(folder, scheduler_has, workers_have):
             started.append(start("worker", address, *options, pretend=pretend, stderr=subprocess.DEVNULL))
         yield address
     finally:
-        for process in started[::-1]:
-            process.terminate()
-            process.wait(timeout=20)
+        end(started[::-1])
         started[0].stderr.close()
 
 
