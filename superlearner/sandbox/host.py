@@ -49,6 +49,7 @@ from superlearner.errors import (
     in_words,
 )
 from superlearner.otp import Runtime, as_application
+from superlearner.otp._deadlines import Deadlines
 from superlearner.otp._kernel import Kernel
 from superlearner.otp.messages import one_line
 from superlearner.sandbox.frames import FrameError, FrameStream
@@ -84,6 +85,8 @@ _COUNT_INTERVAL = 0.02
 _FIRST_SAVE = 0.5
 _LEASE_GRACE = 0.05
 _SETTLE_INTERVAL = 0.002
+#: How many lengths of timeouts share timers; those of other lengths have timers of their own.
+_MOST_LIMITS = 16
 
 
 def main(sock: socket.socket, limits: Resources) -> int:
@@ -170,6 +173,8 @@ class Host:
         #: The count of messages at which the next checkpoint is due.
         self._save_due = math.inf
         self._leaving = False
+        #: By length: what ends the waiting of calls with such a timeout, with one timer for all of them.
+        self._limits: dict[float, Deadlines] = {}
         #: Until when it may run, on the clock of the loop; None: for ever.
         self._lease: float | None = None
 
@@ -267,7 +272,13 @@ class Host:
     def _await(self, number: int, target: Any, answer: asyncio.Future[Any], timeout: float | None) -> None:
         timer = None
         if timeout is not None:
-            timer = self._loop.call_later(timeout, _expire, answer, target, timeout)
+            limits = self._limits.get(timeout)
+            if limits is None and len(self._limits) < _MOST_LIMITS:
+                limits = self._limits[timeout] = Deadlines(self._loop, timeout)
+            if limits is not None:
+                limits.add(answer, target)
+            else:
+                timer = self._loop.call_later(timeout, _expire, answer, target, timeout)
         answer.add_done_callback(functools.partial(self._answered, number, timer))
 
     def _answered(self, number: int, timer: asyncio.TimerHandle | None, answer: asyncio.Future[Any]) -> None:
