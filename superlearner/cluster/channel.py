@@ -130,8 +130,9 @@ class Channel:
         future: asyncio.Future[Answer] = self._loop.create_future()
         self._pending[id] = future
         self._writer.send((verb, id, *fields))
+        waiting = None
         if limit is not None and (limits := self._limits_of(limit)) is not None:
-            limits.add(future, None)
+            waiting = limits.add(future, None)
         elif limit is not None:
             deadline = self._loop.time() + limit
         # Not asyncio.timeout(): that costs as much as all the rest of this method.
@@ -140,6 +141,8 @@ class Channel:
             return await future
         finally:
             self._pending.pop(id, None)
+            if waiting is not None:
+                waiting.cancel()
             if timer is not None:
                 timer.cancel()
 

@@ -252,8 +252,11 @@ class Kernel:
         """Send a call and wait for its answer."""
         if timeout == USUAL:
             future = self.post_call(target, request, caller, timeout)
-            self._deadlines.add(future, target)
-            return await future
+            waiting = self._deadlines.add(future, target)
+            try:
+                return await future
+            finally:
+                waiting.cancel()
         if timeout is not None:
             seconds(timeout)
         return await self.answer(self.post_call(target, request, caller, timeout), target, timeout)

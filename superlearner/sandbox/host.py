@@ -49,7 +49,7 @@ from superlearner.errors import (
     in_words,
 )
 from superlearner.otp import Runtime, as_application
-from superlearner.otp._deadlines import Deadlines
+from superlearner.otp._deadlines import Deadlines, Waiting
 from superlearner.otp._kernel import Kernel
 from superlearner.otp.messages import one_line
 from superlearner.sandbox.frames import FrameError, FrameStream
@@ -270,18 +270,20 @@ class Host:
             self._await(number, target, answer, timeout)
 
     def _await(self, number: int, target: Any, answer: asyncio.Future[Any], timeout: float | None) -> None:
-        timer = None
+        timer: asyncio.TimerHandle | Waiting | None = None
         if timeout is not None:
             limits = self._limits.get(timeout)
             if limits is None and len(self._limits) < _MOST_LIMITS:
                 limits = self._limits[timeout] = Deadlines(self._loop, timeout)
             if limits is not None:
-                limits.add(answer, target)
+                timer = limits.add(answer, target)
             else:
                 timer = self._loop.call_later(timeout, _expire, answer, target, timeout)
         answer.add_done_callback(functools.partial(self._answered, number, timer))
 
-    def _answered(self, number: int, timer: asyncio.TimerHandle | None, answer: asyncio.Future[Any]) -> None:
+    def _answered(
+        self, number: int, timer: asyncio.TimerHandle | Waiting | None, answer: asyncio.Future[Any]
+    ) -> None:
         if timer is not None:
             timer.cancel()
         if answer.cancelled():

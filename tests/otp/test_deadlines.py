@@ -51,7 +51,7 @@ async def test_what_is_done_is_let_go_also_behind_a_call_that_takes_long():
         deadlines.add(future, "quick")
         future.set_result(None)
     assert len(deadlines._waiting) <= 1_001
-    assert [entry[1] for entry in deadlines._waiting][:3] == slow
+    assert [entry.future for entry in deadlines._waiting][:3] == slow
     deadlines.close()
     assert deadlines._timer is None
 
