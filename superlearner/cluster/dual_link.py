@@ -71,16 +71,24 @@ class DualLink:
 
     # -- Where a sandbox lives -------------------------------------------------------------------------
 
-    async def _home(self, sandbox: str) -> Link:
-        """Return the way to where a sandbox lives, when its promotion is over."""
+    def _is_here(self, sandbox: str) -> bool:
+        """Tell whether a sandbox lives on this machine; one that was promoted is held until it has stopped."""
+        return self._local.holds(sandbox) and sandbox not in self._promoted
+
+    async def _settled(self, sandbox: str) -> None:
+        """Wait until no promotion of a sandbox is under way."""
         while (gate := self._gates.get(sandbox)) is not None:
             await gate.wait()
-        if self._local.holds(sandbox) and sandbox not in self._promoted:
+
+    async def _home(self, sandbox: str) -> Link:
+        """Return the way to where a sandbox lives, when its promotion is over."""
+        await self._settled(sandbox)
+        if self._is_here(sandbox):
             return self._local
         may_be_there = self._sides.known or sandbox in self._local.plane.held or sandbox in self._promoted
         remote = await self._sides.cluster(again=True)
         if remote is not None:
-            return self._local if self._local.holds(sandbox) and sandbox not in self._promoted else remote
+            return self._local if self._is_here(sandbox) else remote
         if may_be_there:
             raise ClusterNotFound(
                 f"There is no sandbox {sandbox!r} on this machine, and the cluster that may have it does not "
@@ -125,13 +133,7 @@ class DualLink:
 
     async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
         """Send a message that has no answer, to wherever the sandbox lives now."""
-        while True:
-            home = await self._home(sandbox)
-            try:
-                return await home.post(verb, sandbox, target, body)
-            except NoSandbox:
-                if not self._has_moved(sandbox, home):
-                    raise
+        await self._at_home(sandbox, lambda home: home.post(verb, sandbox, target, body))
 
     # -- Questions -------------------------------------------------------------------------------------
 
@@ -208,7 +210,7 @@ class DualLink:
 
     async def _create(self, spec: SandboxSpec, checkpoint: Any = None) -> Any:
         """Create a sandbox in the cluster, or here when no cluster answers or it has no quorum."""
-        if spec.id in self._creating or (self._local.holds(spec.id) and spec.id not in self._promoted):
+        if spec.id in self._creating or self._is_here(spec.id):
             raise SandboxExists(spec.id, LOCAL)
         self._creating.add(spec.id)
         try:
@@ -249,9 +251,8 @@ class DualLink:
 
     async def _promote(self, sandbox: str, node: str) -> Migration:
         """Move a sandbox of this machine into the cluster."""
-        while (gate := self._gates.get(sandbox)) is not None:
-            await gate.wait()
-        if not self._local.holds(sandbox) or sandbox in self._promoted:
+        await self._settled(sandbox)
+        if not self._is_here(sandbox):
             if sandbox in self._promoted or await self._in_cluster(sandbox) is not None:
                 raise MoveFailed(sandbox, "it lives in the cluster already")
             raise NoSandbox(sandbox)

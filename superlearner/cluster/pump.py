@@ -275,7 +275,7 @@ class Pump:
         before: list[asyncio.Task[None]] = []
         instructions = self.state.handle(event)
         if isinstance(event, c.ApplicationReplaced):
-            self._keepversion(event)
+            self._keep_version(event)
         for instruction in instructions:
             match instruction:
                 case c.Record(logged):
@@ -352,12 +352,12 @@ class Pump:
             try:
                 self._directory.remember(i.spec, i.epoch)
             except OSError as error:
+                reason = self._why_not_kept(error)
                 if self.must_keep and self.state.sandboxes[i.spec.id].status == "starting":
-                    reason = f"it could not be written to {self._directory.path}: {error}"
                     self._start_failed(i.spec.id, i.node, i.epoch, reason, i.cause)
                     return
                 # It runs all the same: a full disk must not keep anything from being started again.
-                self._not_kept(i.spec.id, error)
+                self._not_kept(i.spec.id, reason)
         spec = i.spec
         request = StartRequest(
             spec,
@@ -383,7 +383,7 @@ class Pump:
         """Tell that a sandbox of an earlier run is not started again."""
         self.record(Event("sandbox_not_restored", at=self.now(), sandbox=sandbox, reason=why))
 
-    def _keepversion(self, event: c.ApplicationReplaced) -> None:
+    def _keep_version(self, event: c.ApplicationReplaced) -> None:
         """Keep a new version of an application for later runs."""
         record = self.state.sandboxes.get(event.sandbox)
         if self._directory is None or record is None or record.spec.application != event.application:
@@ -391,12 +391,14 @@ class Pump:
         try:
             self._directory.remember(record.spec, record.epoch)
         except OSError as error:
-            self._not_kept(record.id, error)
+            self._not_kept(record.id, self._why_not_kept(error))
 
-    def _not_kept(self, sandbox: str, error: OSError) -> None:
+    def _why_not_kept(self, error: OSError) -> str:
         assert self._directory is not None
-        why = f"it could not be written to {self._directory.path}: {error}"
-        self.record(Event("sandbox_not_kept", at=self.now(), sandbox=sandbox, reason=why))
+        return f"it could not be written to {self._directory.path}: {error}"
+
+    def _not_kept(self, sandbox: str, reason: str) -> None:
+        self.record(Event("sandbox_not_kept", at=self.now(), sandbox=sandbox, reason=reason))
 
     async def _sow(self, i: c.StartInstance, seed: CheckpointVersion) -> str | None:
         """Store a checkpoint from elsewhere on the node and its peers; return why the node has not got it."""
