@@ -16,7 +16,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from distributed import Worker, get_worker
 from distributed.comm import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -62,7 +61,7 @@ def node_name(worker_name: object) -> str:
 
 
 class NodeAgent(Node, WorkerPlugin):
-    """Implements `superlearner.sandbox.instance.NodeServices` on a Dask worker."""
+    """Implements `superlearner.sandbox.services.NodeServices` on a Dask worker."""
 
     name = PLUGIN_NAME
     idempotent = True
@@ -94,8 +93,6 @@ class NodeAgent(Node, WorkerPlugin):
         # In the worker's own folder, which goes with the cluster's should all of this be killed at once.
         self.fork_server = ForkServer(worker.local_directory)
         self._peers = Nodes(worker.connection_args)
-        #: Which life this is: past its lease a node stops everything and begins the next.
-        self.incarnation = 1
         self.lease = Lease(self.lease_length, self._ask_for_lease, self._pass_lease_on, self._lease_ran_out)
         try:
             #: What this node is, for the ``node_selector`` of sandboxes.
@@ -122,17 +119,7 @@ class NodeAgent(Node, WorkerPlugin):
     def _join(self) -> None:
         """Tell the control plane that the node can take sandboxes, and hold the lease from before that."""
         self.lease.begin()
-        self.report(
-            "node_ready",
-            node=self.node,
-            address=self.worker.address,
-            pid=os.getpid(),
-            memory=psutil.virtual_memory().total,
-            cpus=psutil.cpu_count() or 1,
-            labels=self.labels,
-            incarnation=self.incarnation,
-            machine=this_machine(),
-        )
+        self.ready(self.worker.address, self.labels, this_machine())
 
     async def teardown(self, worker: Worker) -> None:
         """End every sandbox of this node and the fork server."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import psutil
 
 from superlearner import config
 from superlearner.cluster.agent import SandboxActor
@@ -60,17 +57,7 @@ class LocalNode(Node):
         self.prepare()
         self.between = Between(self.find, lambda: True, lambda _: LocalWay(self._lookup))
         await self.fork_server.start()
-        self.report(
-            "node_ready",
-            node=LOCAL,
-            address=LOCAL,
-            pid=os.getpid(),
-            memory=psutil.virtual_memory().total,
-            cpus=psutil.cpu_count() or 1,
-            labels=validate_labels(config.get("labels"), "superlearner.labels"),
-            incarnation=1,
-            machine=None,
-        )
+        self.ready(LOCAL, validate_labels(config.get("labels"), "superlearner.labels"))
         # The process itself is its owner's: only what serves the sandboxes is measured.
         own = [self.fork_server.pid] if self.fork_server.pid else []
         self._telemetry = asyncio.create_task(self.sample(own, config.get("telemetry.interval")))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import os
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from superlearner.cluster.between import Between
 from superlearner.cluster.telemetry import NodeMeter
@@ -48,6 +51,20 @@ class Node:
     def report(self, kind: str, **fields: Any) -> None:
         """Tell the control plane; reports of one node arrive in order."""
         raise NotImplementedError
+
+    def ready(self, address: str, labels: Mapping[str, str], machine: str | None = None) -> None:
+        """Tell the control plane that the node can take sandboxes."""
+        self.report(
+            "node_ready",
+            node=self.node,
+            address=address,
+            pid=os.getpid(),
+            memory=psutil.virtual_memory().total,
+            cpus=psutil.cpu_count() or 1,
+            labels=labels,
+            incarnation=self.incarnation,
+            machine=machine,
+        )
 
     async def end_instances(self) -> None:
         """End every sandbox of this node."""
@@ -94,8 +111,7 @@ class Node:
         try:
             started = await instance.start()
         except Exception as error:
-            reason = error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
-            self.report("instance_start_failed", **who, reason=reason)
+            self.report("instance_start_failed", **who, reason=why(error))
         else:
             self.report("instance_started", **who, **started)
 
@@ -151,6 +167,11 @@ class Node:
                 figures["responsive"] = hosts[id].responsive
             self.report("node_sampled", node=self.node, **sample)
             await asyncio.sleep(interval)
+
+
+def why(error: Exception) -> Any:
+    """Return the reason of a start that failed, in the sandbox's own words where it has given any."""
+    return error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
 
 
 def refusal(message: tuple[Any, ...]) -> list[Any]:

@@ -25,7 +25,8 @@ from superlearner.cluster.faults import FaultControl
 from superlearner.cluster.faulty import EXEMPT, can_break
 from superlearner.cluster.lanes import HERE
 from superlearner.cluster.machine import Deaths
-from superlearner.cluster.pump import NodeLauncher, Pump, why
+from superlearner.cluster.node import why
+from superlearner.cluster.pump import NodeLauncher, Pump
 from superlearner.cluster.state_dir import StateDirectory
 from superlearner.core import control as c
 from superlearner.core.faults import SCHEDULER

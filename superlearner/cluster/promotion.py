@@ -85,7 +85,7 @@ class Promotion:
         moved = Migration(
             self._sandbox, record.node or "", made.node or "", made.epoch, phases, bytes=size, pause=pause
         )
-        self._note("sandbox_moved", record, epoch=made.epoch, **_as_detail(moved))
+        self._note("sandbox_moved", record, epoch=made.epoch, **moved.as_detail())
         return moved
 
     async def leave(self) -> None:
@@ -184,13 +184,3 @@ class Promotion:
                 detail={"target": self._node, **detail},
             )
         )
-
-
-def _as_detail(moved: Migration) -> dict[str, Any]:
-    return {
-        "source": moved.source,
-        "target": moved.target,
-        "phases": dict(moved.phases),
-        "bytes": moved.bytes,
-        "pause": moved.pause,
-    }

@@ -26,6 +26,7 @@ from superlearner.cluster.agent import (
 )
 from superlearner.cluster.commands import InstanceGone, NodeDoor
 from superlearner.cluster.faults import FaultControl
+from superlearner.cluster.node import why
 from superlearner.cluster.recorder import Recorder
 from superlearner.cluster.reports import control_event, version
 from superlearner.cluster.requests import Requests
@@ -524,8 +525,3 @@ class Pump:
     async def on_instance(self, address: str, sandbox: str, epoch: int, method: str, *args: Any) -> Any:
         """Run a method of an instance on its worker, and return its result or raise its error."""
         return await self.nodes.ask(address, "instance", sandbox, epoch, method, *args)
-
-
-def why(error: Exception) -> Any:
-    """Return the reason of a start that failed, in the sandbox's own words where it has given any."""
-    return error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"

@@ -73,14 +73,7 @@ class Moves(Life):
         self._take_over(work)
         self._set(work, "running", pid=event.pid)
         migration = _migration(work, move, event.at)
-        detail = {
-            "source": move.source,
-            "target": move.target,
-            "phases": dict(migration.phases),
-            "bytes": move.size,
-            "pause": migration.pause,
-            "old_pid": old_pid,
-        }
+        detail = migration.as_detail() | {"old_pid": old_pid}
         self._note("sandbox_moved", event, work, detail=detail)
         self._want_peers(work, self._wish(work, move.target, move.peers))
         self._tell_peers(work)

@@ -195,6 +195,16 @@ class Migration:
     #: Seconds in which callers had to wait.
     pause: float
 
+    def as_detail(self) -> dict[str, Any]:
+        """Return what an event tells of it beside its own sandbox and epoch."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "phases": dict(self.phases),
+            "bytes": self.bytes,
+            "pause": self.pause,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class PlacementRow:

@@ -7,24 +7,13 @@ import time
 from collections.abc import Iterator
 from itertools import count
 
+from figures import Echo
+
 import superlearner as sl
 from superlearner.otp import GenServer, Reply, call, cast, child, supervisor
 
 RUNS = 3
 _serials = count(1)
-
-
-class Echo(GenServer):
-    """Answers with what it is asked."""
-
-    def init(self):
-        return 0
-
-    def handle_call(self, request, sender, state):
-        return Reply(request, state)
-
-    def handle_cast(self, message, state):
-        return state + 1
 
 
 class Caller(GenServer):

@@ -154,6 +154,8 @@ class TestWhatIsRefused:
         sandbox = manager.create_sandbox(fresh, shop())
         with pytest.raises(sl.NoProcess):
             sandbox.call("nobody", "value")
+        with pytest.raises(sl.NoProcess):
+            manager.call(f"{fresh}/nobody", "value")
         for ask in (
             lambda: manager.call("nowhere/counter", "value"),
             lambda: manager.cast("nowhere/counter", "value"),
@@ -182,16 +184,19 @@ class TestWhatIsRefused:
         with pytest.raises(sl.ProcessDied) as caught:
             sandbox.call("counter", "crash")
         assert isinstance(caught.value.__cause__, ValueError)
+        assert sandbox.call("counter", "value") == 0
 
 
 class TestWhenThingsDie:
-    def test_a_killed_process_is_restarted_by_its_supervisor(self, manager, fresh):
+    def test_a_killed_process_is_restarted_by_its_supervisor_with_a_fresh_state(self, manager, fresh):
         sandbox = manager.create_sandbox(fresh, shop())
+        sandbox.call("counter", "increment")
         before = sandbox.process("counter").pid
         with awaiting(manager, "process_restarted", sandbox=fresh) as restarted:
             manager.chaos.kill_process(f"{fresh}/counter")
             restarted()
         assert sandbox.process("counter").pid != before
+        assert sandbox.call("counter", "value") == 0
         assert sandbox.call("other", "value") == 100
 
     def test_a_killed_host_comes_back_with_its_checkpoint(self, manager, fresh):
@@ -205,6 +210,7 @@ class TestWhenThingsDie:
         with awaiting(manager, "sandbox_restarted", sandbox=fresh) as restarted:
             assert manager.chaos.kill_sandbox(fresh) == before.pid
             assert sandbox.call("counter", "value", timeout=10) == 5
+            assert sandbox.call("counter", "os_pid") != before.pid
             restarted()
         after = sandbox.info()
         assert (after.node, after.epoch, after.restarts) == (before.node, before.epoch, 1)

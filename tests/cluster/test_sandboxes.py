@@ -1,4 +1,4 @@
-"""What a person does with a cluster on this machine: real processes, real sockets."""
+"""What a person does with a cluster on this machine, beyond the contract that it shares with the other managers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 import psutil
 import pytest
-from apps import Counter, Doubler, Refuses, shop
+from apps import Counter, Doubler, shop
 from cluster_kit import awaiting
 
 import superlearner as sl
@@ -79,88 +79,16 @@ def test_where_a_process_lives_can_be_asked(cluster, fresh):
 
 
 class TestWhatIsRefused:
-    def test_an_id_in_use(self, cluster, fresh):
-        cluster.create_sandbox(fresh, Counter)
-        with pytest.raises(sl.SandboxExists, match="nothing was created"):
-            cluster.create_sandbox(fresh, Counter)
-
     def test_an_unknown_node_with_the_names_there_are(self, cluster, fresh):
         with pytest.raises(sl.UnknownNode, match="alpha, beta, gamma"):
             cluster.create_sandbox(fresh, Counter, node="delta")
-
-    def test_a_misspelt_option_with_the_right_spelling(self, cluster, fresh):
-        with pytest.raises(sl.InvalidSpec, match="Did you mean 'resources'"):
-            cluster.create_sandbox(fresh, Counter, resource=1)
-
-    def test_what_is_no_application(self, cluster, fresh):
-        with pytest.raises(sl.InvalidSpec):
-            cluster.create_sandbox(fresh, 42)
-
-    def test_an_init_that_raises_and_nothing_is_left(self, cluster, fresh):
-        with pytest.raises(sl.StartFailed, match="no init today"):
-            cluster.create_sandbox(fresh, Refuses)
-        assert fresh not in {info.id for info in cluster.sandboxes()}
-
-    def test_a_name_without_process(self, cluster, fresh):
-        cluster.create_sandbox(fresh, shop())
-        with pytest.raises(sl.NoProcess):
-            cluster.call(f"{fresh}/nobody", "value")
-
-    def test_a_sandbox_that_does_not_exist(self, cluster):
-        with pytest.raises(sl.NoSandbox):
-            cluster.call("nowhere/counter", "value")
 
     def test_a_target_without_process_name(self, cluster):
         with pytest.raises(sl.InvalidSpec, match="sandbox/process"):
             cluster.call("shop", "value")
 
-    def test_a_message_that_cannot_be_serialised(self, cluster, fresh):
-        sandbox = cluster.create_sandbox(fresh, shop())
-        with pytest.raises(sl.SuperlearnerError) as caught:
-            sandbox.call("counter", threading.Lock())
-        assert caught.value.code == "not_serializable"
-
-
-def test_the_error_of_the_callee_arrives_with_its_cause(cluster, fresh):
-    sandbox = cluster.create_sandbox(fresh, shop())
-    with pytest.raises(sl.ProcessDied) as caught:
-        sandbox.call("counter", "crash")
-    assert isinstance(caught.value.__cause__, ValueError)
-    assert sandbox.call("counter", "value") == 0
-
-
-def test_a_call_without_answer_times_out_and_says_that_it_may_have_happened(cluster, fresh):
-    sandbox = cluster.create_sandbox(fresh, shop())
-    with pytest.raises(sl.CallTimeout) as caught:
-        sandbox.call("counter", "never", timeout=0.2)
-    assert caught.value.definite is False
-
 
 class TestWhenThingsDie:
-    def test_a_killed_process_is_restarted_by_its_supervisor_with_a_fresh_state(self, cluster, fresh):
-        sandbox = cluster.create_sandbox(fresh, shop())
-        sandbox.call("counter", "increment")
-        before = sandbox.process("counter").pid
-        with awaiting(cluster, "process_restarted", sandbox=fresh) as restarted:
-            cluster.chaos.kill_process(f"{fresh}/counter")
-            restarted()
-        assert sandbox.process("counter").pid != before
-        assert sandbox.call("counter", "value") == 0
-        assert sandbox.call("other", "value") == 100
-
-    def test_a_killed_host_is_restarted_on_its_node_with_its_checkpoint(self, cluster, fresh):
-        sandbox = cluster.create_sandbox(fresh, shop())
-        for _ in range(5):
-            sandbox.call("counter", "increment")
-        sandbox.checkpoint()
-        before = sandbox.info()
-        assert cluster.chaos.kill_sandbox(fresh) == before.pid
-        assert sandbox.call("counter", "value", timeout=10) == 5
-        assert sandbox.call("counter", "os_pid") != before.pid
-        after = sandbox.info()
-        assert (after.node, after.restarts) == (before.node, 1)
-        assert not psutil.pid_exists(before.pid)
-
     def test_a_killed_node_loses_no_state_and_comes_back(self, cluster, fresh):
         sandbox = cluster.create_sandbox(fresh, shop(), node="alpha")
         for _ in range(7):
@@ -239,29 +167,6 @@ def test_the_registry_knows_a_checkpoint_as_soon_as_it_is_taken(cluster, fresh):
         stored = sandbox.checkpoint()
         newest = sandbox.info().checkpoint
         assert (newest.epoch, newest.seq) >= (stored["epoch"], stored["seq"])
-
-
-def test_a_restart_keeps_the_state(cluster, fresh):
-    sandbox = cluster.create_sandbox(fresh, shop())
-    sandbox.call("counter", "increment")
-    before = sandbox.info().pid
-    sandbox.restart()
-    assert sandbox.call("counter", "value") == 1
-    assert sandbox.info().pid != before
-
-
-def test_a_destroyed_sandbox_leaves_nothing(cluster, fresh):
-    sandbox = cluster.create_sandbox(fresh, shop())
-    sandbox.checkpoint()
-    pid = sandbox.info().pid
-    cluster.destroy_sandbox(fresh)
-    assert not psutil.pid_exists(pid)
-    assert fresh not in {info.id for info in cluster.sandboxes()}
-    with pytest.raises(sl.NoSandbox):
-        sandbox.call("counter", "value")
-    again = cluster.create_sandbox(fresh, shop())
-    assert again.call("counter", "value") == 0, "a new sandbox of the same id must not find the old state"
-    assert again.info().epoch > 1
 
 
 def test_one_sandbox_that_blocks_does_not_delay_another(cluster):

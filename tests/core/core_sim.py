@@ -314,6 +314,14 @@ class Sim:
         nodes = (living.node, *(peer for peer, _address in living.peers))
         self.reports.append(CheckpointStored(*key, living.seq, 10, nodes, cause=self.cause(), at=self.at()))
 
+    def rest(self):
+        """Let everything happen that waits for no timer."""
+        while self.orders or self.reports:
+            if self.orders:
+                self.perform(0)
+            else:
+                self.deliver(0)
+
     # -- The end --
 
     def settle(self):

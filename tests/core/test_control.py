@@ -69,18 +69,10 @@ def running(*nodes, policy=None, **options):
     """A cluster with the sandbox ``shop`` running on its first node."""
     sim = cluster(*nodes[:1], policy=policy)
     sim.create("shop", **options)
-    drain(sim)
+    sim.rest()
     for name in nodes[1:]:
         sim.join(name)
     return sim
-
-
-def drain(sim):
-    while sim.orders or sim.reports:
-        if sim.orders:
-            sim.perform(0)
-        else:
-            sim.deliver(0)
 
 
 def shop(sim):
@@ -107,7 +99,7 @@ def test_a_created_sandbox_is_answered_when_it_runs():
     cause = sim.create("shop")
     assert shop(sim).status == "starting"
     assert not sim.answers
-    drain(sim)
+    sim.rest()
     assert (shop(sim).status, shop(sim).epoch, sim.values[cause]) == ("running", 1, shop(sim))
 
 
@@ -177,7 +169,7 @@ def test_a_sandbox_created_from_a_checkpoint_has_it_stored_before_each_start_unt
 def test_a_checkpoint_from_elsewhere_gets_an_epoch_that_no_store_here_takes_for_over():
     sim = running("alpha")
     sim.destroy("shop")
-    drain(sim)
+    sim.rest()
     (dropped,) = [e for e in sim.dropped if e.sandbox == "shop"]
     old = CheckpointVersion.of("shop", 1, 3, b"state")
     (start, _) = sim.tell(CreateRequested(SandboxSpec("shop"), old, cause="create", at=1.0))
@@ -243,7 +235,7 @@ def test_the_sandboxes_of_a_lost_node_start_elsewhere_from_the_newest_surviving_
     assert start.first_serial == 1_000_001
     assert [node for node, _ in start.sources][:2] == ["gamma", "beta"]
     assert shop(sim).checkpoint.nodes == ("gamma",)
-    drain(sim)
+    sim.rest()
     assert (shop(sim).status, shop(sim).restarts) == ("running", 1)
 
 
@@ -258,7 +250,7 @@ def test_without_a_node_a_sandbox_is_lost_until_one_joins():
     sim.lose("alpha")
     assert (shop(sim).status, shop(sim).node) == ("lost", None)
     sim.join("beta")
-    drain(sim)
+    sim.rest()
     assert (shop(sim).status, shop(sim).node) == ("running", "beta")
 
 
@@ -273,11 +265,11 @@ def test_a_pinned_sandbox_whose_node_is_full_starts_elsewhere():
     sim = Sim()
     sim.tell(NodeJoined("alpha", "a", memory=1000, **WHY))
     sim.create("shop", node="alpha", resources=Resources(memory=800))
-    drain(sim)
+    sim.rest()
     sim.tell(NodeLost("alpha", "a", **WHY))
     sim.tell(NodeJoined("beta", "b", **WHY))
     sim.create("other", node="beta")
-    drain(sim)
+    sim.rest()
     sim.tell(NodeJoined("alpha", "a2", memory=100, **WHY))
     sim.nodes = {"beta": "b"}
     out = sim.state.handle(NodeLost("beta", "b", **WHY))
@@ -325,7 +317,7 @@ def test_a_lost_sandbox_is_taken_up_when_another_frees_its_memory():
     half = Resources(memory=600)
     sim.create("shop", node="alpha", resources=half)
     sim.create("bank", node="beta", resources=half)
-    drain(sim)
+    sim.rest()
     sim.tell(NodeLost("alpha", "tcp://alpha", **WHY))
     assert shop(sim).status == "lost"
     sim.destroy("bank")
@@ -336,7 +328,7 @@ def test_a_sandbox_that_still_fits_nowhere_stays_lost():
     sim = Sim()
     sim.tell(NodeJoined("alpha", "a", memory=1000, **WHY))
     sim.create("shop", resources=Resources(memory=600))
-    drain(sim)
+    sim.rest()
     sim.tell(NodeLost("alpha", "a", **WHY))
     out = sim.tell(NodeJoined("beta", "b", memory=100, **WHY))
     assert kinds(out) == ["node_joined"]
@@ -358,7 +350,7 @@ def test_the_loss_of_a_peer_concerns_only_those_that_had_it():
     (peer, _), *_ = sim.instances["shop", 1].peers
     other = next(name for name in ("beta", "gamma") if name != peer)
     sim.create("bank", node="alpha", checkpoint=Checkpoint(copies=0))
-    drain(sim)
+    sim.rest()
     out = sim.state.handle(NodeLost(peer, sim.nodes[peer], **WHY))
     assert effects(out) == [SetPeers.match(sandbox="shop", peers=((other, sim.nodes[other]),))]
 
@@ -401,7 +393,7 @@ def test_each_node_is_tried_once_before_one_is_tried_again():
         sim.tell(InstanceExited("shop", epoch, "killed", gave_up=True, cause="test", at=100.0 + epoch))
         while sim.timers:
             sim.fire(0)
-        drain(sim)
+        sim.rest()
     assert tried[0] == "alpha"
     assert set(tried[:3]) == {"alpha", "beta", "gamma"}
     assert tried[3] in tried[:3], "where it failed is better than nowhere"
@@ -410,7 +402,7 @@ def test_each_node_is_tried_once_before_one_is_tried_again():
 def test_what_spoke_against_a_node_is_over_when_the_sandbox_has_been_well_for_long():
     sim = running("alpha", "beta")
     sim.tell(InstanceExited("shop", 1, "killed", gave_up=True, **WHY))
-    drain(sim)
+    sim.rest()
     assert shop(sim).node == "beta"
     sim.tell(InstanceExited("shop", 2, "killed", gave_up=True, cause="test", at=1000.0))
     assert shop(sim).node == "alpha"
@@ -437,12 +429,12 @@ def test_the_next_restarts_wait_longer_until_the_sandbox_is_given_up():
     policy = ControlPolicy(max_restarts=2, backoff=Backoff(first=1.0))
     sim = running("alpha", policy=policy)
     sim.tell(InstanceExited("shop", 1, "crash", **WHY))
-    drain(sim)
+    sim.rest()
     out = sim.tell(InstanceExited("shop", 2, "crash", **WHY))
     assert effects(out)[-1] == SetTimer.match(delay=1.0)
     assert (shop(sim).status, shop(sim).reason) == ("restarting", "crash")
     sim.fire(0)
-    drain(sim)
+    sim.rest()
     sim.tell(RestartRequested("shop", cause="again", at=100.0))
     out = sim.tell(InstanceExited("shop", 3, "crash", **WHY))
     assert shop(sim).status == "failed"
@@ -473,7 +465,7 @@ def test_a_failed_sandbox_starts_anew_from_its_checkpoint_when_asked():
     sim.tell(InstanceExited("shop", 1, "crash", **WHY))
     out = sim.tell(RestartRequested("shop", cause="again", at=100.0))
     assert effects(out) == [StartInstance.match(epoch=2, sources=(("alpha", sim.nodes["alpha"]),))]
-    drain(sim)
+    sim.rest()
     assert sim.values["again"].status == "running"
 
 
@@ -481,7 +473,7 @@ def test_a_running_sandbox_restarts_in_place_with_its_epoch():
     sim = running("alpha")
     out = sim.tell(RestartRequested("shop", cause="again", at=100.0))
     assert effects(out) == [RestartInstance.match(node="alpha", epoch=1)]
-    drain(sim)
+    sim.rest()
     assert (shop(sim).epoch, shop(sim).restarts, sim.values["again"].status) == (1, 1, "running")
 
 
@@ -562,9 +554,9 @@ def test_a_lost_sandbox_and_one_whose_node_goes_are_destroyed_too():
 def test_epochs_go_on_after_destruction_even_when_its_tombstone_is_forgotten():
     sim = running("alpha", policy=ControlPolicy(tombstones=0))
     sim.tell(InstanceExited("shop", 1, "crash", **WHY))
-    drain(sim)
+    sim.rest()
     sim.destroy("shop")
-    drain(sim)
+    sim.rest()
     sim.create("shop")
     assert shop(sim).epoch == 3
 
@@ -655,7 +647,7 @@ def test_a_move_whose_source_is_lost_at_rest_becomes_a_fail_over():
     sim = moving(until="rest")
     sim.lose("alpha")
     assert isinstance(sim.values["move"], MoveFailed)
-    drain(sim)
+    sim.rest()
     assert (shop(sim).status, shop(sim).node) == ("running", "beta")
 
 
@@ -663,7 +655,7 @@ def test_a_move_whose_source_is_lost_during_the_start_goes_on():
     sim = moving()
     sim.lose("alpha")
     assert (shop(sim).status, shop(sim).node, shop(sim).epoch) == ("restarting", "beta", 2)
-    drain(sim)
+    sim.rest()
     assert isinstance(sim.values["move"], Migration)
 
 
@@ -705,12 +697,12 @@ def test_an_answer_to_an_earlier_move_is_late():
 def test_a_restart_asked_for_during_a_move_is_done_by_it_or_after_its_roll_back():
     sim = moving()
     sim.tell(RestartRequested("shop", cause="again", at=100.0))
-    drain(sim)
+    sim.rest()
     assert sim.values["again"].node == "beta"
     sim = moving()
     sim.tell(RestartRequested("shop", cause="again", at=100.0))
     drain_one_failure(sim)
-    drain(sim)
+    sim.rest()
     assert sim.values["again"].node == "alpha"
 
 
@@ -728,7 +720,7 @@ def test_a_destroyed_move_stops_both_instances():
 def test_an_instance_of_an_epoch_that_is_over_is_stopped():
     sim = running("alpha", "beta")
     sim.tell(InstanceExited("shop", 1, "crash", **WHY))
-    drain(sim)
+    sim.rest()
     late = InstanceStarted("shop", "alpha", 1, **WHY)
     assert effects(sim.tell(late)) == [StopInstance.match(epoch=1)]
     assert effects(sim.tell(late)) == [], "once is enough while it is being stopped"
@@ -871,7 +863,7 @@ def test_a_new_version_of_an_application_is_what_later_instances_start_with():
     sim.state.handle(ApplicationReplaced("shop", epoch, b"new", **WHY))
     sim.lose("alpha")
     assert sim.state.sandboxes["shop"].spec.application == b"new"
-    drain(sim)
+    sim.rest()
     assert sim.state.sandboxes["shop"].epoch > epoch
 
 

@@ -19,16 +19,8 @@ def cluster(*nodes, sandboxes=0):
         sim.join(name)
     for n in range(sandboxes):
         sim.create(f"s{n}", node=nodes[0])
-    rest(sim)
+    sim.rest()
     return sim
-
-
-def rest(sim):
-    while sim.orders or sim.reports:
-        if sim.orders:
-            sim.perform(0)
-        else:
-            sim.deliver(0)
 
 
 def at(sim, node):
@@ -44,7 +36,7 @@ def test_everything_moves_off_a_few_at_a_time():
     sim = cluster("alpha", "beta", "gamma", sandboxes=10)
     cause = sim.drain("alpha")
     assert sum(isinstance(order, QuiesceInstance) for order in sim.orders) == TOGETHER
-    rest(sim)
+    sim.rest()
     assert at(sim, "alpha") == []
     assert sorted(sim.values[cause]) == [f"s{n}" for n in range(10)]
     assert all(record.restarts == 0 for record in sim.state.sandboxes.values()), (
@@ -59,7 +51,7 @@ def test_a_node_that_is_drained_gets_nothing_new():
     refused = sim.values[sim.create("new", node="alpha")]
     assert isinstance(refused, NoPlacement)
     assert "drained" in refused.what()
-    rest(sim)
+    sim.rest()
     assert at(sim, "alpha") == []
 
 
@@ -68,7 +60,7 @@ def test_what_is_starting_there_is_waited_for_and_moved():
     sim.create("shop", node="alpha")
     cause = sim.drain("alpha")
     assert cause not in sim.answers
-    rest(sim)
+    sim.rest()
     assert at(sim, "beta") == ["shop"]
     assert sim.values[cause] == ("shop",)
 
@@ -79,7 +71,7 @@ def test_a_sandbox_that_fits_nowhere_ends_the_drain_and_the_node_serves_on():
     assert isinstance(sim.values[cause], DrainFailed)
     assert at(sim, "alpha") == ["s0"]
     sim.create("new", node="alpha")
-    rest(sim)
+    sim.rest()
     assert at(sim, "alpha") == ["new", "s0"]
 
 
@@ -95,7 +87,7 @@ def test_a_move_that_fails_is_tried_again_before_the_drain_is_given_up():
         while sim.reports:
             sim.deliver(0)
     assert "could not be moved" in sim.values[cause].what()
-    rest(sim)
+    sim.rest()
     assert at(sim, "alpha") == ["s0"]
 
 
@@ -104,7 +96,7 @@ def test_a_node_that_is_lost_meanwhile_ends_the_drain():
     cause = sim.drain("alpha")
     sim.lose("alpha")
     assert "lost" in sim.values[cause].what()
-    rest(sim)
+    sim.rest()
     assert at(sim, "beta") == ["s0", "s1"]
 
 

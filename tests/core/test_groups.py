@@ -35,14 +35,6 @@ WHY = {"cause": "test", "at": 100.0}
 IDS = ("db", "web", "mail")
 
 
-def drain(sim):
-    while sim.orders or sim.reports:
-        if sim.orders:
-            sim.perform(0)
-        else:
-            sim.deliver(0)
-
-
 def group(strategy="rest_for_one", nodes=("alpha", "beta"), ids=IDS, members=None, policy=None, **options):
     """A cluster with a group ``shop`` of three running members."""
     sim = Sim(ControlState(policy or ControlPolicy()))
@@ -51,7 +43,7 @@ def group(strategy="rest_for_one", nodes=("alpha", "beta"), ids=IDS, members=Non
     sim.group("shop", strategy=strategy, **options)
     for id in ids:
         sim.create(id, group="shop", **(members or {}).get(id, {}))
-    drain(sim)
+    sim.rest()
     return sim
 
 
@@ -126,7 +118,7 @@ def test_members_come_back_on_their_nodes_with_the_next_epoch():
     sim = group("one_for_all", nodes=("alpha", "beta", "gamma"))
     before = {id: record.node for id, record in sim.state.sandboxes.items()}
     end(sim, "db")
-    drain(sim)
+    sim.rest()
     assert {id: record.node for id, record in sim.state.sandboxes.items()} == before
     assert epochs(sim) == dict.fromkeys(IDS, 2)
 
@@ -174,9 +166,9 @@ def test_a_member_that_no_node_can_take_is_lost_until_one_can_and_the_rest_waits
     sim.group("shop", strategy="rest_for_one", max_restarts=0)
     for id in IDS:
         sim.create(id, group="shop", node="alpha" if id == "db" else "beta", **on[id])
-    drain(sim)
+    sim.rest()
     sim.lose("alpha")
-    drain(sim)
+    sim.rest()
     assert statuses(sim) == {"db": "lost", "web": "restarting", "mail": "restarting"}
     sim.restart("db")
     assert isinstance(sim.values[sim.asked[-1]], NoPlacement)
@@ -195,12 +187,12 @@ def test_a_lost_member_that_is_restarted_by_hand_starts_when_a_node_can_take_it(
     sim.group("shop")
     sim.create("db", group="shop", node="alpha", resources=Resources(memory=800))
     sim.create("other", node="beta", resources=Resources(memory=800))
-    drain(sim)
+    sim.rest()
     sim.lose("alpha")
     assert statuses(sim)["db"] == "lost"
     sim.tell(NodeJoined("beta", "beta", memory=2000, **WHY))  # more room, but nothing tells the lost
     sim.restart("db")
-    drain(sim)
+    sim.rest()
     assert sim.values[sim.asked[-1]].status == "running"
 
 
@@ -210,7 +202,7 @@ def test_a_start_under_way_whose_node_is_lost_goes_on_elsewhere():
     while not any(isinstance(order, StartInstance) for order in sim.orders):
         (sim.perform if sim.orders else sim.deliver)(0)
     sim.lose(sim.state.sandboxes["db"].node)
-    drain(sim)
+    sim.rest()
     assert set(statuses(sim).values()) == {"running"}
     assert info(sim).restarts <= 2
 
@@ -222,7 +214,7 @@ def test_a_move_whose_source_is_lost_is_given_up_as_the_group_comes_first():
     sim.deliver(0)
     end(sim, "web")
     assert sim.values[sim.asked[-1]].code == "move_failed"
-    drain(sim)
+    sim.rest()
     assert set(statuses(sim).values()) == {"running"}
     assert not any(living.on_trial for living in sim.instances.values())
 
@@ -235,7 +227,7 @@ def test_a_member_that_is_moving_when_its_group_restarts_is_called_back(until):
         sim.perform(0)
         sim.deliver(0)
     end(sim, "db")
-    drain(sim)
+    sim.rest()
     assert sim.values[sim.asked[-1]].code == "move_failed"
     assert set(statuses(sim).values()) == {"running"}
 
@@ -243,9 +235,9 @@ def test_a_member_that_is_moving_when_its_group_restarts_is_called_back(until):
 def test_a_member_that_has_moved_is_the_same_member():
     sim = group("one_for_all", members={"web": {"node": "alpha"}})
     sim.move("web", "beta")
-    drain(sim)
+    sim.rest()
     end(sim, "web")
-    drain(sim)
+    sim.rest()
     assert sim.state.sandboxes["web"].node == "beta"
     assert info(sim).restarts == 1
 
@@ -256,7 +248,7 @@ def test_a_member_that_has_moved_is_the_same_member():
 def failed(**options):
     sim = group("one_for_one", max_restarts=0, **options)
     end(sim, "web")
-    drain(sim)
+    sim.rest()
     return sim
 
 
@@ -310,7 +302,7 @@ def test_without_a_majority_a_group_that_runs_is_not_stopped_to_be_restarted():
     sim.restart_group("shop")
     assert sim.values[sim.asked[-1]].code == "no_quorum"
     sim.join("beta")
-    drain(sim)
+    sim.rest()
     assert set(statuses(sim).values()) == {"running"}
 
 
@@ -320,7 +312,7 @@ def test_a_restart_in_which_one_cannot_start_fails_the_group_and_says_who():
     sim.perform(0)
     sim.deliver(0)
     sim.perform(0, well=False)
-    drain(sim)
+    sim.rest()
     error = sim.values[sim.asked[-1]]
     assert isinstance(error, GroupFailed)
     assert error.reason == "'web' could not start: no luck"
@@ -374,7 +366,7 @@ def test_in_a_group_without_order_nobody_waits_for_another_one():
     sim.tell(InstanceStartFailed("db", "alpha", started["db"].epoch, "no luck", **WHY))
     while sim.timers:
         sim.fire(0)
-    drain(sim)
+    sim.rest()
     assert statuses(sim) == {"db": "lost", "web": "running"}
 
 
@@ -382,7 +374,7 @@ def test_a_new_member_that_cannot_start_or_be_placed_is_refused_and_never_a_memb
     sim = group()
     sim.create("late", group="shop")
     sim.perform(0, well=False)
-    drain(sim)
+    sim.rest()
     assert isinstance(sim.values[sim.asked[-1]], StartFailed)
     sim.create("slow", group="shop")
     sim.create("picky", group="shop", node_selector={"zone": "a"})
@@ -391,7 +383,7 @@ def test_a_new_member_that_cannot_start_or_be_placed_is_refused_and_never_a_memb
     sim.nodes["gamma"] = "c"
     sim.create("picky", group="shop", node_selector={"zone": "a"})
     sim.lose("gamma")  # while it waits for its turn
-    drain(sim)
+    sim.rest()
     assert isinstance(sim.values[sim.asked[-1]], NoPlacement)
     assert info(sim).members == (*IDS, "slow")
 
@@ -402,14 +394,14 @@ def test_a_new_member_that_cannot_start_or_be_placed_is_refused_and_never_a_memb
 def test_a_transient_member_that_is_done_stays_down_and_starts_with_the_others_again():
     sim = group("one_for_all", members={"web": {"restart": "transient"}})
     end(sim, "web", "normal")
-    drain(sim)
+    sim.rest()
     assert statuses(sim) == {"db": "running", "web": "stopped", "mail": "running"}
     sim.tell(RestartRequested("web", cause="again", at=100.0))
-    drain(sim)
+    sim.rest()
     assert sim.values["again"].status == "running"
     end(sim, "web", "normal")
     end(sim, "db")
-    drain(sim)
+    sim.rest()
     assert set(statuses(sim).values()) == {"running"}
 
 
@@ -417,34 +409,34 @@ def test_a_temporary_member_that_is_down_belongs_to_the_group_no_longer():
     temporary = {"web": {"restart": "temporary"}}
     sim = group("one_for_all", members=temporary)
     end(sim, "web")
-    drain(sim)
+    sim.rest()
     assert statuses(sim)["web"] == "failed"
     assert (info(sim).members, sim.state.sandboxes["web"].spec.group) == (("db", "mail"), None)
     sim = group("one_for_all", members=temporary)
     end(sim, "db")
-    drain(sim)
+    sim.rest()
     assert statuses(sim) == {"db": "running", "web": "stopped", "mail": "running"}
 
 
 def test_a_restart_by_hand_that_fails_leaves_the_member_down():
     sim = group("rest_for_one", members={"mail": {"restart": "transient"}})
     end(sim, "mail", "normal")
-    drain(sim)
+    sim.rest()
     sim.restart("mail")
     fail_the_start(sim)
     assert statuses(sim)["mail"] == "failed"
     sim.restart("mail")
-    drain(sim)
+    sim.rest()
     assert statuses(sim)["mail"] == "running"
 
 
 def test_a_restart_by_hand_that_the_group_has_done_meanwhile_is_answered_with_it():
     sim = group("one_for_all", members={"mail": {"restart": "transient"}})
     end(sim, "mail", "normal")
-    drain(sim)
+    sim.rest()
     end(sim, "db")
     sim.restart("mail")
-    drain(sim)
+    sim.rest()
     assert sim.values[sim.asked[-1]].status == "running"
     assert epochs(sim)["mail"] == 2, "it was started once"
 
@@ -456,7 +448,7 @@ def test_a_member_may_be_destroyed_while_its_group_waits_for_it():
     sim = group("one_for_all")
     end(sim, "db")
     sim.destroy("mail")  # the group waits for its end
-    drain(sim)
+    sim.rest()
     assert info(sim).members == ("db", "web")
     assert set(statuses(sim).values()) == {"running"}
 
@@ -471,7 +463,7 @@ def test_a_group_is_destroyed_in_reverse_order_whatever_it_was_doing():
     sim.restart_group("shop")
     assert isinstance(sim.values[sim.asked[-1]], NoGroup)
     end(sim, "db")
-    drain(sim)
+    sim.rest()
     gone = [event.sandbox for event in sim.records if event.kind == "sandbox_destroyed"]
     assert gone == ["late", "mail", "web", "db"]
     assert not sim.state.groups
@@ -485,7 +477,7 @@ def test_a_restart_that_is_under_way_is_refused_when_the_group_is_destroyed():
     waiting = sim.asked[-1]
     sim.destroy_group("shop")
     assert isinstance(sim.values[waiting], NoGroup)
-    drain(sim)
+    sim.rest()
     assert not sim.state.sandboxes
 
 
@@ -537,11 +529,11 @@ def test_one_that_finds_no_node_of_its_own_is_lost_until_the_other_leaves():
     sim = group(ids=())
     for id in ("one", "two"):
         apart(sim, id)
-    drain(sim)
+    sim.rest()
     sim.lose(sim.state.sandboxes["one"].node)
     assert statuses(sim)["one"] == "lost"
     sim.destroy("two")
-    drain(sim)
+    sim.rest()
     assert statuses(sim) == {"one": "running"}
 
 
@@ -549,7 +541,7 @@ def test_a_move_keeps_apart_too():
     sim = group(ids=())
     for id in ("one", "two"):
         apart(sim, id)
-    drain(sim)
+    sim.rest()
     sim.move("one")
     assert isinstance(sim.values[sim.asked[-1]], NoPlacement)
 
@@ -603,7 +595,7 @@ def test_one_that_waits_for_a_group_and_is_in_none_is_found():
     sim = Sim()
     sim.join("alpha")
     sim.create("db")
-    drain(sim)
+    sim.rest()
     work = sim.state._work["db"]
     sim.state._disown(work)
     sim.state._set(work, "held", node=None, address=None, pid=None)
@@ -614,7 +606,7 @@ def test_one_that_waits_for_a_group_and_is_in_none_is_found():
 def test_the_story_of_a_group_has_one_cause():
     sim = group("one_for_all")
     sim.tell(InstanceExited("web", 1, "crash", gave_up=True, cause="the crash", at=100.0))
-    drain(sim)
+    sim.rest()
     of_it = {event.kind for event in sim.records if event.cause == "the crash"}
     assert {"group_restarting", "sandbox_exited", "sandbox_restarting", "sandbox_restarted"} <= of_it
     assert Record not in map(type, sim.orders)

@@ -716,15 +716,6 @@ class TestSignificant:
     @asynchronous
     async def test_one_that_waits_for_its_restart_counts_as_alive(self):
         log = []
-        hold = asyncio.Event()
-
-        def fail_later():
-            async def init():
-                await hold.wait()
-                return Stop("no")
-
-            return init()
-
         options = {"restart": "transient", "significant": True}
         specs = [member(log, "a", "ok", "fail", "fail", **options), member(log, "b", **options)]
         async with running(*specs, auto_shutdown="all_significant", max_restarts=100) as rt:
@@ -734,7 +725,6 @@ class TestSignificant:
             await until(rt, "process_restarted", name="a")
             await settled(rt)
             assert await rt.whereis("a") is not None
-            hold.set()
 
     @pytest.mark.parametrize("how", ["auto", "gave up"])
     @asynchronous
