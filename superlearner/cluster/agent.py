@@ -24,6 +24,7 @@ from superlearner import config
 from superlearner.cluster.between import Between
 from superlearner.cluster.channel import BETWEEN_OP, CHANNEL_OP, ServedChannel
 from superlearner.cluster.commands import NODE_OP, Commands, Nodes
+from superlearner.cluster.inbox import FENCED
 from superlearner.cluster.lease import Lease
 from superlearner.cluster.machine import this_machine
 from superlearner.cluster.node import Node, refusal
@@ -48,7 +49,6 @@ GONE_OP = "superlearner_gone"
 SETTLED_OP = "superlearner_settled"
 #: Seconds that the control plane has to say that it has taken all reports, before it counts as silent.
 SETTLE_TIMEOUT = 0.25
-_FENCED = ["no_connection", False, "the lease of its node ran out"]
 
 
 def node_name(worker_name: object) -> str:
@@ -279,7 +279,7 @@ class NodeAgent(Node, WorkerPlugin):
             if self.lease.holds:
                 channel.answer(*reply)
             else:
-                channel.answer(reply[0], 2, _FENCED)
+                channel.answer(reply[0], 2, FENCED)
 
         def handle(message: tuple[Any, ...]) -> None:
             if self.lease.holds:

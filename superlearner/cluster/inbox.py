@@ -25,7 +25,8 @@ from superlearner.errors import StaleEpoch
 from superlearner.sandbox.instance import Instance
 from superlearner.sandbox.services import Answer
 
-_FENCED = ["no_connection", False, "the lease of its node ran out"]
+#: The refusal of an answer that comes past the lease: whether it was handled is not known.
+FENCED = ["no_connection", False, "the lease of its node ran out"]
 #: By which the hosts of this OS process know the watches that are put on their processes.
 _keys = itertools.count(1)
 
@@ -118,7 +119,7 @@ class Inbox:
         self._open.pop((lane, seq), None)
         self._watches.pop((lane, seq), None)
         if not self._may_answer():
-            status, body = 2, _FENCED
+            status, body = 2, FENCED
         if status == 2 and body[0] == StaleEpoch.code:
             self._refuse(lane, generation, seq)
             return
