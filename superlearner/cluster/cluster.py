@@ -162,6 +162,11 @@ class Manager:
         """
         if not callable(handler):
             raise InvalidSpec(f"{handler!r} is no function, so no event was subscribed to.")
+        if not isinstance(kind, str | None):
+            raise InvalidSpec(
+                f"{kind!r} is no kind of event, so none was subscribed to. Give one name, such as "
+                '"node_lost", or None for every kind.'
+            )
         return self._session.link.subscribe(handler, kind)
 
     # -- Sandboxes ---------------------------------------------------------------------------------------

@@ -59,11 +59,17 @@ class _PatientNanny(Nanny):
     """
 
     plane: ControlPlane
+    #: Whether a signal ended the worker before the nanny knew that it runs. Dask starts such a worker no more.
+    killed_early = False
 
     @functools.cached_property
     def endpoint(self) -> Endpoint:
         """The end of links that it listens at: its node, whose worker may always talk to it."""
         return Endpoint(self.name, deaf=True)
+
+    def _on_worker_exit_sync(self, exitcode: int) -> None:
+        self.killed_early = self.status == Status.init and exitcode < 0
+        super()._on_worker_exit_sync(exitcode)
 
     async def _on_worker_exit(self, exitcode: Any) -> None:
         if self.status == Status.running:  # else it is being closed, and starts none again
@@ -110,6 +116,15 @@ class LocalNodes:
             await asyncio.sleep(_AGAIN)
 
     async def _start(self, name: str, labels: Mapping[str, str] | None) -> Nanny:
+        while True:
+            nanny = self._nanny(name, labels)
+            try:
+                return await nanny
+            except RuntimeError:
+                if not nanny.killed_early:
+                    raise
+
+    def _nanny(self, name: str, labels: Mapping[str, str] | None) -> _PatientNanny:
         self._nannies[name] = nanny = _PatientNanny(
             self._scheduler.address,
             name=name,
@@ -127,7 +142,6 @@ class LocalNodes:
             death_timeout=_DEATH,
         )
         nanny.plane = self.plane
-        await nanny
         return nanny
 
     def _note(self) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from distributed import Client, Nanny
+
 import superlearner as sl
 
 
@@ -39,6 +41,18 @@ def run(work):
     return asyncio.run(work)
 
 
+def end(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """End Dask's own commands, politely; one that takes its time over it is killed."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 @contextmanager
 def dask_by_hand(
     folder: Path, names: Sequence[str], *, scheduler: Sequence[str] = (), worker: Sequence[str] = ()
@@ -60,15 +74,18 @@ def dask_by_hand(
             processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=folder))
         yield address
     finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in reversed(processes):
-            process.wait(timeout=20)
+        end(processes[::-1])
         first.stderr.close()
 
 
 def wait_for_nodes(cluster: sl.Cluster, number: int) -> None:
-    """Wait until so many nodes have joined."""
+    """Wait until so many nodes have joined, and their nannies know it: before, Dask's would start none again."""
     with awaiting(cluster, "node_joined") as joined:
         while len(cluster.status().nodes) < number:
             joined()
+
+    async def started(dask_worker: Nanny) -> None:
+        await dask_worker
+
+    with Client(cluster.address) as client:
+        client.run(started, nanny=True)

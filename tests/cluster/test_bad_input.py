@@ -234,6 +234,11 @@ LOOKS = {
     ),
     "a since that is a text": (lambda s: s.cluster.events(since="x"), sl.InvalidSpec, "since='x'"),
     "a handler that is none": (lambda s: s.cluster.subscribe(5), sl.InvalidSpec, "5 is no function"),
+    "two kinds of event": (
+        lambda s: s.cluster.subscribe(print, ["node_lost", "node_joined"]),
+        sl.InvalidSpec,
+        "is no kind of event.*Give one name",
+    ),
     "a move to nowhere": (lambda s: s.migrate("apha"), sl.UnknownNode, "Did you mean 'alpha'"),
     "a kill of a node that is none": (
         lambda s: s.cluster.chaos.kill_node("delta"),

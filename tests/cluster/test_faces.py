@@ -14,7 +14,7 @@ import dask
 import psutil
 import pytest
 from apps import shop
-from cluster_kit import awaiting, run
+from cluster_kit import awaiting, dask_by_hand, end, run, wait_for_nodes
 from distributed import Client
 
 import superlearner as sl
@@ -139,48 +139,18 @@ def test_nobody_at_an_address_is_said_in_a_sentence(unused_port):
 @pytest.mark.slow
 def test_a_dask_cluster_started_by_hand_carries_sandboxes(tmp_path):
     """`dask scheduler` and `dask worker`, with their nannies, on loopback."""
-    dask = [sys.executable, "-m", "dask"]
-    scheduler = subprocess.Popen(
-        [
-            *dask,
-            "scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--dashboard-address",
-            "127.0.0.1:0",
-            "--no-dashboard",
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
-    workers = []
-    try:
-        address = next(
-            m[1] for line in scheduler.stderr if (m := re.search(r"Scheduler at:\s+(tcp://\S+)", line))
-        )
-        for name in ("left", "middle", "right"):
-            command = [*dask, "worker", address, "--name", name, "--nthreads", "1", "--host", "127.0.0.1"]
-            command += ["--no-dashboard", "--local-directory", str(tmp_path)]
-            workers.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path))
-        with sl.connect(address) as cluster:
-            while len(cluster.status().nodes) < 3:
-                pass
-            sandbox = cluster.create_sandbox("shop", shop(), node="left")
-            assert [sandbox.call("counter", "increment") for _ in range(4)] == [1, 2, 3, 4]
-            sandbox.checkpoint()
-            with awaiting(cluster, "node_joined", node="left") as joined:
-                cluster.chaos.kill_node("left")
-                assert sandbox.call("counter", "value", timeout=15) == 4
-                assert sandbox.info().node in {"middle", "right"}
-                joined()
-            with pytest.raises(sl.SuperlearnerError, match="started by somebody else"):
-                cluster.add_node("fourth")
-    finally:
-        end([*workers, scheduler])
-        scheduler.stderr.close()
+    with dask_by_hand(tmp_path, ["left", "middle", "right"]) as address, sl.connect(address) as cluster:
+        wait_for_nodes(cluster, 3)
+        sandbox = cluster.create_sandbox("shop", shop(), node="left")
+        assert [sandbox.call("counter", "increment") for _ in range(4)] == [1, 2, 3, 4]
+        sandbox.checkpoint()
+        with awaiting(cluster, "node_joined", node="left") as joined:
+            cluster.chaos.kill_node("left")
+            assert sandbox.call("counter", "value", timeout=15) == 4
+            assert sandbox.info().node in {"middle", "right"}
+            joined()
+        with pytest.raises(sl.SuperlearnerError, match="started by somebody else"):
+            cluster.add_node("fourth")
 
 
 def test_of_two_that_start_the_shared_cluster_at_once_one_does_and_the_other_finds_it(tmp_path):
@@ -236,20 +206,8 @@ match os.environ.get("PRETEND"):
 """
 
 
-def end(processes):
-    """End Dask's own commands, politely; one that takes its time over it is killed."""
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 @contextmanager
-def dask_by_hand(folder, scheduler_has, workers_have):
+def dask_that_has(folder, scheduler_has, workers_have):
     """Start Dask's own commands, each with what it shall pretend; give the scheduler's address."""
     (folder / "sitecustomize.py").write_text(SITE)
     path = os.pathsep.join([str(folder), *sys.path])
@@ -295,7 +253,7 @@ def dask_by_hand(folder, scheduler_has, workers_have):
 def test_a_dask_cluster_that_lacks_superlearner_is_left_as_it_was(
     tmp_path, scheduler_has, workers_have, says
 ):
-    with dask_by_hand(tmp_path, scheduler_has, workers_have) as address, Client(address) as client:
+    with dask_that_has(tmp_path, scheduler_has, workers_have) as address, Client(address) as client:
         client.wait_for_workers(len(workers_have))
         with pytest.raises(Unsupported, match=says):
             sl.connect(address)
