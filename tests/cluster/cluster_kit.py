@@ -42,10 +42,12 @@ def run(work):
 
 
 def end(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """End Dask's own commands, politely; one that takes its time over it is killed."""
+    """End Dask's own commands, politely, one after the other: a worker says farewell to its scheduler.
+
+    One that takes its time over it is killed.
+    """
     for process in processes:
         process.terminate()
-    for process in processes:
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
