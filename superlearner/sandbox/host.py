@@ -240,7 +240,7 @@ class Host:
                 self._stream.write(["pong", self._rt.handled, self._waiting_mail()])
             case ["lease", until]:
                 self._lease = until
-            case ["save", number, 0]:
+            case ["save", number, 0] if not self._rt.falling:
                 self._save(number)
             case ["save", number, settle]:
                 self._spawn(self._save_settled(number, settle))
@@ -429,15 +429,21 @@ class Host:
             self._save_if_dirty()
 
     async def _save_settled(self, number: int, settle: float) -> None:
-        """Save when every message that has come in has been handled, or after `settle` seconds."""
+        """Save when every message that has come in has been handled, or after `settle` seconds.
+
+        While supervisors decide on the dead there is nothing to save: all may be about to end.
+        """
         deadline = self._loop.time() + settle
-        while self._waiting_mail() and self._loop.time() < deadline:  # noqa: ASYNC110 - a mailbox tells nobody
+        # A mailbox tells nobody.
+        while self._rt.falling or (self._waiting_mail() and self._loop.time() < deadline):  # noqa: ASYNC110
             await asyncio.sleep(_SETTLE_INTERVAL)
         self._save(number)
 
     def _save_if_dirty(self) -> None:
         # An instance that does not read gets no more to read.
-        if self._rt.handled != self._saved_at and not self._stream.blocked and not self._leaving:
+        if self._rt.handled == self._saved_at or self._stream.blocked or self._leaving:
+            return
+        if not self._rt.falling:  # else the next time, should there be one
             self._save(0)
 
     def _save(self, number: int) -> None:

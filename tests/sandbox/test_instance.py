@@ -55,6 +55,26 @@ async def test_a_killed_host_answers_again_with_its_checkpointed_state(node):
 
 
 @on_a_node
+async def test_an_application_that_comes_down_is_not_checkpointed_without_its_states(node):
+    class TakesLeave(Counter):
+        trap_exit = True
+
+        async def terminate(self, reason, state):
+            await asyncio.sleep(0.2)
+
+    app = supervisor([child(TakesLeave, id="slow"), child(Counter, name="counter")], max_restarts=0)
+    box = await node.start(app, checkpoint=BY_HAND)
+    await box.call("increment")
+    await box.instance.checkpoint()
+    # The process ends, and its supervisor and the sandbox with it, as soon as the other one has taken its leave.
+    await box.command("kill", "counter")
+    with pytest.raises(CheckpointFailed):
+        await box.instance.checkpoint()
+    assert (await node.heard("instance_restarted"))["reason"] == "shutdown"
+    assert await box.call("value") == 1
+
+
+@on_a_node
 async def test_a_request_in_flight_learns_that_its_host_died(node):
     box = await node.start()
     with pytest.raises(Refused) as refused:
