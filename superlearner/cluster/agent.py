@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import re
 import signal
 import time
@@ -188,7 +189,8 @@ class NodeAgent(Node, WorkerPlugin):
 
     def report(self, kind: str, **fields: Any) -> None:
         """Send a report to the control plane; reports of one node arrive in order."""
-        self.worker.batched_send({"op": REPORT_OP, "kind": kind, "fields": fields})
+        # As bytes: Dask would first estimate the size of everything that is in there.
+        self.worker.batched_send({"op": REPORT_OP, "kind": kind, "fields": pickle.dumps(fields)})
 
     async def settled(self) -> None:
         """Return when the control plane has taken all reports so far; a silent one is not waited for."""

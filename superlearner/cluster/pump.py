@@ -98,6 +98,8 @@ class Pump:
         self._causes = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._changed = asyncio.Event()
+        #: Who waits for a change of one sandbox, with what it is now: a few, woken alone, where many wait.
+        self._watching: dict[asyncio.Future[None], c.SandboxRecord] = {}
         #: Each effect under way, with the address of the node that it waits for.
         self._tasks: dict[asyncio.Task[None], str | None] = {}
         #: The last order to a sandbox about its rest, and the last one about its peers.
@@ -239,6 +241,15 @@ class Pump:
         """Wait until the next event has been handled."""
         await self._changed.wait()
 
+    async def changed_from(self, record: c.SandboxRecord) -> None:
+        """Wait until a sandbox is not as `record` says any more."""
+        future = self._loop.create_future()
+        self._watching[future] = record
+        try:
+            await future
+        finally:
+            del self._watching[future]
+
     async def calm(self, node: str) -> None:
         """Wait until the end of a node's worker has been noticed and no sandbox is being started."""
         while self._is_up(node) or self.state.starting:
@@ -318,6 +329,9 @@ class Pump:
     def _tell_changed(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+        for future, record in self._watching.items():
+            if self.state.sandboxes.get(record.id) is not record and not future.done():
+                future.set_result(None)
 
     def _node_ended(self, node: str, address: str, reason: str) -> None:
         """Take note that a node is gone for certain, with everything on it."""

@@ -142,7 +142,7 @@ class Requests:
             waits = record.status in {"running", "suspended"}
             try:
                 async with asyncio.timeout(max(0.0, remaining) if waits and remaining is not None else None):
-                    await self._plane.changed()
+                    await self._plane.changed_from(record)
             except TimeoutError:
                 continue
 
@@ -379,7 +379,7 @@ class Requests:
         while (record := self._plane.state.sandboxes.get(sandbox)) and record.epoch == epoch:
             if arrived(record):
                 return
-            await self._plane.changed()
+            await self._plane.changed_from(record)
 
     def _note_fault(
         self, number: int, *, node: str | None, pid: int | None, sandbox: str | None = None

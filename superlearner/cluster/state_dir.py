@@ -15,7 +15,6 @@ import fcntl
 import os
 import pickle
 import shutil
-import tempfile
 import zlib
 from collections.abc import Container
 from dataclasses import asdict, replace
@@ -265,13 +264,14 @@ def _private(path: str, flags: int) -> int:
 
 def _write(path: Path, body: bytes) -> None:
     """Write a sealed file, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
+    # Nobody else writes this file, in this process: it is on the path of every start.
+    temporary = path.parent / f"{_NEW}{os.getpid()}-{path.name}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb", opener=_private) as file:
             file.write(_MAGIC + zlib.crc32(body).to_bytes(4, "big") + body)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -141,9 +141,10 @@ class _Server:
             os.environ.clear()
             os.environ.update(options["environment"], TMPDIR=str(directory))
             _prctl(_PR_SET_NAME, options["title"].encode()[:15])
-            apply_limits(Resources(**options["limits"]))
+            limits = Resources(**options["limits"])
+            apply_limits(limits)
             gc.enable()
-            code = host.main(socket.socket(fileno=3), Resources(**options["limits"]))
+            code = host.main(socket.socket(fileno=3), limits)
         except BaseException:
             os.write(2, traceback.format_exc().encode(errors="replace"))
         finally:
@@ -281,7 +282,9 @@ def _remove_and_exit(directory: Path) -> NoReturn:
 def _offer_to_the_kernel() -> None:
     """When the machine runs out of memory the kernel shall end this process, not its node."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(descriptor, b"1000")
+        os.close(descriptor)
 
 
 def _keep_descriptors(stream: int, output: int) -> None:

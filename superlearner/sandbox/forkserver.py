@@ -84,6 +84,8 @@ class ForkServer:
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._exits: dict[int, asyncio.Future[ExitStatus]] = {}
         self._closed = False
+        #: What its hosts see of the environment in which it was started.
+        self._environment: dict[str, str] = {}
 
     @property
     def pid(self) -> int | None:
@@ -110,6 +112,7 @@ class ForkServer:
 
     async def _boot(self) -> None:
         loop = asyncio.get_running_loop()
+        self._environment = scrubbed(os.environ)
         self._root = tempfile.mkdtemp(prefix="superlearner-", dir=self._directory)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -146,9 +149,10 @@ class ForkServer:
         StartFailed
             When the server cannot fork, or is gone.
         """
+        await self.start()
         options = {
             "limits": dataclasses.asdict(limits),
-            "environment": scrubbed(os.environ) | dict(environment),
+            "environment": self._environment | dict(environment),
             "title": title,
         }
         try:

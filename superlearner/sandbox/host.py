@@ -57,7 +57,7 @@ from superlearner.sandbox.limits import EXIT_BROKEN, EXIT_FENCED, EXIT_MEMORY, E
 from superlearner.sandbox.outward import Outward
 from superlearner.sandbox.payload import cut, dumps, dumps_error, keep_modules_here, loads
 from superlearner.sandbox.telling import Teller
-from superlearner.sandbox.usage import usage
+from superlearner.sandbox.usage import resident
 
 #: The verbs of the runtime that a client may ask for; call, cast and send have frames of their own.
 COMMANDS = frozenset(
@@ -119,7 +119,7 @@ def main(sock: socket.socket, limits: Resources) -> int:
 
 
 async def _serve(sock: socket.socket) -> int:
-    return await Host(usage(os.getpid()).resident).run(sock)
+    return await Host(resident(os.getpid())).run(sock)
 
 
 def _leave_frames() -> None:

@@ -94,7 +94,7 @@ class Instance:
             When the application does not start without a checkpoint either; nothing is left behind.
         """
         try:
-            return await self._launch(await self._keeper.first_versions())
+            return await self._launch(first=True)
         except StartFailed as error:
             self._close(error.reason, "stopped")
             raise
@@ -159,7 +159,7 @@ class Instance:
             await link.stop(reason, self.spec.shutdown)
         self._desk.fail(reason)
         try:
-            return await self._launch(await self._keeper.versions(), reason)
+            return await self._launch(reason)
         except StartFailed as error:
             self._exited(error.reason, gave_up=True)
             raise
@@ -189,38 +189,41 @@ class Instance:
 
     # -- Hosts
 
-    async def _launch(self, versions: Sequence[CheckpointVersion], again: Any = None) -> dict[str, Any]:
+    async def _launch(self, again: Any = None, *, first: bool = False) -> dict[str, Any]:
         """Start a host from the newest version that works, at last from none, and open the desk.
 
         `again` is the reason of a restart: it is told before anybody gets an answer of the new host, so that
         whoever got one and looks finds the new host in the registry.
         """
+        versions = self._keeper.versions(first=first)
+        # Before the lock: it may wait for other nodes, for which nobody who stops this instance shall wait.
+        version = await anext(versions, None)
+        restores = version is not None
         async with self._launching:
-            for version in (*versions, None):
-                if version is not None and not version.good:
-                    self._refused(version, "its checksum is wrong")
-                    continue
+            while True:
                 try:
-                    link = await self._try(version, first=not versions)
+                    link = await self._try(version, dirty=restores)
+                    break
                 except StartFailed as error:
                     if version is None or self._stopping.is_set():
                         raise
                     self._refused(version, error.reason)
-                    continue
-                restored = None if version is None else [version.epoch, version.seq]
-                started = {"pid": link.pid, "restored": restored}
-                if again is not None:
-                    self._restarts += 1
-                    self._report("instance_restarted", reason=again, restarts=self._restarts, **started)
-                    await self._node_services().settled()
-                if not self._moving:
-                    self.status = "running"
-                    self._desk.open(link)
-                link.ended.add_done_callback(functools.partial(self._on_ended, link))
-                return started
-        raise AssertionError("the last try starts or raises")
+                version = await anext(versions, None)
+            restored = None if version is None else [version.epoch, version.seq]
+            started = {"pid": link.pid, "restored": restored}
+            if again is not None:
+                self._restarts += 1
+                self._report("instance_restarted", reason=again, restarts=self._restarts, **started)
+                await self._node_services().settled()
+            if not self._moving:
+                self.status = "running"
+                self._desk.open(link)
+            link.ended.add_done_callback(functools.partial(self._on_ended, link))
+            return started
 
-    async def _try(self, version: CheckpointVersion | None, *, first: bool) -> Link:
+    async def _try(self, version: CheckpointVersion | None, *, dirty: bool) -> Link:
+        if version is not None and not version.good:
+            raise StartFailed("its checksum is wrong", self.spec.id)
         policy = self.spec.checkpoint
         settings = {
             "sandbox": self.spec.id,
@@ -234,7 +237,7 @@ class Instance:
             "lease": self._node_services().lease_until,
             "limit": config.get("message-limit"),
             # What is restored, or started past a bad checkpoint, is worth a checkpoint of its own at once.
-            "dirty": not first,
+            "dirty": dirty,
         }
         if self._stopping.is_set():
             raise StartFailed("it was stopped meanwhile", self.spec.id)
@@ -306,7 +309,7 @@ class Instance:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), Backoff().wait(len(self._budget.restarts)))
             try:
-                await self._launch(await self._keeper.versions(), reason)
+                await self._launch(reason)
             except StartFailed as error:
                 reason = error.reason
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from superlearner.core.checkpoints import CheckpointVersion
@@ -37,8 +37,14 @@ class Keeper:
         #: What was last reported as stored: ``epoch seq size nodes at``.
         self.stored: dict[str, Any] | None = None
 
-    async def versions(self) -> Sequence[CheckpointVersion]:
-        """Return what there is to restore from, newest first: the node's own, else what it can get from others.
+    async def versions(self, *, first: bool = False) -> AsyncIterator[CheckpointVersion]:
+        """Yield what a host may be restored from, newest first: what others hold after the node's own.
+
+        Parameters
+        ----------
+        first
+            It is the first host of this instance. Then others may have something newer than the node has, unless
+            it is known what there is; and checkpoints are numbered on from what is found.
 
         Raises
         ------
@@ -46,13 +52,20 @@ class Keeper:
             The checkpoint that is there is out of reach: to begin with an older one would lose what was answered.
         """
         own = [] if self.on_trial else self._own(self._services().checkpoints.newest(self._request.spec.id))
-        return own if own and self._suffice(own) else await self._fetch((*self._request.sources, *self.peers))
+        if not (own and self._suffice(own)) or (first and self._request.expects is None):
+            own = []
+        for version in own:
+            self._number_on(version, first)
+            yield version
+        tried = {version.version for version in own}
+        for version in await self._fetch((*self._request.sources, *self.peers)):
+            if version.version not in tried:
+                self._number_on(version, first)
+                yield version
 
-    async def first_versions(self) -> Sequence[CheckpointVersion]:
-        """Return what the first host may be restored from, newest first, and number on from it; else as `versions`."""
-        versions = await self._fetch(self._request.sources)
-        self._seq = max((v.seq for v in versions if v.epoch == self._request.epoch), default=0)
-        return versions
+    def _number_on(self, version: CheckpointVersion, first: bool) -> None:
+        if first and version.epoch == self._request.epoch:
+            self._seq = max(self._seq, version.seq)
 
     async def _fetch(self, sources: Sequence[Peer]) -> Sequence[CheckpointVersion]:
         versions = self._own(

@@ -36,11 +36,11 @@ def usage(pid: int) -> Usage:
     """
     if sys.platform != "linux":
         return _usage_elsewhere(pid)
-    resident, ticks, processes, waiting, found = 0, 0, -1, [pid], []
+    memory, ticks, processes, waiting, found = 0, 0, -1, [pid], []
     while waiting and processes < MOST_COUNTED:
         current = waiting.pop()
         with contextlib.suppress(OSError):
-            resident += int(_read(f"/proc/{current}/statm").split()[1]) * _PAGE
+            memory += resident(current)
             fields = _stat(current)
             # Its own time and that of the children it has waited for, each as user and as system.
             ticks += sum(map(int, fields[11:15]))
@@ -51,7 +51,18 @@ def usage(pid: int) -> Usage:
             found.append(current)
             for thread in threads:
                 waiting.extend(map(int, _read(f"/proc/{current}/task/{thread}/children").split()))
-    return Usage(resident, ticks / _TICKS, max(0, processes), tuple(found))
+    return Usage(memory, ticks / _TICKS, max(0, processes), tuple(found))
+
+
+def resident(pid: int) -> int:
+    """Return the bytes of a process in physical memory, with what it shares.
+
+    >>> resident(os.getpid()) > 0
+    True
+    """
+    if sys.platform != "linux":
+        return _usage_elsewhere(pid).resident
+    return int(_read(f"/proc/{pid}/statm").split()[1]) * _PAGE
 
 
 def own_memory(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -75,7 +76,7 @@ def on_the_scheduler(sandbox):
         report = dask_scheduler.stream_handlers["superlearner_report"]
 
         def hold(kind, fields, worker):
-            if kind == "instance_started" and fields["sandbox"] == sandbox:
+            if kind == "instance_started" and pickle.loads(fields)["sandbox"] == sandbox:
                 dask_scheduler.stream_handlers["superlearner_report"] = report
                 plane.held.set_result(worker)
             else:
@@ -114,4 +115,21 @@ def test_after_a_move_that_was_given_up_the_checkpoints_of_the_owner_count(clust
         cluster.chaos.kill_node("alpha")
         restarted()
     assert sandbox.call("counter", "value") == 2, "what was counted after the move was given up is there"
+    cluster.destroy_sandbox(fresh)
+
+
+def test_an_instance_that_cannot_be_made_on_its_node_is_said_and_the_node_serves_on(cluster, fresh):
+    def take_away(dask_worker):
+        dask_worker.put_aside = dask_worker.plugins.pop("superlearner-node")
+
+    def give_back(dask_worker):
+        dask_worker.plugins["superlearner-node"] = dask_worker.put_aside
+
+    address = next(node.address for node in cluster.nodes() if node.name == "gamma")
+    with Client(cluster.address, security=cluster.security, set_as_default=False) as client:
+        client.run(take_away, workers=[address])
+        with pytest.raises(sl.StartFailed, match="KeyError: 'superlearner-node'"):
+            cluster.create_sandbox(fresh, shop(), node="gamma")
+        client.run(give_back, workers=[address])
+    assert cluster.create_sandbox(fresh, shop(), node="gamma").call("counter", "increment") == 1
     cluster.destroy_sandbox(fresh)

@@ -129,6 +129,9 @@ class Node:
         self.reports: list[tuple[str, dict[str, Any]]] = []
         self.copies: list[tuple[str, CheckpointVersion]] = []
         self.ways: list[Ways] = []
+        #: What its peers hold, and how often they were asked for it.
+        self.elsewhere: list[CheckpointVersion] = []
+        self.fetched = 0
         self._boxes: list[Box] = []
         self._news = asyncio.Event()
         self.lease_until: float | None = None
@@ -150,7 +153,8 @@ class Node:
         return [node for node, _ in peers]
 
     async def fetch(self, sandbox: str, sources: Sequence[tuple[str, str]]) -> list[CheckpointVersion]:
-        return self.checkpoints.newest(sandbox)
+        self.fetched += 1
+        return sorted([*self.checkpoints.newest(sandbox), *self.elsewhere], reverse=True)
 
     def outlet(self, sandbox: str, answer: Answer, wait: Any) -> Ways:
         ways = Ways({box.instance.spec.id: box.instance for box in self._boxes}, answer)

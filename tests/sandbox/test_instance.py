@@ -129,6 +129,28 @@ async def test_a_poisoned_checkpoint_falls_back_to_the_one_before(node):
 
 
 @on_a_node
+async def test_a_node_that_holds_what_is_known_to_be_stored_asks_nobody(node):
+    stored = await (await node.start(checkpoint=BY_HAND)).instance.checkpoint()
+    asked = node.fetched
+    box = await node.start(epoch=2, checkpoint=BY_HAND, expects=(stored["epoch"], stored["seq"]))
+    assert (await box.call("value"), node.fetched) == (0, asked)
+
+
+@on_a_node
+async def test_when_its_own_are_poisoned_a_node_takes_what_others_hold_before_it_starts_fresh(node):
+    box = await node.start(checkpoint=BY_HAND)
+    await box.call("increment")
+    await box.instance.checkpoint()
+    await box.instance.stop()
+    node.elsewhere = node.checkpoints.newest("shop")
+    node.checkpoints.forget("shop")
+    node.checkpoints.put(CheckpointVersion.of("shop", 1, 9, b"rubbish"))
+    box = await node.start(epoch=2, checkpoint=BY_HAND, expects=(1, 9))
+    assert await box.call("value") == 1
+    assert [told["detail"]["seq"] for told in node.told("checkpoint_refused")] == [9]
+
+
+@on_a_node
 async def test_when_every_checkpoint_is_poisoned_it_starts_fresh(node):
     node.checkpoints.put(CheckpointVersion.of("shop", 1, 1, b"rubbish"))
     node.checkpoints.put(CheckpointVersion.of("shop", 1, 2, b"more rubbish"))
