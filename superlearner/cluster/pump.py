@@ -221,6 +221,16 @@ class Pump:
         self.publish("cluster_metrics", sample)
         self.requests.push("metrics", sample)
 
+    def inventory(self) -> dict[str, Any]:
+        """Return what is held of sandboxes here: when all have been destroyed, each of these is empty."""
+        return {
+            "sandboxes": sorted(self.state.sandboxes),
+            "timers": sorted(token for token in self._timers if not token.startswith("lease of ")),
+            "requests": sorted(self._waiting),
+            "orders": sorted(f"{sandbox}: {what}" for sandbox, what in self._orders),
+            "files": [] if self._directory is None else sorted(f.name for f in self._directory.folders()),
+        }
+
     # -- The pump ----------------------------------------------------------------------------------
 
     def new_cause(self, what: str) -> str:

@@ -205,9 +205,8 @@ class _Search:
         self._note(first_end, blocked, c.state)
         # First what must be placed, by what ends first; what may be placed only where that has no place.
         for place, operation in sorted(open_, key=lambda both: both[1].completed or inf):
-            if operation.invoked <= first_end:
-                fits, state = self.model.step(c.state, operation)
-                yield self._placed(c, place, state) if fits else None
+            fits, state = self.model.step(c.state, operation)
+            yield self._placed(c, place, state) if fits else None
         for number, operation in enumerate(self._unknown):
             if operation.invoked > first_end:
                 break

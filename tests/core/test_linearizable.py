@@ -91,6 +91,18 @@ def test_a_long_history_with_many_unknown_outcomes_is_judged_in_few_steps():
     assert linearizable([*doubled, *lost], Counter(), steps=100_000).holds is False
 
 
+def test_of_two_that_do_the_same_the_one_that_began_first_is_placed_first():
+    lost = [Operation("bob", "write", 7, invoked=float(n), outcome="unknown") for n in (0, 2)]
+    history = one_after_the_other(
+        ("read", None, 7), ("write", 1, None), ("read", None, 7), ("write", 2, None)
+    )
+    assert linearizable([*history, *lost], Register()).holds is True
+    third = Operation("ann", "read", value=7, invoked=20.0, completed=21.0)
+    assert linearizable([*history, *lost, third], Register()).holds is False, (
+        "two writes explain no third one"
+    )
+
+
 def test_a_search_that_takes_too_long_gives_no_verdict():
     history = one_after_the_other(*[("write", n, None) for n in range(20)])
     verdict = linearizable(history, Register(), steps=10)

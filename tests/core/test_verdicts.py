@@ -44,6 +44,8 @@ def test_an_owner_that_answers_again_after_the_next_one_is_a_second_owner():
     verdict = one_owner([op(1, 0, 1, by="a"), op(2, 2, 3, by="b"), op(3, 4, 5, by="a")])
     assert verdict.holds is False
     assert "shop was answered for by a (ann: read() on shop, 0.000 s to 1.000 s), then by b" in verdict.why
+    unanswered = [op(1, 0, 1, by="a"), op(2, 2, 3, by="b"), op(3, 4, by="a")]
+    assert one_owner(unanswered).holds is True
     elsewhere = [op(1, 0, 1, by="a"), op(2, 2, 3, by="b", subject="bank"), op(3, 4, 5, by="a")]
     assert one_owner(elsewhere).holds is True
 
@@ -71,6 +73,8 @@ def test_epochs_never_go_down_and_each_has_one_node():
     )
     down = one_owner([], [started(1, 2, "alpha"), started(2, 1, "beta")])
     assert (down.holds, down.why) == (False, "epoch 1 of shop began on beta after epoch 2")
+    beside = [started(1, 2, "alpha"), Event("sandbox_exited", seq=2, sandbox="shop", epoch=1)]
+    assert one_owner([], beside).holds is True, "only what starts counts"
     twice = one_owner([], [started(1, 2, "alpha"), started(2, 2, "beta")])
     assert (twice.holds, twice.why) == (False, "epoch 2 of shop began on beta and on alpha")
 

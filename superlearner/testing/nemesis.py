@@ -1,0 +1,430 @@
+"""The nemesis: real faults on a schedule, while clients work on a real local cluster; then heal, settle, check.
+
+In the manner of Jepsen. The same seed gives the same schedule and the same wishes of each client; how they meet
+is up to the operating system, so a run is not repeated by its seed, only its intent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import dask.config
+
+from superlearner.cluster.cluster import Cluster
+from superlearner.cluster.local import Connection
+from superlearner.cluster.session import Session
+from superlearner.core.history import Event
+from superlearner.core.linearizable import Counter, Model, Register, linearizable
+from superlearner.core.operations import Operation
+from superlearner.core.verdicts import (
+    Recovery,
+    Verdict,
+    Window,
+    availability,
+    effects,
+    faults_in,
+    median_and_worst,
+    one_owner,
+    recoveries,
+    together,
+)
+from superlearner.errors import InvalidSpec, NoConnection, SuperlearnerError
+from superlearner.testing import leftovers, workload
+from superlearner.testing.schedule import NODES, Step
+from superlearner.testing.workload import COUNTER, REGISTER, Client, now
+
+LIVENESS = "once faults end, every node and every sandbox is back"
+LEFT = "nothing is left of what was destroyed"
+CLOSED = "nothing is left of a cluster that was closed"
+#: Seconds of the lease in a run: short, so that frozen and cut off nodes are replaced while it lasts.
+LEASE = 1.0
+CLIENTS = ("ann", "bob", "cleo", "dan")
+#: Seconds that everything may take to be back once faults have ended.
+SETTLE = 60.0
+
+#: How often each fault is drawn, in relation to the others. A scheduler is killed once in a run at most.
+WEIGHTS = {
+    "kill_process": 3,
+    "kill_sandbox": 4,
+    "kill_node": 3,
+    "kill_scheduler": 1,
+    "pause_node": 3,
+    "pause_sandbox": 2,
+    "partition": 3,
+    "cut": 3,
+    "delay": 2,
+    "drop": 1,
+    "flap": 1,
+}
+FAULTS = tuple(WEIGHTS)
+#: These last, and end with `Fault.revert`; the last argument of their steps is for how many seconds.
+_LINKS = frozenset({"partition", "cut", "delay", "drop", "flap"})
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSchedule:
+    """What is broken in a run, and when.
+
+    >>> schedule = FaultSchedule.generate(7)
+    >>> schedule == FaultSchedule.generate(7)
+    True
+    >>> print(FaultSchedule(7, steps=(Step(1.5, "kill_node", ("beta",)),)))
+    seed 7: nodes alpha, beta, gamma; 5 s
+      1.500 kill_node('beta')
+    """
+
+    seed: int
+    nodes: tuple[str, ...] = NODES[:3]
+    #: Seconds until everything is healed.
+    seconds: float = 5.0
+    steps: tuple[Step, ...] = ()
+
+    @classmethod
+    def generate(
+        cls, seed: int, seconds: float = 5.0, faults: Sequence[str] = FAULTS, nodes: Sequence[str] = NODES[:3]
+    ) -> FaultSchedule:
+        """Draw a schedule of some of the `faults`."""
+        if unknown := [fault for fault in faults if fault not in WEIGHTS]:
+            raise InvalidSpec(f"There is no fault {unknown[0]!r} here. There are: {', '.join(FAULTS)}.")
+        steps = _draw(random.Random(seed), tuple(nodes), seconds, list(dict.fromkeys(faults)))
+        return cls(seed, tuple(nodes), seconds, tuple(steps))
+
+    def __str__(self) -> str:
+        head = f"seed {self.seed}: nodes {', '.join(self.nodes)}; {self.seconds:g} s"
+        return "\n".join([head, *map(str, self.steps)])
+
+
+def _draw(rng: random.Random, nodes: tuple[str, ...], seconds: float, faults: list[str]) -> Iterator[Step]:
+    # In bursts: most trouble needs two faults at about the same time.
+    at = rng.uniform(0.3, 0.8)
+    while at < seconds and faults:
+        fault = rng.choices(faults, [WEIGHTS[name] for name in faults])[0]
+        yield Step(round(at, 3), fault, _arguments(rng, fault, nodes))
+        if fault == "kill_scheduler":
+            faults.remove(fault)
+        at += rng.choice((0.01, 0.1, 0.5, 1.0, 1.5)) * rng.uniform(0.5, 1.5)
+
+
+def _arguments(rng: random.Random, fault: str, nodes: tuple[str, ...]) -> tuple[Any, ...]:
+    node, sandbox = rng.choice(nodes), rng.choice((REGISTER, COUNTER))
+    lasts = round(rng.choice((0.3, 0.8, 1.6, 2.5)) * rng.uniform(0.7, 1.3), 3)
+    one, other = rng.sample((*nodes, "scheduler", "client"), 2)
+    match fault:
+        case "kill_process":
+            return (f"{sandbox}/{sandbox}",)
+        case "kill_sandbox":
+            return (sandbox,)
+        case "kill_node":
+            return (node,)
+        case "kill_scheduler":
+            return ()
+        case "pause_node":
+            return node, lasts
+        case "pause_sandbox":
+            return sandbox, lasts
+        case "partition":
+            return ((node,), tuple(name for name in nodes if name != node)), lasts
+        case "cut":
+            return one, other, lasts
+        case "delay":
+            return one, other, round(rng.uniform(0.02, 0.4), 3), lasts
+        case "drop":
+            return one, other, round(rng.uniform(0.02, 0.3), 3), lasts
+        case _:
+            return one, other, lasts
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one step of a schedule."""
+
+    step: Step
+    #: Seconds since the beginning when it was made.
+    at: float
+    #: Why it was refused, as when the node to be killed was down; None when it was made.
+    refused: str | None = None
+
+    def __str__(self) -> str:
+        told = f"{self.at:7.3f} {str(self.step).lstrip().partition(' ')[2]}"
+        return told if self.refused is None else f"{told}: {self.refused}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of one run; printed, it reads as a report."""
+
+    schedule: FaultSchedule
+    verdicts: tuple[Verdict, ...]
+    done: tuple[Done, ...]
+    #: Seconds since 1970 when it began; operations and events have their times by that clock.
+    began: float
+    operations: tuple[Operation, ...] = field(repr=False)
+    events: tuple[Event, ...] = field(repr=False)
+    recoveries: tuple[Recovery, ...] = field(repr=False)
+    windows: tuple[Window, ...] = field(repr=False)
+
+    @property
+    def verdict(self) -> bool | None:
+        """True when every promise was kept, False when one was broken, None when that is not known."""
+        return together(self.verdicts)
+
+    def count(self, outcome: str) -> int:
+        """Count the operations that ended so."""
+        return sum(operation.outcome == outcome for operation in self.operations)
+
+    def lines(self) -> Iterator[str]:
+        """Write the history: one JSON line for the schedule, then one for each operation and each event, by time."""
+        yield json.dumps(
+            {
+                "seed": self.schedule.seed,
+                "nodes": self.schedule.nodes,
+                "seconds": self.schedule.seconds,
+                "began": self.began,
+                "steps": [[d.at, d.step.verb, d.step.args, d.refused] for d in self.done],
+                "verdicts": [[v.word, v.promise, v.why] for v in self.verdicts],
+            }
+        )
+        rows = [(o.invoked, {"operation": o.as_dict()}) for o in self.operations]
+        rows += [(e.at, {"event": e.as_dict()}) for e in self.events]
+        for _, row in sorted(rows, key=lambda row: row[0]):
+            yield json.dumps(row, default=str)
+
+    def write(self, path: Path) -> Path:
+        """Write the history to a file of JSON lines, and return its path."""
+        path.write_text("".join(f"{line}\n" for line in self.lines()), encoding="utf-8")
+        return path
+
+    def __str__(self) -> str:
+        typical, worst = median_and_worst(recovery.seconds for recovery in self.recoveries)
+        share = self.count("ok") / len(self.operations) if self.operations else 0.0
+        lowest = min((window.share for window in self.windows), default=0.0)
+        figures = (
+            f"{len(self.operations)} operations: {self.count('ok')} answered, {self.count('failed')} refused, "
+            f"{self.count('unknown')} unknown; {share:.0%} available, {lowest:.0%} in the worst second"
+        )
+        recovered = (
+            "nothing was broken" if typical is None else f"{typical:.3f} s median, {worst:.3f} s worst"
+        )
+        head = f"seed {self.schedule.seed}: nodes {', '.join(self.schedule.nodes)}; {self.schedule.seconds:g} s (real)"
+        return "\n".join(
+            [
+                head,
+                *map(str, self.done),
+                *map(str, self.verdicts),
+                figures,
+                f"answers after a fault: {recovered}",
+            ]
+        )
+
+
+# -- The run ----------------------------------------------------------------------------------------
+
+
+async def torment(schedule: FaultSchedule | int) -> Trial:
+    """Play a schedule (or that of a seed) on a local cluster of its own, and check what came of it."""
+    if isinstance(schedule, int):
+        schedule = FaultSchedule.generate(schedule)
+    with dask.config.set({"superlearner.lease": LEASE}):
+        async with Cluster(schedule.nodes, asynchronous=True) as cluster:
+            run = _Run(schedule, cluster)
+            trial, connection = await run.play(), run.connection
+            were = leftovers.processes(connection)
+    if left := leftovers.after_the_end(connection, were):
+        trial = replace(trial, verdicts=(*trial.verdicts, Verdict(CLOSED, holds=False, why="; ".join(left))))
+    return trial
+
+
+class _Run:
+    """One run on one cluster."""
+
+    def __init__(self, schedule: FaultSchedule, cluster: Cluster) -> None:
+        self._schedule = schedule
+        self._cluster: Any = cluster  # whose methods are typed as those who do not await see them
+        self._session = cluster._session  # noqa: SLF001 - for other connections, and what has no method
+        found = self._session.found
+        assert isinstance(found, Connection), "a cluster of its own is a local one"
+        self.connection = found
+        self._operations: list[Operation] = []
+        self._events: list[Event] = []
+        self._done: list[Done] = []
+        self._reverting: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(1)
+
+    async def play(self) -> Trial:
+        """Work and break, heal, settle, look, check."""
+        unsubscribe = self._cluster.subscribe(self._events.append)
+        self._open = await asyncio.to_thread(leftovers.descriptors, self.connection)
+        try:
+            for name in (REGISTER, COUNTER):
+                await workload.create(self._cluster, name)
+            async with self._clients() as clients:
+                self._began = now()
+                stop = asyncio.Event()
+                working = [asyncio.create_task(client.work(stop)) for client in clients]
+                try:
+                    await self._break()
+                    back = await self._settle()
+                finally:
+                    stop.set()
+                    await asyncio.gather(*working)
+                applied = await self._look(clients[0])
+            left = await self._destroy()
+        finally:
+            unsubscribe()
+        return self._judge([back, left], applied)
+
+    @asynccontextmanager
+    async def _clients(self) -> AsyncIterator[list[Client]]:
+        """Give each client a connection of its own."""
+
+        async def find() -> Connection:
+            return self.connection
+
+        connections = [Cluster.of(Session(find, asynchronous=True)) for _ in CLIENTS]
+        try:
+            yield [
+                Client(
+                    name,
+                    await connection,
+                    self._schedule.seed,
+                    lambda: next(self._numbers),
+                    self._operations.append,
+                )
+                for name, connection in zip(CLIENTS, connections, strict=True)
+            ]
+        finally:
+            for connection in connections:
+                await connection.close()
+
+    # -- Breaking and healing
+
+    async def _break(self) -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        making = []
+        for step in self._schedule.steps:
+            await asyncio.sleep(start + step.at - loop.time())
+            making.append(asyncio.create_task(self._make(step)))
+        await asyncio.sleep(start + self._schedule.seconds - loop.time())
+        while True:
+            try:
+                await self._cluster.chaos.heal()
+                break
+            except NoConnection:  # the scheduler has been killed, and is being started again
+                await self._cluster.status()
+        await asyncio.gather(*making)
+        for reverting in list(self._reverting):
+            reverting.cancel()
+        await asyncio.gather(*self._reverting, return_exceptions=True)
+        await self._cluster.chaos.heal()  # what was asked for before the first, and made after it
+
+    async def _make(self, step: Step) -> None:
+        at, args, lasts = now() - self._began, step.args, None
+        if step.verb in _LINKS:
+            args, lasts = args[:-1], args[-1]
+        try:
+            fault = await getattr(self._cluster.chaos, step.verb)(*args)
+        except SuperlearnerError as error:
+            self._done.append(Done(step, at, refused=error.code))
+            return
+        self._done.append(Done(step, at))
+        if lasts is not None:
+            task = asyncio.create_task(self._revert(fault, lasts))
+            self._reverting.add(task)
+            task.add_done_callback(self._reverting.discard)
+
+    @staticmethod
+    async def _revert(fault: Any, after: float) -> None:
+        await asyncio.sleep(after)
+        with suppress(NoConnection):  # the scheduler was killed, and its faults ended with it
+            await fault.revert()
+
+    async def _settle(self) -> Verdict:
+        """Wait until everything runs again."""
+        changed = asyncio.Event()
+        unsubscribe = self._cluster.subscribe(lambda _: changed.set())
+        missing = ""
+        try:
+            async with asyncio.timeout(SETTLE):
+                while missing := await self._missing():
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            return Verdict(LIVENESS, holds=False, why=f"after {SETTLE:g} s: {missing}")
+        finally:
+            unsubscribe()
+        healed = max((e.at for e in self._events if e.kind == "healed"), default=now())
+        return Verdict(LIVENESS, holds=True, why=f"{now() - healed:.2f} s after the last was healed")
+
+    async def _missing(self) -> str:
+        """Tell what does not run, or nothing."""
+        status, nodes = await self._cluster.status(), await self._cluster.nodes()
+        boxes = await self._cluster.sandboxes()
+        down = [f"node {node.name} is {node.status}" for node in nodes if node.status != "up"]
+        down += [f"node {name} is not known" for name in set(self._schedule.nodes) - set(status.nodes)]
+        down += [f"sandbox {box.id} is {box.status}" for box in boxes if box.status != "running"]
+        down += [f"sandbox {name} is not known" for name in {REGISTER, COUNTER} - {box.id for box in boxes}]
+        return "; ".join(down if status.quorum else ["there is no quorum", *down])
+
+    # -- Looking and judging
+
+    async def _look(self, client: Client) -> dict[str, list[int]]:
+        """Read what is there at the end, and which operations made it so."""
+        applied = {}
+        for name in (REGISTER, COUNTER):
+            await client.once(name, "read")
+            with suppress(SuperlearnerError):  # what cannot be read is judged by nobody
+                numbers, _ = await self._cluster.sandbox(name).call(name, ("applied", 0, None), timeout=10.0)
+                applied[name] = list(numbers)
+        return applied
+
+    async def _destroy(self) -> Verdict:
+        """Destroy what was tormented, and look for what is left, as the cluster tells it and as the machine does."""
+        for name in (REGISTER, COUNTER):
+            await self._cluster.destroy_sandbox(name)
+        told = await self._session.ask("inventory")
+        left = [
+            f"{what} of {where}: {', '.join(these)}"
+            for where, all_ in told.items()
+            for what, these in all_.items()
+            if these
+        ]
+        left += await asyncio.to_thread(leftovers.of_sandboxes, self.connection)
+        left += await asyncio.to_thread(leftovers.opened, self.connection, self._open)
+        if left:
+            return Verdict(LEFT, holds=False, why="; ".join(left))
+        return Verdict(LEFT, holds=True, why=f"asked {len(told) - 1} nodes, the scheduler, and the machine")
+
+    def _judge(self, verdicts: list[Verdict], applied: dict[str, list[int]]) -> Trial:
+        operations = sorted(self._operations, key=lambda operation: operation.invoked)
+        models: dict[str, Model] = {REGISTER: Register(), COUNTER: Counter()}
+        judged = []
+        for name, model in models.items():
+            theirs = [o for o in operations if o.subject == name]
+            verdict = linearizable(theirs, model)
+            judged.append(replace(verdict, promise=f"the {name} is linearizable"))
+        judged.append(one_owner(operations, self._events))
+        judged += effects(operations, applied, workload.CHANGES)
+        if len(applied) < len(models):
+            judged.append(
+                Verdict("the final state can be read", holds=None, why=f"only that of {', '.join(applied)}")
+            )
+        faults = faults_in(self._events)
+        return Trial(
+            self._schedule,
+            (*judged, *verdicts),
+            tuple(sorted(self._done, key=lambda done: done.at)),
+            self._began,
+            tuple(operations),
+            tuple(self._events),
+            tuple(recoveries(operations, faults)),
+            tuple(availability(operations)),
+        )
