@@ -7,7 +7,7 @@ tell of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -32,24 +32,36 @@ def processes(connection: Connection) -> list[psutil.Process]:
 def of_sandboxes(connection: Connection) -> list[str]:
     """Tell which processes and files of sandboxes there are."""
     assert connection.directory is not None, "a local cluster has a directory"
-    return [*_hosts(connection), *_files(Path(connection.directory))]
+    directory = Path(connection.directory)
+    servers = _fork_servers(connection)
+    return [
+        *_hosts(servers.values()),
+        *(f"file {root}" for root in directory.glob("**/superlearner-*") if root not in servers),
+        *(f"file {left}" for root in servers for left in root.iterdir()),
+        *(f"file {left}" for left in directory.glob("state/sandboxes/*")),
+    ]
 
 
-def _hosts(connection: Connection) -> Iterator[str]:
+def _fork_servers(connection: Connection) -> dict[Path, psutil.Process]:
+    """Return the living fork servers of a cluster by their folders, in which each host has one of its own."""
+    found = {}
     for process in processes(connection):
         try:
-            server = _FORK_SERVER in process.cmdline()
-            hosts = process.children(recursive=True) if server else []
+            command = process.cmdline()
         except psutil.NoSuchProcess:
             continue
-        yield from (f"process {host.pid} under the fork server {process.pid}" for host in hosts)
+        if _FORK_SERVER in command:
+            found[Path(command[-1])] = process
+    return found
 
 
-def _files(directory: Path) -> Iterator[str]:
-    # A fork server makes a folder for itself in that of its worker, and in it one for each host.
-    for root in directory.glob("**/superlearner-*"):
-        yield from (f"file {left}" for left in root.iterdir())
-    yield from (f"file {left}" for left in directory.glob("state/sandboxes/*"))
+def _hosts(servers: Iterable[psutil.Process]) -> Iterator[str]:
+    for server in servers:
+        try:
+            hosts = server.children(recursive=True)
+        except psutil.NoSuchProcess:
+            continue
+        yield from (f"process {host.pid} under the fork server {server.pid}" for host in hosts)
 
 
 def descriptors(connection: Connection) -> Counter[int]:

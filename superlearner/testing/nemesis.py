@@ -50,7 +50,8 @@ CLIENTS = ("ann", "bob", "cleo", "dan")
 #: Seconds that everything may take to be back once faults have ended.
 SETTLE = 60.0
 
-#: How often each fault is drawn, in relation to the others. A scheduler is killed once in a run at most.
+#: How often each fault is drawn, in relation to the others: methods of ``cluster.chaos``, and two orders of the
+#: cluster itself, which are no faults but meet them. A scheduler is killed once in a run at most.
 WEIGHTS = {
     "kill_process": 3,
     "kill_sandbox": 4,
@@ -63,10 +64,13 @@ WEIGHTS = {
     "delay": 2,
     "drop": 1,
     "flap": 1,
+    "migrate_sandbox": 2,
+    "restart_sandbox": 1,
 }
 FAULTS = tuple(WEIGHTS)
 #: These last, and end with `Fault.revert`; the last argument of their steps is for how many seconds.
 _LINKS = frozenset({"partition", "cut", "delay", "drop", "flap"})
+_ORDERS = frozenset({"migrate_sandbox", "restart_sandbox"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +124,10 @@ def _arguments(rng: random.Random, fault: str, nodes: tuple[str, ...]) -> tuple[
     match fault:
         case "kill_process":
             return (f"{sandbox}/{sandbox}",)
-        case "kill_sandbox":
+        case "kill_sandbox" | "restart_sandbox":
             return (sandbox,)
+        case "migrate_sandbox":
+            return sandbox, rng.choice((node, "auto"))
         case "kill_node":
             return (node,)
         case "kill_scheduler":
@@ -255,6 +261,7 @@ class _Run:
         self._operations: list[Operation] = []
         self._events: list[Event] = []
         self._done: list[Done] = []
+        self._silent: list[str] = []
         self._reverting: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
 
@@ -320,21 +327,33 @@ class _Run:
                 break
             except NoConnection:  # the scheduler has been killed, and is being started again
                 await self._cluster.status()
-        await asyncio.gather(*making)
+        await self._answered(making)
         for reverting in list(self._reverting):
             reverting.cancel()
         await asyncio.gather(*self._reverting, return_exceptions=True)
         await self._cluster.chaos.heal()  # what was asked for before the first, and made after it
 
+    async def _answered(self, making: list[asyncio.Task[None]]) -> None:
+        """Wait for whatever was asked for: it has an answer now that nothing is broken."""
+        if making:
+            _, silent = await asyncio.wait(making, timeout=SETTLE)
+            for task in silent:
+                task.cancel()
+            await asyncio.gather(*making, return_exceptions=bool(silent))
+
     async def _make(self, step: Step) -> None:
         at, args, lasts = now() - self._began, step.args, None
         if step.verb in _LINKS:
             args, lasts = args[:-1], args[-1]
+        doer = self._cluster if step.verb in _ORDERS else self._cluster.chaos
         try:
-            fault = await getattr(self._cluster.chaos, step.verb)(*args)
+            fault = await getattr(doer, step.verb)(*args)
         except SuperlearnerError as error:
             self._done.append(Done(step, at, refused=error.code))
             return
+        except asyncio.CancelledError:
+            self._silent.append(f"{step.verb}{step.args} was never answered")
+            raise
         self._done.append(Done(step, at))
         if lasts is not None:
             task = asyncio.create_task(self._revert(fault, lasts))
@@ -361,6 +380,8 @@ class _Run:
             return Verdict(LIVENESS, holds=False, why=f"after {SETTLE:g} s: {missing}")
         finally:
             unsubscribe()
+        if self._silent:
+            return Verdict(LIVENESS, holds=False, why="; ".join(self._silent))
         healed = max((e.at for e in self._events if e.kind == "healed"), default=now())
         return Verdict(LIVENESS, holds=True, why=f"{now() - healed:.2f} s after the last was healed")
 
