@@ -172,6 +172,8 @@ class Host:
         self._saved_at = 0
         #: The count of messages at which the next checkpoint is due.
         self._save_due = math.inf
+        #: Whether the whole tree has been started: what is copied before lacks those who are still to come.
+        self._started = False
         self._leaving = False
         #: By length: what ends the waiting of calls with such a timeout, with one timer for all of them.
         self._limits: dict[float, Deadlines] = {}
@@ -240,6 +242,8 @@ class Host:
                 self._stream.write(["pong", self._rt.handled, self._waiting_mail()])
             case ["lease", until]:
                 self._lease = until
+            case ["save", number, _] if not self._started:
+                self._stream.write(["not_saved", number, "it has not started yet"])
             case ["save", number, 0] if not self._rt.falling:
                 self._save(number)
             case ["save", number, settle]:
@@ -372,6 +376,7 @@ class Host:
             return
         self._teller.flush()
         self._stream.write(["ready"])
+        self._started = True
         self._spawn(self._wait())
         self._saved_at = -1 if config["dirty"] else self._rt.handled
         if config["messages"] is not None:

@@ -75,6 +75,33 @@ async def test_an_application_that_comes_down_is_not_checkpointed_without_its_st
 
 
 @on_a_node
+async def test_an_application_that_is_still_starting_is_not_checkpointed_without_those_to_come(node):
+    class Slow(Counter):
+        async def init(self, start=0):
+            await asyncio.sleep(0.2)
+            return start
+
+    app = supervisor([child(Slow, id="slow"), child(Counter, name="counter")])
+    box = await node.start(app, checkpoint=BY_HAND)
+    await box.call("increment")
+    await box.instance.checkpoint()
+    os.kill((await box.instance.info())["pid"], signal.SIGKILL)
+    refusals = set()
+    back = asyncio.ensure_future(node.heard("instance_restarted"))
+    while not back.done():
+        try:
+            await box.instance.checkpoint()
+        except CheckpointFailed as error:
+            refusals.add(error.reason)
+        await asyncio.sleep(0)
+    assert "it has not started yet" in refusals
+    os.kill((await box.instance.info())["pid"], signal.SIGKILL)
+    await node.heard("instance_restarted", 2)
+    assert await box.call("value") == 1
+    assert not node.told("checkpoint_refused")
+
+
+@on_a_node
 async def test_a_request_in_flight_learns_that_its_host_died(node):
     box = await node.start()
     with pytest.raises(Refused) as refused:
