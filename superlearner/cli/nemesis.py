@@ -15,7 +15,7 @@ from superlearner.core.verdicts import median_and_worst, together
 from superlearner.views import format as fmt
 
 if TYPE_CHECKING:
-    from superlearner.testing.nemesis import Trial
+    from superlearner.testing.trial import Trial
 
 #: The exit code of a run that could not be judged.
 UNKNOWN = 3
@@ -23,7 +23,7 @@ UNKNOWN = 3
 
 def _faults(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
     """Read names with commas between them."""
-    from superlearner.testing.nemesis import FAULTS
+    from superlearner.testing.fault_schedule import FAULTS
 
     names = tuple(filter(None, (value or "").split(",")))
     for name in names:
@@ -74,7 +74,8 @@ def nemesis(
 
 
 def _play(seed: int, seconds: float, faults: tuple[str, ...]) -> Trial:
-    from superlearner.testing.nemesis import FaultSchedule, torment
+    from superlearner.testing.fault_schedule import FaultSchedule
+    from superlearner.testing.nemesis import torment
 
     return asyncio.run(torment(FaultSchedule.generate(seed, seconds, faults)))
 
@@ -84,7 +85,7 @@ def _verdict(trials: list[Trial]) -> bool | None:
 
 
 def _command(trial: Trial, faults: tuple[str, ...]) -> str:
-    from superlearner.testing.nemesis import FAULTS
+    from superlearner.testing.fault_schedule import FAULTS
 
     command = f"superlearner nemesis --seed {trial.schedule.seed} --seconds {trial.schedule.seconds:g}"
     return command if faults == FAULTS else f"{command} --faults {','.join(faults)}"

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import dask.config
@@ -24,21 +21,12 @@ from superlearner.cluster.session import Session
 from superlearner.core.history import Event
 from superlearner.core.linearizable import Counter, Model, Register, linearizable
 from superlearner.core.operations import Operation
-from superlearner.core.verdicts import (
-    Recovery,
-    Verdict,
-    Window,
-    availability,
-    effects,
-    faults_in,
-    median_and_worst,
-    one_owner,
-    recoveries,
-    together,
-)
-from superlearner.errors import InvalidSpec, NoConnection, SuperlearnerError
+from superlearner.core.verdicts import Verdict, availability, effects, faults_in, one_owner, recoveries
+from superlearner.errors import NoConnection, SuperlearnerError
 from superlearner.testing import leftovers, workload
-from superlearner.testing.schedule import NODES, Step
+from superlearner.testing.fault_schedule import LINKS, ORDERS, FaultSchedule
+from superlearner.testing.schedule import Step
+from superlearner.testing.trial import Done, Trial
 from superlearner.testing.workload import COUNTER, REGISTER, Client, now
 
 LIVENESS = "once faults end, every node and every sandbox is back"
@@ -49,189 +37,6 @@ LEASE = 1.0
 CLIENTS = ("ann", "bob", "cleo", "dan")
 #: Seconds that everything may take to be back once faults have ended.
 SETTLE = 60.0
-
-#: How often each fault is drawn, in relation to the others: methods of ``cluster.chaos``, and two orders of the
-#: cluster itself, which are no faults but meet them. A scheduler is killed once in a run at most.
-WEIGHTS = {
-    "kill_process": 3,
-    "kill_sandbox": 4,
-    "kill_node": 3,
-    "kill_scheduler": 1,
-    "pause_node": 3,
-    "pause_sandbox": 2,
-    "partition": 3,
-    "cut": 3,
-    "delay": 2,
-    "drop": 1,
-    "flap": 1,
-    "migrate_sandbox": 2,
-    "restart_sandbox": 1,
-}
-FAULTS = tuple(WEIGHTS)
-#: These last, and end with `Fault.revert`; the last argument of their steps is for how many seconds.
-_LINKS = frozenset({"partition", "cut", "delay", "drop", "flap"})
-_ORDERS = frozenset({"migrate_sandbox", "restart_sandbox"})
-
-
-@dataclass(frozen=True, slots=True)
-class FaultSchedule:
-    """What is broken in a run, and when.
-
-    >>> schedule = FaultSchedule.generate(7)
-    >>> schedule == FaultSchedule.generate(7)
-    True
-    >>> print(FaultSchedule(7, steps=(Step(1.5, "kill_node", ("beta",)),)))
-    seed 7: nodes alpha, beta, gamma; 5 s
-      1.500 kill_node('beta')
-    """
-
-    seed: int
-    nodes: tuple[str, ...] = NODES[:3]
-    #: Seconds until everything is healed.
-    seconds: float = 5.0
-    steps: tuple[Step, ...] = ()
-
-    @classmethod
-    def generate(
-        cls, seed: int, seconds: float = 5.0, faults: Sequence[str] = FAULTS, nodes: Sequence[str] = NODES[:3]
-    ) -> FaultSchedule:
-        """Draw a schedule of some of the `faults`."""
-        if unknown := [fault for fault in faults if fault not in WEIGHTS]:
-            raise InvalidSpec(f"There is no fault {unknown[0]!r} here. There are: {', '.join(FAULTS)}.")
-        steps = _draw(random.Random(seed), tuple(nodes), seconds, list(dict.fromkeys(faults)))
-        return cls(seed, tuple(nodes), seconds, tuple(steps))
-
-    def __str__(self) -> str:
-        head = f"seed {self.seed}: nodes {', '.join(self.nodes)}; {self.seconds:g} s"
-        return "\n".join([head, *map(str, self.steps)])
-
-
-def _draw(rng: random.Random, nodes: tuple[str, ...], seconds: float, faults: list[str]) -> Iterator[Step]:
-    # In bursts: most trouble needs two faults at about the same time.
-    at = rng.uniform(0.3, 0.8)
-    while at < seconds and faults:
-        fault = rng.choices(faults, [WEIGHTS[name] for name in faults])[0]
-        yield Step(round(at, 3), fault, _arguments(rng, fault, nodes))
-        if fault == "kill_scheduler":
-            faults.remove(fault)
-        at += rng.choice((0.01, 0.1, 0.5, 1.0, 1.5)) * rng.uniform(0.5, 1.5)
-
-
-def _arguments(rng: random.Random, fault: str, nodes: tuple[str, ...]) -> tuple[Any, ...]:
-    node, sandbox = rng.choice(nodes), rng.choice((REGISTER, COUNTER))
-    lasts = round(rng.choice((0.3, 0.8, 1.6, 2.5)) * rng.uniform(0.7, 1.3), 3)
-    one, other = rng.sample((*nodes, "scheduler", "client"), 2)
-    match fault:
-        case "kill_process":
-            return (f"{sandbox}/{sandbox}",)
-        case "kill_sandbox" | "restart_sandbox":
-            return (sandbox,)
-        case "migrate_sandbox":
-            return sandbox, rng.choice((node, "auto"))
-        case "kill_node":
-            return (node,)
-        case "kill_scheduler":
-            return ()
-        case "pause_node":
-            return node, lasts
-        case "pause_sandbox":
-            return sandbox, lasts
-        case "partition":
-            return ((node,), tuple(name for name in nodes if name != node)), lasts
-        case "cut":
-            return one, other, lasts
-        case "delay":
-            return one, other, round(rng.uniform(0.02, 0.4), 3), lasts
-        case "drop":
-            return one, other, round(rng.uniform(0.02, 0.3), 3), lasts
-        case _:
-            return one, other, lasts
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What became of one step of a schedule."""
-
-    step: Step
-    #: Seconds since the beginning when it was made.
-    at: float
-    #: Why it was refused, as when the node to be killed was down; None when it was made.
-    refused: str | None = None
-
-    def __str__(self) -> str:
-        told = f"{self.at:7.3f} {str(self.step).lstrip().partition(' ')[2]}"
-        return told if self.refused is None else f"{told}: {self.refused}"
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What came of one run; printed, it reads as a report."""
-
-    schedule: FaultSchedule
-    verdicts: tuple[Verdict, ...]
-    done: tuple[Done, ...]
-    #: Seconds since 1970 when it began; operations and events have their times by that clock.
-    began: float
-    operations: tuple[Operation, ...] = field(repr=False)
-    events: tuple[Event, ...] = field(repr=False)
-    recoveries: tuple[Recovery, ...] = field(repr=False)
-    windows: tuple[Window, ...] = field(repr=False)
-
-    @property
-    def verdict(self) -> bool | None:
-        """True when every promise was kept, False when one was broken, None when that is not known."""
-        return together(self.verdicts)
-
-    def count(self, outcome: str) -> int:
-        """Count the operations that ended so."""
-        return sum(operation.outcome == outcome for operation in self.operations)
-
-    def lines(self) -> Iterator[str]:
-        """Write the history: one JSON line for the schedule, then one for each operation and each event, by time."""
-        yield json.dumps(
-            {
-                "seed": self.schedule.seed,
-                "nodes": self.schedule.nodes,
-                "seconds": self.schedule.seconds,
-                "began": self.began,
-                "steps": [[d.at, d.step.verb, d.step.args, d.refused] for d in self.done],
-                "verdicts": [[v.word, v.promise, v.why] for v in self.verdicts],
-            }
-        )
-        rows = [(o.invoked, {"operation": o.as_dict()}) for o in self.operations]
-        rows += [(e.at, {"event": e.as_dict()}) for e in self.events]
-        for _, row in sorted(rows, key=lambda row: row[0]):
-            yield json.dumps(row, default=str)
-
-    def write(self, path: Path) -> Path:
-        """Write the history to a file of JSON lines, and return its path."""
-        path.write_text("".join(f"{line}\n" for line in self.lines()), encoding="utf-8")
-        return path
-
-    def __str__(self) -> str:
-        typical, worst = median_and_worst(recovery.seconds for recovery in self.recoveries)
-        share = self.count("ok") / len(self.operations) if self.operations else 0.0
-        lowest = min((window.share for window in self.windows), default=0.0)
-        figures = (
-            f"{len(self.operations)} operations: {self.count('ok')} answered, {self.count('failed')} refused, "
-            f"{self.count('unknown')} unknown; {share:.0%} available, {lowest:.0%} in the worst second"
-        )
-        recovered = (
-            "nothing was broken" if typical is None else f"{typical:.3f} s median, {worst:.3f} s worst"
-        )
-        head = f"seed {self.schedule.seed}: nodes {', '.join(self.schedule.nodes)}; {self.schedule.seconds:g} s (real)"
-        return "\n".join(
-            [
-                head,
-                *map(str, self.done),
-                *map(str, self.verdicts),
-                figures,
-                f"answers after a fault: {recovered}",
-            ]
-        )
-
-
-# -- The run ----------------------------------------------------------------------------------------
 
 
 async def torment(schedule: FaultSchedule | int) -> Trial:
@@ -343,9 +148,9 @@ class _Run:
 
     async def _make(self, step: Step) -> None:
         at, args, lasts = now() - self._began, step.args, None
-        if step.verb in _LINKS:
+        if step.verb in LINKS:
             args, lasts = args[:-1], args[-1]
-        doer = self._cluster if step.verb in _ORDERS else self._cluster.chaos
+        doer = self._cluster if step.verb in ORDERS else self._cluster.chaos
         try:
             fault = await getattr(doer, step.verb)(*args)
         except SuperlearnerError as error:

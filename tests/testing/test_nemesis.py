@@ -15,8 +15,10 @@ from superlearner.core.operations import Operation
 from superlearner.core.verdicts import NOTHING_LOST, Verdict
 from superlearner.errors import InvalidSpec
 from superlearner.testing import workload
-from superlearner.testing.nemesis import FAULTS, LIVENESS, WEIGHTS, Done, FaultSchedule, Trial, torment
+from superlearner.testing.fault_schedule import FAULTS, WEIGHTS, FaultSchedule
+from superlearner.testing.nemesis import LIVENESS, torment
 from superlearner.testing.schedule import Step
+from superlearner.testing.trial import Done, Trial
 
 
 def play(schedule: FaultSchedule) -> Trial:
