@@ -47,6 +47,7 @@ PLUGIN_NAME = "superlearner-node"
 REPORT_OP = "superlearner_report"
 LEASE_OP = "superlearner_lease"
 GONE_OP = "superlearner_gone"
+BACK_OP = "superlearner_back"
 SETTLED_OP = "superlearner_settled"
 #: Seconds that the control plane has to say that it has taken all reports, before it counts as silent.
 SETTLE_TIMEOUT = 0.25
@@ -94,6 +95,8 @@ class NodeAgent(Node, WorkerPlugin):
         # In the worker's own folder, which goes with the cluster's should all of this be killed at once.
         self.fork_server = ForkServer(worker.local_directory)
         self._peers = Nodes(worker.connection_args)
+        #: The addresses of nodes that were given up and have not joined again.
+        self._lost: set[str] = set()
         self.lease = Lease(self.lease_length, self._ask_for_lease, self._pass_lease_on, self._lease_ran_out)
         try:
             #: What this node is, for the ``node_selector`` of sandboxes.
@@ -110,6 +113,7 @@ class NodeAgent(Node, WorkerPlugin):
         )
         worker.stream_handlers[LEASE_OP] = self._on_lease
         worker.stream_handlers[GONE_OP] = self._on_gone
+        worker.stream_handlers[BACK_OP] = self._on_back
         worker.stream_handlers[SETTLED_OP] = self._on_settled
         self._settling: dict[int, asyncio.Future[None]] = {}
         self._settles = 0
@@ -152,8 +156,23 @@ class NodeAgent(Node, WorkerPlugin):
             self._begin_anew("the control plane had given this node up")
 
     def _on_gone(self, address: str) -> None:
-        """Wait for nothing from a node that was lost: a frozen one would keep a start waiting."""
+        """Wait for nothing from a node that was lost: a frozen one would keep a start waiting.
+
+        Nor ask it anything: an order that was given before its loss may still name it.
+        """
+        self._lost.add(address)
         self._peers.abandon(address)
+
+    def _on_back(self, address: str) -> None:
+        """Ask a node again that was given up, and has joined anew at the same address."""
+        self._lost.discard(address)
+
+    async def _ask_peer(self, address: str, command: str, *args: Any) -> Any:
+        """Ask another node; raise OSError or TimeoutError when it does not answer."""
+        if address in self._lost:
+            raise ConnectionError(f"the node at {address} is gone")
+        async with asyncio.timeout(PEER_TIMEOUT):
+            return await self._peers.ask(address, command, *args)
 
     def _pass_lease_on(self) -> None:
         if self.fenced:
@@ -216,8 +235,7 @@ class NodeAgent(Node, WorkerPlugin):
 
         async def store(node: str, address: str) -> str | None:
             try:
-                async with asyncio.timeout(PEER_TIMEOUT):
-                    refused = await self._peers.ask(address, "store", plain, keep)
+                refused = await self._ask_peer(address, "store", plain, keep)
             except (OSError, TimeoutError):
                 return None
             return None if refused else node
@@ -252,8 +270,7 @@ class NodeAgent(Node, WorkerPlugin):
 
         async def ask(address: str) -> list[dict[str, Any]]:
             try:
-                async with asyncio.timeout(PEER_TIMEOUT):
-                    return list(await self._peers.ask(address, "fetch", sandbox, known))
+                return list(await self._ask_peer(address, "fetch", sandbox, known))
             except (OSError, TimeoutError):
                 return []
 
