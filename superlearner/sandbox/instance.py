@@ -24,7 +24,7 @@ from superlearner.core.restart import Backoff, Intensity, should_restart
 from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed, SuperlearnerError
 from superlearner.sandbox.desk import Desk
 from superlearner.sandbox.keeper import Keeper
-from superlearner.sandbox.link import Link, Saved
+from superlearner.sandbox.link import Interrupted, Link, Saved
 from superlearner.sandbox.output import farewell, joined
 from superlearner.sandbox.services import NODES, Answer, NodeServices, Outlet, Peer, StartRequest
 
@@ -205,8 +205,8 @@ class Instance:
                     link = await self._try(version, dirty=restores)
                     break
                 except StartFailed as error:
-                    if version is None or self._stopping.is_set():
-                        raise
+                    if version is None or isinstance(error, Interrupted) or self._stopping.is_set():
+                        raise  # an older version would lose what this one has, for no fault of its own
                     self._refused(version, error.reason)
                 version = await anext(versions, None)
             restored = None if version is None else [version.epoch, version.seq]
@@ -240,14 +240,16 @@ class Instance:
             "dirty": dirty,
         }
         if self._stopping.is_set():
-            raise StartFailed("it was stopped meanwhile", self.spec.id)
+            raise Interrupted("it was stopped meanwhile", self.spec.id)
         if not self._holds_lease():
-            raise StartFailed("the node's lease has run out", self.spec.id)
+            raise Interrupted("the node's lease has run out", self.spec.id)
         try:
             link = await Link.open(self.spec, self._node_services().fork_server, self, settings, {})
         except OSError as error:
             # The node has no descriptor or no room on its disk left: it may have, the next time.
-            raise StartFailed(f"{type(error).__name__}: {error}", self.spec.id) from error
+            raise Interrupted(f"{type(error).__name__}: {error}", self.spec.id) from error
+        except StartFailed as error:
+            raise Interrupted(error.reason, self.spec.id) from error  # there was no host yet
         self._link = link
         link.ended.add_done_callback(functools.partial(self._keep_output, link))
         if self._stopping.is_set():

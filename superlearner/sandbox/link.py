@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from superlearner.core.spec import SandboxSpec
 from superlearner.errors import CheckpointFailed, StartFailed
 from superlearner.sandbox.forkserver import ForkServer, HostProcess
 from superlearner.sandbox.frames import FrameError, FrameStream
-from superlearner.sandbox.limits import EXIT_BROKEN, ExitStatus, name_exit
+from superlearner.sandbox.limits import EXIT_BROKEN, EXIT_FENCED, EXIT_ORPHANED, ExitStatus, name_exit
 from superlearner.sandbox.output import Output
 from superlearner.sandbox.services import Answer, Outlet
 from superlearner.sandbox.usage import has_ended, own_memory, usage
@@ -57,6 +58,14 @@ class Saved:
     next_serial: int
     #: Processes whose state could not be saved, each with the reason.
     skipped: tuple[tuple[str, str], ...] = ()
+
+
+class Interrupted(StartFailed):
+    """A start was broken off from outside: that says nothing of what was started."""
+
+
+#: How a host ends that did not do so by itself: nobody saw it, SIGKILL, the lease, the loss of its node.
+_FROM_OUTSIDE = frozenset({None, -signal.SIGKILL, EXIT_FENCED, EXIT_ORPHANED})
 
 
 class Link:
@@ -116,7 +125,8 @@ class Link:
         Raises
         ------
         StartFailed
-            When it could not start, or not in time; then nothing of the host is left.
+            When it could not start, or not in time; then nothing of the host is left. `Interrupted` when it was
+            killed meanwhile.
         """
         await asyncio.wait((self._ready, self.ended), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if self._ready.done() and self._ready.exception() is None and not self.ended.done():
@@ -127,6 +137,8 @@ class Link:
         if self._ready.done() and (error := self._ready.exception()) is not None:
             raise error
         reason = await self.ended
+        if self._cause is None and self._process.exited.result().code in _FROM_OUTSIDE:
+            raise Interrupted(reason)
         raise StartFailed(reason if self._cause is not None else self._with_last_words(reason))
 
     # -- Requests

@@ -178,6 +178,29 @@ async def test_when_its_own_are_poisoned_a_node_takes_what_others_hold_before_it
 
 
 @on_a_node
+async def test_a_checkpoint_is_not_to_blame_for_a_host_that_is_killed_while_it_starts(node):
+    class Slow(Counter):
+        async def init(self, start=0):
+            await asyncio.sleep(0.3)
+            return start
+
+    app = supervisor([child(Counter, name="counter"), child(Slow, id="slow")])
+    box = await node.start(app, checkpoint=BY_HAND)
+    for _ in range(3):
+        await box.call("increment")
+        await box.instance.checkpoint()
+    before = (await box.instance.info())["pid"]
+    os.kill(before, signal.SIGKILL)
+    # Nobody tells when a host has been forked: only when it has started.
+    while (starting := (await box.instance.info())["pid"]) in (None, before):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    os.kill(starting, signal.SIGKILL)
+    assert (await node.heard("instance_restarted"))["restored"] == [1, 3]
+    assert await box.call("value") == 3
+    assert not node.told("checkpoint_refused")
+
+
+@on_a_node
 async def test_when_every_checkpoint_is_poisoned_it_starts_fresh(node):
     node.checkpoints.put(CheckpointVersion.of("shop", 1, 1, b"rubbish"))
     node.checkpoints.put(CheckpointVersion.of("shop", 1, 2, b"more rubbish"))
