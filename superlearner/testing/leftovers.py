@@ -14,7 +14,7 @@ import psutil
 
 from superlearner.cluster.local import Connection
 
-#: In the command line of every fork server; its children are the OS processes of sandboxes.
+#: In the command line of every fork server, and of the OS processes of sandboxes, which are its children.
 _FORK_SERVER = "superlearner.sandbox.forkmain"
 #: What a process may have open beyond what it had when the cluster was new: connections that wait to be used again.
 POOLED = 24
@@ -44,14 +44,15 @@ def of_sandboxes(connection: Connection) -> list[str]:
 
 def _fork_servers(connection: Connection) -> dict[Path, psutil.Process]:
     """Return the living fork servers of a cluster by their folders, in which each host has one of its own."""
-    found = {}
-    for process in processes(connection):
+    found: dict[Path, psutil.Process] = {}
+    for process in sorted(processes(connection), key=lambda process: process.create_time()):
         try:
             command = process.cmdline()
         except psutil.NoSuchProcess:
             continue
         if _FORK_SERVER in command:
-            found[Path(command[-1])] = process
+            # What it has forked has its command line, and began later.
+            found.setdefault(Path(command[-1]), process)
     return found
 
 

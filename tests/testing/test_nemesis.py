@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import superlearner as sl
 from superlearner.cli import nemesis as command
 from superlearner.cluster.chaos import Chaos
 from superlearner.cluster.cluster import Cluster
 from superlearner.core.operations import Operation
 from superlearner.core.verdicts import NOTHING_LOST, Verdict
 from superlearner.errors import InvalidSpec
-from superlearner.testing import workload
+from superlearner.testing import leftovers, workload
 from superlearner.testing.fault_schedule import FAULTS, WEIGHTS, FaultSchedule
 from superlearner.testing.nemesis import LIVENESS, torment
 from superlearner.testing.schedule import Step
@@ -143,3 +145,25 @@ def runner():
     from superlearner.cli import main
 
     return lambda *words: CliRunner().invoke(main, words)
+
+
+# -- What is left
+
+
+def test_the_machine_tells_what_is_left_of_a_sandbox_and_of_a_cluster():
+    with sl.Cluster(nodes=1) as cluster:
+        connection = cluster._session.found
+        before = leftovers.descriptors(connection)
+        assert leftovers.of_sandboxes(connection) == []
+        sandbox = cluster.create_sandbox("shop", f"{workload.__name__}:{workload.COUNTER}")
+        told = leftovers.of_sandboxes(connection)
+        assert any(line.startswith(f"process {sandbox.info().pid} under the fork server") for line in told)
+        assert f"file {connection.directory}/state/sandboxes/shop" in told
+        cluster.destroy_sandbox("shop")
+        assert leftovers.of_sandboxes(connection) == []
+        assert leftovers.opened(connection, before) == []
+        (line,) = leftovers.opened(connection, Counter({connection.pid: -leftovers.POOLED}))
+        assert line.endswith(f"descriptors more than before in process {connection.pid}")
+        were = leftovers.processes(connection)
+        assert {f"process {p.pid}" for p in were} < set(leftovers.after_the_end(connection, were))
+    assert leftovers.after_the_end(connection, were) == []
