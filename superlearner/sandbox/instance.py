@@ -351,7 +351,7 @@ class Instance:
         if link is None or link.ended.done():
             raise CheckpointFailed(self.spec.id, f"the sandbox is {self.status}")
         try:
-            version = self._keep(await link.save(SAVE_TIMEOUT, settle))
+            version = await link.save(SAVE_TIMEOUT, settle)
         except CheckpointFailed as error:
             raise CheckpointFailed(self.spec.id, error.reason) from None
         except StaleEpoch as error:
@@ -361,7 +361,7 @@ class Instance:
     def on_checkpoint(self, saved: Saved) -> None:
         """Take a checkpoint that the host made by its policy."""
         try:
-            self._keep(saved)
+            self.keep(saved)
         except (StaleEpoch, CheckpointFailed) as error:
             self.on_not_saved(str(error))
         else:
@@ -371,7 +371,8 @@ class Instance:
         """Tell that a checkpoint by the host's policy failed; the one before it still counts."""
         self._event("checkpoint_failed", reason=reason)
 
-    def _keep(self, saved: Saved) -> CheckpointVersion:
+    def keep(self, saved: Saved) -> CheckpointVersion:
+        """Number and store a checkpoint of the host."""
         version = self._keeper.keep(saved)
         if saved.skipped:
             self._event("checkpoint_incomplete", detail={"skipped": dict(saved.skipped)})

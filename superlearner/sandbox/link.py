@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.spec import SandboxSpec
-from superlearner.errors import CheckpointFailed, StartFailed
+from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed
 from superlearner.sandbox.forkserver import ForkServer, HostProcess
 from superlearner.sandbox.frames import FrameError, FrameStream
 from superlearner.sandbox.limits import EXIT_BROKEN, EXIT_FENCED, EXIT_ORPHANED, ExitStatus, name_exit
@@ -34,6 +35,9 @@ class Owner(Protocol):
 
     def on_events(self, events: list[dict[str, Any]]) -> None:
         """Take events that the host recorded."""
+
+    def keep(self, saved: Saved) -> CheckpointVersion:
+        """Number and store a checkpoint; raise `StaleEpoch` or `CheckpointFailed` when that is refused."""
 
     def on_checkpoint(self, saved: Saved) -> None:
         """Take a checkpoint that the host made by its policy."""
@@ -85,7 +89,7 @@ class Link:
         self._stream: FrameStream
         self._drained: asyncio.Future[None] = loop.create_future()
         self._ready: asyncio.Future[None] = loop.create_future()
-        self._saves: dict[int, asyncio.Future[Saved]] = {}
+        self._saves: dict[int, asyncio.Future[CheckpointVersion]] = {}
         self._next_save = 0
         #: Its way to other sandboxes, once it has sent something there.
         self.outlet: Outlet | None = None
@@ -152,17 +156,21 @@ class Link:
         """Bytes that wait because the host does not read."""
         return self._stream.queued
 
-    async def save(self, timeout: float, settle: float = 0) -> Saved:
+    async def save(self, timeout: float, settle: float = 0) -> CheckpointVersion:
         """Let the host make a checkpoint now, or when its mailboxes are empty, at most `settle` seconds later.
+
+        It is kept the moment it comes, before any that the host makes after it: the newest has the newest number.
 
         Raises
         ------
         CheckpointFailed
             When it cannot, has died, or does not answer in time.
+        StaleEpoch
+            When it is refused: this instance is not the owner any more.
         """
         self._next_save += 1
         number = self._next_save
-        saved: asyncio.Future[Saved] = self._loop.create_future()
+        saved: asyncio.Future[CheckpointVersion] = self._loop.create_future()
         self._saves[number] = saved
         try:
             self.write(["save", number, settle])
@@ -293,7 +301,10 @@ class Link:
         if waiting is None:
             self._owner.on_checkpoint(saved)
         elif not waiting.done():
-            waiting.set_result(saved)
+            try:
+                waiting.set_result(self._owner.keep(saved))
+            except (StaleEpoch, CheckpointFailed) as error:
+                waiting.set_exception(error)
 
     def _on_not_saved(self, number: int, reason: str) -> None:
         waiting = self._saves.get(number)

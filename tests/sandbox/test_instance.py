@@ -362,6 +362,20 @@ async def test_a_restart_keeps_the_state(node):
 
 
 @on_a_node
+async def test_checkpoints_are_numbered_in_the_order_in_which_they_were_made(node):
+    box = await node.start(checkpoint=BY_HAND)
+    link = box.instance._link
+    asked = asyncio.ensure_future(box.instance.checkpoint())
+    await asyncio.sleep(0)
+    # Both came in one piece: the one that was asked for, and one that was made after it.
+    link._on_frame(["saved", link._next_save, b"older", 1, 1, []])
+    link._on_frame(["saved", 0, b"newer", 2, 1, []])
+    assert (await asked)["seq"] == 1
+    kept = {version.seq: version.payload for version in node.checkpoints.newest("shop")}
+    assert (kept[1], kept[2]) == (b"older", b"newer")
+
+
+@on_a_node
 async def test_checkpoints_are_taken_by_time_only_when_something_was_handled(node):
     box = await node.start(checkpoint=Checkpoint(every=0.05))
     await box.call("increment")
