@@ -230,7 +230,13 @@ class _Run:
         return Verdict(LEFT, holds=True, why=f"asked {len(told) - 1} nodes, the scheduler, and the machine")
 
     def _judge(self, verdicts: list[Verdict], applied: dict[str, list[int]]) -> Trial:
-        operations = sorted(self._operations, key=lambda operation: operation.invoked)
+        began = self._began
+        operations = [
+            replace(
+                o, invoked=o.invoked - began, completed=None if o.completed is None else o.completed - began
+            )
+            for o in sorted(self._operations, key=lambda operation: operation.invoked)
+        ]
         models: dict[str, Model] = {REGISTER: Register(), COUNTER: Counter()}
         judged = []
         for name, model in models.items():
@@ -243,12 +249,12 @@ class _Run:
             judged.append(
                 Verdict("the final state can be read", holds=None, why=f"only that of {', '.join(applied)}")
             )
-        faults = faults_in(self._events)
+        faults = [(at - began, what) for at, what in faults_in(self._events)]
         return Trial(
             self._schedule,
             (*judged, *verdicts),
             tuple(sorted(self._done, key=lambda done: done.at)),
-            self._began,
+            began,
             tuple(operations),
             tuple(self._events),
             tuple(recoveries(operations, faults)),

@@ -36,7 +36,7 @@ class Trial:
     schedule: FaultSchedule
     verdicts: tuple[Verdict, ...]
     done: tuple[Done, ...]
-    #: Seconds since 1970 when it began; operations and events have their times by that clock.
+    #: Seconds since 1970 when it began. Operations have their times since then, events theirs since 1970.
     began: float
     operations: tuple[Operation, ...] = field(repr=False)
     events: tuple[Event, ...] = field(repr=False)
@@ -64,7 +64,7 @@ class Trial:
                 "verdicts": [[v.word, v.promise, v.why] for v in self.verdicts],
             }
         )
-        rows = [(o.invoked, {"operation": o.as_dict()}) for o in self.operations]
+        rows = [(self.began + o.invoked, {"operation": o.as_dict()}) for o in self.operations]
         rows += [(e.at, {"event": e.as_dict()}) for e in self.events]
         for _, row in sorted(rows, key=lambda row: row[0]):
             yield json.dumps(row, default=str)
