@@ -24,6 +24,7 @@ from superlearner.core.control_events import ControlEvent, NodeForgotten, NodeHe
 from superlearner.core.control_instructions import GrantLease, Rejoin, SetTimer
 from superlearner.core.control_records import NodeRecord
 from superlearner.core.control_reports import Reports
+from superlearner.core.snapshots import LeaseInfo
 
 #: Seconds by which a lease is outwaited: for a process that ends.
 MARGIN = 0.05
@@ -31,6 +32,15 @@ MARGIN = 0.05
 DRIFT = 0.025
 #: Seconds in which a control plane that was held up, for that long or longer, reads what it has been told meanwhile.
 STALL = 0.5
+
+
+def surely_over(lease: float) -> float:
+    """Return after how many seconds of silence a lease of that length has surely ended.
+
+    >>> round(surely_over(2.0), 3)
+    2.1
+    """
+    return lease * (1 + DRIFT) + MARGIN
 
 
 class Leases(Reports):
@@ -61,6 +71,13 @@ class Leases(Reports):
         if node.suspected:
             self._take_up(event, len(self._lost))  # it may be the one that was missing for the quorum
 
+    def lease_of(self, node: str) -> LeaseInfo | None:
+        """Return how a node's lease stands; None where it has none."""
+        record, lease = self.nodes.get(node), self.policy.lease
+        if record is None or lease is None:
+            return None
+        return LeaseInfo(record.heard_at, record.heard_at + surely_over(lease), record.suspected)
+
     def _watch(self, node: NodeRecord) -> None:
         """Begin to look at a node that has just joined."""
         if self.policy.lease is not None:
@@ -89,7 +106,7 @@ class Leases(Reports):
         node, lease = self.nodes[name], self.policy.lease
         assert lease is not None
         silent = event.at - node.heard_at
-        over = lease * (1 + DRIFT) + MARGIN
+        over = surely_over(lease)
         if silent >= over:
             self._lose_node(node, event, f"it was silent for {silent:.1f} s, longer than its lease")
             return

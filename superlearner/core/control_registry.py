@@ -160,9 +160,14 @@ class Registry:
     # -- Nodes and what they carry --
 
     @property
+    def reach(self) -> tuple[int, int]:
+        """How many of the known nodes are heard of, and how many are known."""
+        return sum(not node.suspected for node in self.nodes.values()), len(self.members)
+
+    @property
     def no_quorum(self) -> NoQuorum | None:
         """Why nothing may be decided now: half of the known nodes, or more, are not heard of; None when they are."""
-        alive, known = sum(not node.suspected for node in self.nodes.values()), len(self.members)
+        alive, known = self.reach
         if self.policy.partition == "availability" or not known or has_quorum(alive, known):
             return None
         return NoQuorum(alive, known)

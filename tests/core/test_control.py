@@ -41,7 +41,7 @@ from superlearner.core.control import (
     TimerFired,
 )
 from superlearner.core.restart import Backoff
-from superlearner.core.snapshots import CheckpointInfo, Migration
+from superlearner.core.snapshots import CheckpointInfo, Migration, MoveInfo
 from superlearner.core.spec import Checkpoint, Resources, SandboxSpec
 from superlearner.errors import (
     InvalidTransition,
@@ -592,6 +592,19 @@ def test_a_move_rests_starts_flips_and_stops_the_old_instance():
         "shop", "alpha", "beta", 2, {"quiesce": 1.0, "start": 2.5}, bytes=77, pause=3.5
     )
     assert (shop(sim).node, shop(sim).epoch, shop(sim).pid, shop(sim).restarts) == ("beta", 2, 9, 0)
+    assert shop(sim).moved == sim.values["move"]
+
+
+def test_how_far_a_move_is_can_be_seen_while_it_is_under_way():
+    sim = moving(until="rest")
+    assert sim.state.move_of("shop") == MoveInfo("alpha", "beta", "quiesce", since=100.0)
+    out = sim.tell(Quiesced("shop", 1, 4, 77, cause="move", at=101.0))
+    assert sim.state.move_of("shop") == MoveInfo("alpha", "beta", "start", since=101.0, bytes=77)
+    (copying,) = [i.event for i in out if isinstance(i, Record)]
+    assert (copying.kind, copying.detail) == ("sandbox_copying", {"target": "beta", "bytes": 77})
+    sim.tell(InstanceStarted("shop", "beta", 2, 9, (1, 4), cause="move", at=103.5))
+    assert sim.state.move_of("shop") is None
+    assert sim.state.move_of("nowhere") is None
 
 
 @pytest.mark.parametrize(
