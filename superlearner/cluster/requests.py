@@ -439,12 +439,15 @@ class Requests:
         samples = self._plane.samples[name]
         sample = samples[-1] if samples and facts["up"] else {}
         seen = self._plane.last_seen(name)
+        lease = self._plane.state.lease_of(name)
+        suspected = lease is not None and lease.suspected
+        health = node_health(reachable=facts["up"], suspected=suspected, memory=sample.get("memory")).health
         return NodeInfo(
             name=name,
             address=facts["address"],
             pid=facts["pid"],
             status=self._node_status(name),
-            health=node_health(reachable=facts["up"], memory=sample.get("memory")).health,
+            health=health,
             cpu=sample.get("cpu"),
             memory=sample.get("memory"),
             network=sample.get("network"),
@@ -453,7 +456,7 @@ class Requests:
             last_seen=seen or (samples[-1]["at"] if samples else facts["joined_at"]),
             memory_limit=facts["memory"],
             labels=facts["labels"],
-            lease=self._plane.state.lease_of(name),
+            lease=lease,
             reason=None if facts["up"] else self._why_down(name),
         )
 

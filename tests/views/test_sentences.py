@@ -102,6 +102,18 @@ CASES = {
         Event("restart_scheduled", sandbox="shop", reason="killed (SIGKILL)", detail={"delay": 0.1, "left": 1}),
         "shop is started again in 100 ms (killed (SIGKILL)); 1 restart left.",
     ),
+    "sandbox_copying": (
+        Event("sandbox_copying", sandbox="shop", node="alpha", detail={"target": "beta", "bytes": 812}),
+        "shop is at rest; 812 B of state go to beta, where it starts.",
+    ),
+    "node_suspected": (
+        Event("node_suspected", node="beta", detail={"silent": 1.5}),
+        "Node beta is silent for 1.5 s; it gets nothing new.",
+    ),
+    "node_lost in order": (
+        Event("node_lost", node="beta", reason="it has left", detail={"sandboxes": 0}),
+        "Node beta has left, with nothing on it.",
+    ),
     "sandbox_moved": (
         Event(
             "sandbox_moved",
