@@ -81,7 +81,7 @@ def who(event: Event) -> str:
 
 def why(event: Event) -> str:
     """Return the reason in brackets, as it follows a verb; empty when there is none."""
-    return "" if event.reason is None else f" ({reason(event.reason)})"
+    return "" if event.reason is None else f" ({reason(event.reason).rstrip('.')})"
 
 
 def reason(value: Any) -> str:
