@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from superlearner.core.history import Event
@@ -25,6 +26,8 @@ from superlearner.core.history import Event
 EVERY = 2.0
 #: Seconds in which events are gathered into one look: shorter than the eye, longer than a burst.
 GATHER = 0.05
+#: Seconds after which a look that has not come back is told to be late.
+LATE = 1.0
 #: Seconds that `close` waits for a thread that is in the middle of a call.
 PATIENCE = 10.0
 
@@ -67,6 +70,8 @@ class Live:
         self._look, self._draw, self._trouble, self._peek = look, draw, trouble, peek
         self._subscribe, self._every, self._gather = subscribe, every, gather
         self._unsubscribe: Callable[[], None] | None = None
+        #: Since when the present look is under way, on the monotonic clock.
+        self._since: float | None = None
         self._stop = threading.Event()
         self._news = threading.Event()
         self._seen = threading.Event()
@@ -98,6 +103,12 @@ class Live:
     def closed(self) -> bool:
         """Whether `close` has been called."""
         return self._stop.is_set()
+
+    @property
+    def late(self) -> bool:
+        """Whether the present look has not come back for long: what is remembered is old."""
+        since = self._since
+        return since is not None and time.monotonic() - since > LATE
 
     def look(self) -> None:
         """Ask for a look at the cluster soon; may be called from any thread."""
@@ -139,7 +150,9 @@ class Live:
                 self._stop.wait(timeout=self._gather)
             self._news.clear()
             if not self._stop.is_set():
+                self._since = time.monotonic()
                 self._guard(self._look)
+                self._since = None
                 self._dirty.set()
                 self._seen.set()
 
@@ -153,9 +166,10 @@ class Live:
 
     def _write_on(self) -> None:
         while not self._stop.is_set():
-            self._dirty.wait()
+            # That a look is late is nobody's news: only the clock tells it.
+            told = self._dirty.wait(timeout=LATE)
             self._dirty.clear()
-            if not self._stop.is_set():
+            if (told or self.late) and not self._stop.is_set():
                 self._guard(self._draw)
 
     def _work_on(self, wanted: queue.SimpleQueue[Callable[[], None] | None]) -> None:

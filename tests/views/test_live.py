@@ -168,3 +168,18 @@ def test_what_is_urgent_does_not_wait_for_what_is_not(probe):
     probe.live.do(lambda: healed.wait(8.0))
     probe.live.do(healed.set, urgent=True)
     assert healed.wait(5.0)
+
+
+def test_a_look_that_does_not_come_back_is_late_and_that_is_drawn_until_it_does(monkeypatch):
+    monkeypatch.setattr("superlearner.views.live.LATE", 0.05)
+    answered = threading.Event()
+    probe = Probe({"every": NEVER, "gather": 0.01})
+    probe.live._look = lambda: answered.wait(5.0)
+    shown = []
+    probe.live._draw = lambda: probe.note(shown, probe.live.late)
+    probe.live.start()
+    probe.live.look()
+    probe.wait(lambda: True in shown)
+    answered.set()
+    probe.wait(lambda: not shown[-1])
+    probe.live.close()

@@ -147,7 +147,9 @@ class Dashboard(Board):
             seen, selection, desk = self._seen, self._selection, self._desk
             to_select, self._to_select = self._to_select, {}
         note = seen.unreachable or self._trouble
-        if seen.unreachable:
+        if self._live.late:
+            note = "This is the last known state: the control plane does not answer at present."
+        elif seen.unreachable:
             note = f"This is the last known state: {note}"
         offered = self._offered(seen, selection)
         shown = nodes(

@@ -57,7 +57,7 @@ function render({ model, el }) {
   return follow(model, ["view", "selected"], () => {
     const view = model.get("view");
     ui.set(view, "Nodes");
-    text(summary, view.summary || "");
+    text(summary, view.note ? "" : view.summary || "");  // what is old is not summed up
     attr(summary, "class", `sl-summary sl-${view.tone}`);
     const items = view.cards || [];
     empty.style.display = items.length ? "none" : "block";
