@@ -23,6 +23,7 @@ from superlearner.cli.demo_record import Answer, Record, disordered, doubled, lo
 from superlearner.cli.demo_tale import PATIENCE, DemoFailed, Tale
 from superlearner.cli.demo_watch import Watch, watching
 from superlearner.core.control_leases import surely_over
+from superlearner.core.quorum import has_quorum
 from superlearner.errors import NoQuorum, SuperlearnerError
 from superlearner.views import format as fmt
 from superlearner.views.story import story
@@ -272,17 +273,23 @@ def partition(tale: Tale, cluster: Cluster, watch: Watch, shop: Writer, till: Wr
         "a minority is cut off", began, expected, got, ok=ok, figure="minority_replaced", ended=answered
     )
     keep = str(till.sandbox.info().node)
-    lose_majority(tale, cluster, watch, till, cut=next(name for name in others if name != keep))
+    lose_majority(tale, cluster, watch, till, [name for name in others if name != keep])
     heal(tale, cluster, watch, minority)
 
 
-def lose_majority(tale: Tale, cluster: Cluster, watch: Watch, till: Writer, cut: str) -> None:
-    """Cut off one more node: nothing is decided without a majority, and what holds its lease goes on."""
+def lose_majority(tale: Tale, cluster: Cluster, watch: Watch, till: Writer, spare: list[str]) -> None:
+    """Cut off more nodes, until half are gone: nothing is decided then, and what holds its lease goes on."""
     from superlearner.cli.demo_app import ledger
 
-    mark, began = watch.mark(), tale.begin(f"cutting {cut} off as well")
-    cluster.chaos.cut(cut, "*")
-    watch.wait(mark, ("node_suspected", "node_lost"), cut)
+    status = cluster.status()
+    too_many = next(
+        n for n in range(len(spare) + 1) if not has_quorum(status.reachable_nodes - n, status.total_nodes)
+    )
+    mark, began = watch.mark(), tale.begin(f"cutting {', '.join(spare[:too_many])} off as well")
+    for name in spare[:too_many]:
+        cluster.chaos.cut(name, "*")
+    for name in spare[:too_many]:
+        watch.wait(mark, ("node_suspected", "node_lost"), name)
     refused = ""
     try:
         cluster.create_sandbox("extra", ledger())
