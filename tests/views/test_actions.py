@@ -7,19 +7,8 @@ from dataclasses import replace
 from superlearner.core.faults import FaultRecord
 from superlearner.core.rebalance import Suggestion
 from superlearner.core.snapshots import MoveInfo, NodeInfo, ProcessInfo, SandboxInfo
-from superlearner.views.actions import (
-    Action,
-    Chosen,
-    Desk,
-    Press,
-    StatusLine,
-    actions,
-    as_dict,
-    groups,
-    plan,
-    progress,
-    sides,
-)
+from superlearner.views.actions import Action, Chosen, actions, groups, plan, progress, sides
+from superlearner.views.desk import Desk, Press, StatusLine, as_dict
 from superlearner.views.tree import tree
 
 ALPHA = NodeInfo("alpha", "tls://a", 1, "up", "healthy")

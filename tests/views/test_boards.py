@@ -13,7 +13,7 @@ import ipywidgets
 
 import superlearner as sl
 from superlearner.views import Dashboard, sandbox_panel
-from superlearner.views.actions import Press
+from superlearner.views.desk import Press
 from superlearner.views.samples import shop
 
 

@@ -14,7 +14,8 @@ import ipywidgets
 from superlearner.core.snapshots import NodeInfo, ProcessInfo
 from superlearner.errors import InvalidSpec, NoQuorum, ProcessDied
 from superlearner.views import faults, feed, nodes, sandboxes, tree
-from superlearner.views.actions import Action, Desk, as_dict
+from superlearner.views.actions import Action
+from superlearner.views.desk import Desk, as_dict
 from superlearner.views.widgets import (
     ActionsWidget,
     FaultsWidget,

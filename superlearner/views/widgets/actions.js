@@ -1,4 +1,4 @@
-// The buttons. Which of them work, and which click counts, is decided in Python (superlearner.views.actions).
+// The buttons. Which of them work, and which click counts, is decided in Python (superlearner.views.actions and desk).
 const SYMBOLS = { good: "✓", busy: "", warn: "▲", bad: "✕", quiet: "" };
 
 function render({ model, el }) {

@@ -12,6 +12,7 @@ import ipywidgets
 from superlearner.core.snapshots import ClusterStatus, Migration, NodeInfo, ProcessInfo, SandboxInfo
 from superlearner.errors import SuperlearnerError
 from superlearner.views import actions as act
+from superlearner.views import desk as desks
 from superlearner.views.faults import AnyFault, faults, what
 from superlearner.views.feed import feed
 from superlearner.views.format import count, seconds, size
@@ -71,11 +72,11 @@ class Dashboard(Board):
     def __init__(self, cluster: Any) -> None:
         refuse_async(cluster, "The dashboard")
         self._cluster, self.real = cluster, origin_of(cluster)
-        self._seen, self._selection, self._desk = Seen(), Selection(), act.Desk()
+        self._seen, self._selection, self._desk = Seen(), Selection(), desks.Desk()
         #: Selections that the writer is to carry to the browser; all others come from there.
         self._to_select: dict[str, str] = {}
         now, real = time.time(), self.real
-        self.actions = ActionsWidget(act.as_dict(self._desk, (), real=real), self._pressed)
+        self.actions = ActionsWidget(desks.as_dict(self._desk, (), real=real), self._pressed)
         self.nodes = NodesWidget(nodes((), real=real, now=now))
         self.faults = FaultsWidget(faults((), real=real), self._pressed)
         self.sandboxes = SandboxesWidget(sandboxes((), real=real, now=now))
@@ -161,7 +162,7 @@ class Dashboard(Board):
         self.tree.show(self._tree(seen, selection))
         self.feed.show(feed(self.events, real=self.real))
         so_far = "".join(act.progress(action, seen.nodes, seen.sandboxes) for action in desk.running[:1])
-        self.actions.show(act.as_dict(desk, offered, real=self.real, so_far=so_far))
+        self.actions.show(desks.as_dict(desk, offered, real=self.real, so_far=so_far))
         for kind, key in to_select.items():
             {"sandbox": self.sandboxes, "process": self.tree, "node": self.nodes}[kind].selected = key
 
@@ -197,7 +198,7 @@ class Dashboard(Board):
 
         return selected
 
-    def _pressed(self, press: act.Press) -> None:
+    def _pressed(self, press: desks.Press) -> None:
         with self._lock:
             offered = self._offered(self._seen, self._selection)
             self._desk, action = self._desk.press(press, offered)
@@ -212,13 +213,13 @@ class Dashboard(Board):
         try:
             more = self._effect(action, choice)
         except Exception as error:  # shown, whatever it is: the reader asked for it
-            status = act.StatusLine(f"{action.doing} failed: {explain(error)}", "bad")
+            status = desks.StatusLine(f"{action.doing} failed: {explain(error)}", "bad")
         else:
             if isinstance(more, act.Question):
-                status, then = act.StatusLine(more.text, "warn"), more.then
+                status, then = desks.StatusLine(more.text, "warn"), more.then
             else:
                 took = seconds(time.perf_counter() - began)
-                status = act.StatusLine(f"{action.doing} … done in {took}. {more}".rstrip(), "good")
+                status = desks.StatusLine(f"{action.doing} … done in {took}. {more}".rstrip(), "good")
         with self._lock:
             self._desk = self._desk.done(action, status, then=then)
         self._live.draw()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from superlearner.views.actions import Press
+from superlearner.views.desk import Press
 from superlearner.views.faults import FaultsView
 from superlearner.views.feed import FeedView
 from superlearner.views.nodes import NodesView
