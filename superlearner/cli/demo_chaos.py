@@ -1,17 +1,16 @@
 """``demo --chaos``: a move under calls, a frozen node, a partition, a killed scheduler; then what clients were told.
 
-The ledgers of two sandboxes are written to all the while. Each answer that a client got is recorded with its
-time and the OS process that gave it; at the end the ledgers have to agree with that. Every figure is taken by
-this client's monotonic clock, from just before the fault until the first answer that shows its end.
+The ledgers of two sandboxes are written to before, while and after each of these happens. Each answer that a client
+got is recorded with its time and the OS process that gave it; at the end the ledgers have to agree with that. Every
+figure is taken by this client's monotonic clock, from just before the fault until the first answer that shows its end.
+
+The module is a little over the usual length because the story has ten steps.
 """
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -19,9 +18,10 @@ import dask.config
 import psutil
 
 from superlearner.cli.cluster import event_table
-from superlearner.cli.demo_record import Answer, Record, disordered, doubled, lost, two_owners
-from superlearner.cli.demo_tale import PATIENCE, DemoFailed, Tale
+from superlearner.cli.demo_record import disordered, doubled, lost, two_owners
+from superlearner.cli.demo_tale import PATIENCE, Tale
 from superlearner.cli.demo_watch import Watch, watching
+from superlearner.cli.demo_writer import CALLERS, CALLS, Writer, callers
 from superlearner.core.control_leases import surely_over
 from superlearner.core.quorum import has_quorum
 from superlearner.errors import NoQuorum, SuperlearnerError
@@ -29,58 +29,11 @@ from superlearner.views import format as fmt
 from superlearner.views.story import story
 
 if TYPE_CHECKING:
-    from superlearner import Cluster, Fault, Sandbox
+    from superlearner import Cluster, Fault
 
 #: The lease, in seconds: a third shorter than the default, so that nobody waits for long.
 LEASE = 2.0
-#: How many threads write while a sandbox moves, and how many answers each is to get before and after the move.
-CALLERS, CALLS = 2, 50
-#: How many entries are written before each fault.
-ENTRIES = 20
 SHOP, TILL = "shop", "till"
-
-
-class Writer:
-    """A ledger in a sandbox, with the record of everything that it has answered."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self.sandbox, self.record = sandbox, Record()
-        self._numbers = itertools.count(1)
-
-    def write(self, caller: str = "main", number: int | None = None) -> Answer:
-        """Write an entry; it is sent once, and answered once."""
-        entry = f"{caller}-{next(self._numbers) if number is None else number}"
-        began = time.monotonic()
-        _, os_pid = self.sandbox.call("ledger", ("write", entry), timeout=PATIENCE)
-        answer = Answer(entry, os_pid, began, time.monotonic())
-        self.record.add(answer)
-        return answer
-
-    def read(self) -> tuple[list[str], int]:
-        """Return all entries, and the OS process that answered; reading may be repeated."""
-        entries, os_pid = self.sandbox.call("ledger", "read", timeout=PATIENCE, idempotent=True)
-        return list(entries), int(os_pid)
-
-    def store(self) -> int:
-        """Write some entries and take a checkpoint: all that was acknowledged is stored then; return how many."""
-        for _ in range(ENTRIES):
-            self.write()
-        acknowledged = self.record.acknowledged
-        self.sandbox.checkpoint()
-        self.record.stored.update(acknowledged)
-        return len(acknowledged)
-
-    def first_other(self, os_pid: int) -> tuple[list[str], float]:
-        """Read until another OS process than this one answers; return what it has, and when it answered."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            with suppress(SuperlearnerError):
-                entries, who = self.read()
-                if who != os_pid:
-                    return entries, time.monotonic()
-            # The one that is about to stop answers at once: leave it a moment.
-            threading.Event().wait(0.002)
-        raise DemoFailed(f"only OS process {os_pid} has answered for {self.sandbox.id} in {PATIENCE:g} s.")
 
 
 def perform(tale: Tale, nodes: int) -> None:
@@ -150,54 +103,6 @@ def move(tale: Tale, cluster: Cluster, shop: Writer) -> None:
     expected = "every call answered once, in order"
     tale.verify("a sandbox moves under a stream of calls", began, expected, got, ok=ok, figure="move_step")
     tale.figures["move_pause"] = round(longest, 4)
-
-
-@contextmanager
-def callers(writer: Writer) -> Iterator[Waiter]:
-    """Let several threads write, each as fast as it is answered, until the end of the block."""
-    stop = threading.Event()
-
-    def call(name: str) -> None:
-        for number in itertools.count(1):
-            if stop.is_set():
-                return
-            try:
-                writer.write(name, number)
-            except SuperlearnerError as error:
-                writer.record.fail(str(error))
-                return
-
-    # Daemons: a cluster that is closed under them ends their calls.
-    threads = [
-        threading.Thread(target=call, args=(f"caller{number}",), daemon=True) for number in range(CALLERS)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield Waiter(writer.record)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(timeout=PATIENCE)
-
-
-class Waiter:
-    """Waits until a record holds so many answers."""
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-
-    def __call__(self, number: int) -> None:
-        """Wait; raise `DemoFailed` when a call fails or the answers do not come."""
-        record = self._record
-        with record.changed:
-            came = record.changed.wait_for(
-                lambda: record.failed or len(record.answers) >= number, timeout=PATIENCE
-            )
-        if not came or record.failed:
-            raise DemoFailed(
-                f"the calls went unanswered: {', '.join(record.failed) or 'nothing came for long'}."
-            )
 
 
 # -- A frozen node -------------------------------------------------------------------------------------------
