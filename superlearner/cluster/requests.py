@@ -233,13 +233,14 @@ class Requests:
         """Tell how the cluster is."""
         nodes = await self.nodes()
         reachable, known = self._plane.state.reach
+        quorum = has_quorum(reachable, known)
         failed = sum(record.status in {"failed", "lost"} for record in self._plane.state.sandboxes.values())
         return ClusterStatus(
             nodes=tuple(node.name for node in nodes),
             total_nodes=len(nodes),
             healthy_nodes=sum(node.health == "healthy" for node in nodes),
-            cluster_health=cluster_health([node.health for node in nodes], failed),
-            quorum=has_quorum(reachable, known),
+            cluster_health=cluster_health([node.health for node in nodes], failed) if quorum else "critical",
+            quorum=quorum,
             control_plane="running",
             sandboxes=len(self._plane.state.sandboxes),
             address=plain_address(self._plane.address),

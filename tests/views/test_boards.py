@@ -149,7 +149,8 @@ def test_a_paused_node_is_shown_as_such_and_woken_by_the_button_beside_its_fault
         wait_for(dashboard.faults, lambda view: [row["kind"] for row in view["rows"]] == ["pause_node"])
         wait_for(dashboard.nodes, lambda view: card(view, "beta")["flags"] == ["paused"])
         wait_for(dashboard.nodes, lambda view: "its lease has surely ended" in card(view, "beta")["trouble"])
-        assert "quorum (1 of 2 reachable" in dashboard.nodes.view["summary"]
+        assert "critical" in dashboard.nodes.view["summary"]
+        assert "NO quorum (1 of 2 reachable" in dashboard.nodes.view["summary"]
         (row,) = dashboard.faults.view["rows"]
         dashboard._pressed(Press("revert", row["key"], turn=0))
         wait_for(dashboard.faults, lambda view: not view["rows"])
