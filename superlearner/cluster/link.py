@@ -2,7 +2,7 @@
 
 The rules of a call are in ``core/retry.py``. A request that certainly did not happen (no connection, a stale epoch, a
 moving sandbox) is made again where the sandbox lives now, until its timeout. One that was sent and not
-answered is *not* sent again, unless the caller declared it idempotent: it may have taken effect.
+answered is *not* sent again, unless the caller declared it idempotent or gave it an id: it may have taken effect.
 """
 
 from __future__ import annotations
@@ -375,7 +375,11 @@ def _outcome(status: int, answer: Any) -> Outcome:
     return _OUTCOMES.get(answer[0], "refused")
 
 
-_OUTCOMES: dict[str, Outcome] = {StaleEpoch.code: "stale", ProcessDied.code: "died"}
+_OUTCOMES: dict[str, Outcome] = {
+    StaleEpoch.code: "stale",
+    ProcessDied.code: "died",
+    NoConnection.code: "closed",  # its node's lease ran out under it
+}
 
 
 def _named(sandbox: str, target: Any) -> str:

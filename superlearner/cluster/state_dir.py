@@ -17,7 +17,7 @@ import pickle
 import shutil
 import zlib
 from collections.abc import Container
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -163,8 +163,7 @@ class FileCheckpoints(CheckpointStore):
         folder = self._directory.folder(version.sandbox)
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            plain = asdict(version)
-            _write(folder / _name(version), msgpack.packb(plain))
+            _write(folder / _name(*version.version), msgpack.packb(version.plain()))
         except OSError as error:
             raise CheckpointFailed(
                 version.sandbox, f"it could not be written to {folder}: {error}"
@@ -187,7 +186,7 @@ class FileCheckpoints(CheckpointStore):
 
     def _tidy(self, sandbox: str) -> None:
         """Remove the files of versions that are not held any more."""
-        held = {_name(version) for version in self.newest(sandbox)}
+        held = {_name(*version.version) for version in self.newest(sandbox)}
         for path in self._directory.folder(sandbox).glob(f"*{_SUFFIX}"):
             if path.name not in held:
                 path.unlink(missing_ok=True)
@@ -196,14 +195,16 @@ class FileCheckpoints(CheckpointStore):
 class DurableCheckpoints:
     """The same files, for the nodes of a cluster on this machine: read when they are needed, and held by nobody.
 
-    The control plane makes and removes the folder of a sandbox; a write after its removal is refused.
+    The control plane makes and removes the folder of a sandbox; a write after its removal is refused. One version
+    more is kept than asked for: its file becomes that of the next, since making one takes ten times as long as all
+    the rest, and a checkpoint may be written for every answer.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._sandboxes = Path(path) / "sandboxes"
 
     def put(self, version: CheckpointVersion, keep: int) -> None:
-        """Write a version, and remove all but the newest `keep`.
+        """Write a version, and remove all but the newest `keep` and one more.
 
         Raises
         ------
@@ -217,37 +218,42 @@ class DurableCheckpoints:
             held = self._versions(folder)
             if held and held[0][0] > version.epoch:
                 raise StaleEpoch(version.sandbox, version.epoch, held[0][0])
-            _write(folder / _name(version), msgpack.packb(asdict(version)))
+            oldest = folder / _name(*held[-1]) if len(held) > keep else None
+            _write(folder / _name(*version.version), msgpack.packb(version.plain()), oldest)
         except FileNotFoundError:
             raise StaleEpoch(version.sandbox, version.epoch) from None
-        for old in self._versions(folder)[keep:]:
-            (folder / f"{old[0]}-{old[1]}{_SUFFIX}").unlink(missing_ok=True)
+        for old in held[keep:-1]:
+            (folder / _name(*old)).unlink(missing_ok=True)
 
     def others(self, sandbox: str, known: Container[tuple[int, int]]) -> list[CheckpointVersion]:
         """Return the versions of a sandbox that are not `known`; a damaged one as a bad one."""
         folder = self._sandboxes / sandbox
         wanted = [version for version in self._versions(folder) if version not in known]
-        found = (_load(folder / f"{epoch}-{seq}{_SUFFIX}") for epoch, seq in wanted)
+        found = (_load(folder / _name(*version)) for version in wanted)
         return [version for version in found if version is not None]
 
     def _versions(self, folder: Path) -> list[tuple[int, int]]:
         """Return the (epoch, seq) of what is there, newest first."""
-        found = (_parsed(path) for path in folder.glob(f"*{_SUFFIX}"))
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return []
+        found = (_parsed(name) for name in names if name.endswith(_SUFFIX))
         return sorted((version for version in found if version is not None), reverse=True)
 
 
-def _parsed(path: Path) -> tuple[int, int] | None:
-    epoch, _, seq = path.name.removesuffix(_SUFFIX).partition("-")
+def _parsed(name: str) -> tuple[int, int] | None:
+    epoch, _, seq = name.removesuffix(_SUFFIX).partition("-")
     return (int(epoch), int(seq)) if epoch.isdecimal() and seq.isdecimal() else None  # else: not one of ours
 
 
-def _name(version: CheckpointVersion) -> str:
-    return f"{version.epoch}-{version.seq}{_SUFFIX}"
+def _name(epoch: int, seq: int) -> str:
+    return f"{epoch}-{seq}{_SUFFIX}"
 
 
 def _load(path: Path) -> CheckpointVersion | None:
     """Return the version in a file; a damaged one is returned as a bad one, which is refused when it is tried."""
-    version = _parsed(path)
+    version = _parsed(path.name)
     if version is None:
         return None
     try:
@@ -262,13 +268,23 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _write(path: Path, body: bytes) -> None:
-    """Write a sealed file, whole or not at all."""
-    # Nobody else writes this file, in this process: it is on the path of every start.
+def _write(path: Path, body: bytes, instead: Path | None = None) -> None:
+    """Write a sealed file, whole or not at all; `instead` of another, where one is given."""
+    # Nobody else writes this file, in this process: it is on the path of every start, and of durable answers.
     temporary = path.parent / f"{_NEW}{os.getpid()}-{path.name}"
+    if instead is not None:
+        with contextlib.suppress(FileNotFoundError):  # somebody else has taken it
+            instead.replace(temporary)
+    handle = _private(str(temporary), os.O_WRONLY | os.O_CREAT)
     try:
-        with open(temporary, "wb", opener=_private) as file:
-            file.write(_MAGIC + zlib.crc32(body).to_bytes(4, "big") + body)
+        try:
+            left = memoryview(_MAGIC + zlib.crc32(body).to_bytes(4, "big") + body)
+            # Never to nothing first: ext4 (auto_da_alloc) then waits for the disk when the file is closed.
+            os.ftruncate(handle, len(left))
+            while left:
+                left = left[os.write(handle, left) :]
+        finally:
+            os.close(handle)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -239,6 +239,13 @@ class Kernel:
         process.deliver((CALL, Sender(caller, future, process, request)))
         return future
 
+    def take_call(self, sender: Sender) -> None:
+        """Hand a call to its callee, as `post_call` does, for whoever has made the sender."""
+        assert sender.callee is not None
+        if self.copy_messages:
+            sender.request = copy.deepcopy(sender.request)
+        sender.callee.deliver((CALL, sender))
+
     def _call_away(
         self, address: Far, request: Any, caller: Pid, timeout: float | None
     ) -> asyncio.Future[Any]:

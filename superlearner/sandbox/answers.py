@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from superlearner.errors import CallTimeout, NoConnection, NotSerializable, ProcessDied, SuperlearnerError
+from superlearner.errors import (
+    CallTimeout,
+    NoConnection,
+    NotDurable,
+    NotSerializable,
+    ProcessDied,
+    SuperlearnerError,
+)
 from superlearner.sandbox import payload
 
 
@@ -22,6 +29,8 @@ def unpack(status: int, body: Any, target: str | None = None) -> Any:
             raise NoConnection(target, reason)
         case ("call_timeout", _, _, _, timeout):
             raise CallTimeout(target, timeout)
+        case ("not_durable", _, reason, *_):
+            raise NotDurable(target, reason)
         case ("not_serializable", _, what, reason, *_):
             raise NotSerializable(what, reason)
         case (_, definite, message, *_):

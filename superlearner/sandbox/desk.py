@@ -118,6 +118,9 @@ class Desk:
         elif verb == "watch":
             number = next(self._numbers)
             self._watches[number] = (call_id, answer, target)
+        elif verb == "once":
+            number = next(self._numbers)
+            self._inflight[number] = (call_id, answer, target)
         try:
             link.write([verb, number, target, payload, timeout])
         except FrameError as error:
@@ -125,7 +128,7 @@ class Desk:
             self._watches.pop(number, None)
             self._refuse(frame, answer, ["not_serializable", True, "the request", str(error)])
 
-    def reply(self, number: int, status: int, payload: bytes) -> None:
+    def reply(self, number: int, status: int, payload: Any) -> None:
         """Hand on an answer of the host."""
         found = self._inflight.pop(number, None)
         if found is None and (found := self._watches.pop(number, None)) is None:
@@ -133,6 +136,11 @@ class Desk:
         if self._idle is not None and not self._inflight:
             self._idle.set()
         _deliver(found[1], [found[0], status, payload])
+
+    def refuse(self, number: int, why: list[Any]) -> None:
+        """Answer a request with a refusal that ends with who was asked, though its host has answered it."""
+        _, _, target = self._inflight.get(number, (None, None, None))
+        self.reply(number, 2, [*why, target])
 
     def forget(self, answer: Answer) -> None:
         """Drop the request that was made with `answer`; its host may still handle it."""
@@ -160,6 +168,23 @@ class Desk:
         # It never left the node, so it certainly did not happen.
         why = ["call_timeout", True, "the sandbox was still starting", entry.frame[3], entry.frame[5]]
         self._refuse(entry.frame, entry.answer, why)
+
+
+class OwingDesk(Desk):
+    """The desk of a sandbox whose answers wait for checkpoints."""
+
+    #: Whether the host is to be told, with what it is sent next, that its last checkpoint has been dealt with.
+    news = False
+
+    def _pass(self, link: Link, frame: list[Any], answer: Answer) -> None:
+        if self.news:
+            self.tell(link)
+        super()._pass(link, frame, answer)
+
+    def tell(self, link: Link) -> None:
+        """Tell the host that it may take the next checkpoint."""
+        self.news = False
+        link.write(["stored"])
 
 
 def _deliver(answer: Answer, frame: list[Any]) -> None:

@@ -19,10 +19,11 @@ from typing import Any
 
 from superlearner import config
 from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.core.durability import ReplyGate
 from superlearner.core.history import Event
 from superlearner.core.restart import Backoff, Intensity, should_restart
 from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed, SuperlearnerError
-from superlearner.sandbox.desk import Desk
+from superlearner.sandbox.desk import Desk, OwingDesk
 from superlearner.sandbox.keeper import Keeper
 from superlearner.sandbox.link import Link, Saved
 from superlearner.sandbox.output import farewell, joined
@@ -34,6 +35,8 @@ __all__ = ["NODES", "Answer", "Instance", "NodeServices", "Peer", "StartRequest"
 QUIESCE_TIMEOUT = 5.0
 #: Seconds that a host has to make a checkpoint that was asked for.
 SAVE_TIMEOUT = 10.0
+#: Seconds that the control plane has to take the news of a restart, before it counts as silent.
+SETTLE_TIMEOUT = 0.25
 #: Bytes of a dead host's output that the event of its end carries.
 LAST_WORDS = 2048
 
@@ -57,8 +60,11 @@ class Instance:
         self.status = "starting"
         self._request = request
         self._given = services
-        self._desk = Desk(request.spec.id, request.epoch)
+        self._durable = request.spec.checkpoint.durability == "reply"
+        self._desk = (OwingDesk if self._durable else Desk)(request.spec.id, request.epoch)
         self._keeper = Keeper(request, self._node_services)
+        #: Answers of a sandbox with ``durability="reply"``: number, status and payload.
+        self._gate: ReplyGate[tuple[int, int, bytes]] = ReplyGate()
         self._link: Link | None = None
         #: The tail of what former hosts wrote.
         self._past = b""
@@ -125,6 +131,7 @@ class Instance:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._keeper.close()
         return {"reason": self._reason}
 
     async def restart(self, reason: str = "restart") -> dict[str, Any]:
@@ -157,7 +164,7 @@ class Instance:
                 await self.checkpoint()
         if link is not None:
             await link.stop(reason, self.spec.shutdown)
-        self._desk.fail(reason)
+        self._fail(reason)
         try:
             return await self._launch(reason)
         except StartFailed as error:
@@ -170,11 +177,13 @@ class Instance:
         Parameters
         ----------
         frame
-            ``[verb, call_id, epoch, target, payload, timeout]``, where verb is ``call``, ``cast``, ``send`` or
-            ``command``. A cast or send is never answered, unless it is refused and has a call_id.
+            ``[verb, call_id, epoch, target, payload, timeout]``, where verb is ``call``, ``once`` (a call with a
+            request id), ``cast``, ``send`` or ``command``. A cast or send is never answered, unless it is refused
+            and has a call_id.
         answer
             Takes ``[call_id, status, payload]``: 0 and the value, 1 and the exception, or 2 and a refusal:
             ``["stale_epoch", True, word, sandbox, epoch, current]``, ``["process_died", False, reason, target]``,
+            ``["not_durable", False, reason, target]`` (it was handled, and that is not stored where it has to be),
             ``["call_timeout", True, message, target, timeout]`` (it has never left the node),
             ``["not_serializable", True, what, message]`` or ``["overloaded", True, message]``.
         """
@@ -214,7 +223,7 @@ class Instance:
             if again is not None:
                 self._restarts += 1
                 self._report("instance_restarted", reason=again, restarts=self._restarts, **started)
-                await self._node_services().settled()
+                await self._node_services().settled(SETTLE_TIMEOUT)
             if not self._moving:
                 self.status = "running"
                 self._desk.open(link)
@@ -234,6 +243,8 @@ class Instance:
             "first_serial": max(self._serial, 0 if version is None else version.next_serial),
             "every": policy.every,
             "messages": policy.messages,
+            "durable": policy.durability == "reply",
+            "request_ids": [config.get("request-ids.limit"), config.get("request-ids.age")],
             "lease": self._node_services().lease_until,
             "limit": config.get("message-limit"),
             # What is restored, or started past a bad checkpoint, is worth a checkpoint of its own at once.
@@ -284,7 +295,7 @@ class Instance:
         if not self._moving:
             self.status = "restarting"
             self._desk.hold()
-        self._desk.fail(ended.result())
+        self._fail(ended.result())
         last = link.output[-LAST_WORDS:].decode(errors="replace")
         self._event("host_exited", reason=ended.result(), detail={"os_pid": link.pid, "output": last})
         self._recovery = self._spawn(self._recover(link, ended.result()))
@@ -323,9 +334,14 @@ class Instance:
         self.status = status
         self._reason = reason
         self._desk.close(status)
+        self._fail(reason)
+
+    def _fail(self, reason: Any) -> None:
+        """Answer what is in flight, and what waits for a checkpoint: the host has died."""
+        self._gate.clear()
         self._desk.fail(reason)
 
-    # -- Checkpoints and moves
+    # -- Checkpoints
 
     async def checkpoint(self, settle: float = 0) -> dict[str, Any]:
         """Take a checkpoint now, and store it on the node and its peers.
@@ -349,31 +365,81 @@ class Instance:
         if link is None or link.ended.done():
             raise CheckpointFailed(self.spec.id, f"the sandbox is {self.status}")
         try:
-            version = self._keep(await link.save(SAVE_TIMEOUT, settle))
+            saved = await link.save(SAVE_TIMEOUT, settle)
         except CheckpointFailed as error:
             raise CheckpointFailed(self.spec.id, error.reason) from None
-        except StaleEpoch as error:
-            raise CheckpointFailed(self.spec.id, str(error)) from error
-        return await self._keeper.copy(version)
+        try:
+            version = self._keep(saved)
+        except (StaleEpoch, CheckpointFailed) as error:
+            self._hand_over(saved.mark, str(error))
+            reason = error.reason if isinstance(error, CheckpointFailed) else str(error)
+            raise CheckpointFailed(self.spec.id, reason) from error
+        stored = await self._keeper.copy(version)
+        if self._durable:
+            self._hand_over(saved.mark, _incomplete(saved) or await self._keeper.secure(version))
+        return stored
 
     def on_checkpoint(self, saved: Saved) -> None:
         """Take a checkpoint that the host made by its policy."""
         try:
-            self._keep(saved)
+            version = self._keep(saved)
         except (StaleEpoch, CheckpointFailed) as error:
-            self.on_not_saved(str(error))
+            self.on_not_saved(str(error), saved.mark)
         else:
-            self._spawn(self._keeper.copy_newest())
+            self._spawn(self._secure(version, saved) if self._durable else self._keeper.copy_newest())
 
-    def on_not_saved(self, reason: str) -> None:
+    def on_not_saved(self, reason: str, mark: int) -> None:
         """Tell that a checkpoint by the host's policy failed; the one before it still counts."""
         self._event("checkpoint_failed", reason=reason)
+        if self._durable:
+            self._hand_over(mark, reason)
+            self._go_on()
 
     def _keep(self, saved: Saved) -> CheckpointVersion:
         version = self._keeper.keep(saved)
         if saved.skipped:
             self._event("checkpoint_incomplete", detail={"skipped": dict(saved.skipped)})
         return version
+
+    # -- Answers that wait for checkpoints
+
+    def on_owed(self, number: int, status: int, payload: bytes) -> None:
+        """Hold an answer of the host until a checkpoint with its effect is stored."""
+        self._gate.hold((number, status, payload))
+        if isinstance(self._desk, OwingDesk) and self._desk.news:
+            self._go_on()
+
+    def on_taken(self) -> int:
+        """Note that the host has taken a checkpoint: it has the effects of what was answered before."""
+        return self._gate.mark()
+
+    async def _secure(self, version: CheckpointVersion, saved: Saved) -> None:
+        """Store a checkpoint that answers wait for, let them go, and let the host take the next."""
+        self._hand_over(saved.mark, await self._keeper.secure(version) or _incomplete(saved))
+        self._go_on()
+
+    def _hand_over(self, mark: int, trouble: str | None) -> None:
+        """Let the answers go that the checkpoint of this mark has, or refuse them for `trouble`."""
+        if trouble is None:
+            self._gate.stored(mark)
+            self._let_go()
+            return
+        for number, _, _ in self._gate.lost(mark):
+            self._desk.refuse(number, ["not_durable", False, trouble])
+
+    def _let_go(self) -> None:
+        for answer in self._gate.due():
+            self._desk.reply(*answer)
+
+    def _go_on(self) -> None:
+        """Let the host take the next checkpoint: now, if that is waited for, else with the next request."""
+        if self._link is not None and isinstance(self._desk, OwingDesk):
+            if self._gate.wants_more:
+                self._desk.tell(self._link)
+            else:
+                self._desk.news = True
+
+    # -- Moves
 
     async def quiesce(self) -> dict[str, Any]:
         """Take no more requests, finish those in flight, and checkpoint: the first half of a move.
@@ -395,6 +461,7 @@ class Instance:
         try:
             # Calls that take longer are told that their process died, when the old host stops.
             await self._desk.idle(QUIESCE_TIMEOUT)
+            self._gate.freeze()
             # Casts and messages that are still in a mailbox would be left behind.
             return await self.checkpoint(settle=QUIESCE_TIMEOUT)
         except BaseException:
@@ -404,6 +471,8 @@ class Instance:
     async def resume(self) -> None:
         """Serve again after a move that was rolled back."""
         self._moving = False
+        self._gate.thaw()
+        self._let_go()
         if self.status == "migrating" and self._link is not None:
             self.status = "running"
             self._desk.open(self._link)
@@ -509,3 +578,11 @@ class Instance:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _incomplete(saved: Saved) -> str | None:
+    """Return what keeps a checkpoint from being all there is to keep."""
+    if not saved.skipped:
+        return None
+    process, why = saved.skipped[0]
+    return f"the state of {process!r} cannot be saved: {why}"

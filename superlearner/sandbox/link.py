@@ -31,13 +31,19 @@ class Owner(Protocol):
     def on_reply(self, number: int, status: int, payload: bytes) -> None:
         """Take the answer to request `number`."""
 
+    def on_owed(self, number: int, status: int, payload: bytes) -> None:
+        """Take an answer that may leave when a checkpoint that is taken later is stored."""
+
+    def on_taken(self) -> int:
+        """Learn that the host has taken a checkpoint, or could not; return the mark by which it is known."""
+
     def on_events(self, events: list[dict[str, Any]]) -> None:
         """Take events that the host recorded."""
 
     def on_checkpoint(self, saved: Saved) -> None:
         """Take a checkpoint that the host made by its policy."""
 
-    def on_not_saved(self, reason: str) -> None:
+    def on_not_saved(self, reason: str, mark: int) -> None:
         """Learn that a checkpoint by the host's policy failed."""
 
     def on_health(self, *, responsive: bool) -> None:
@@ -57,6 +63,8 @@ class Saved:
     next_serial: int
     #: Processes whose state could not be saved, each with the reason.
     skipped: tuple[tuple[str, str], ...] = ()
+    #: What `Owner.on_taken` said of it.
+    mark: int = 0
 
 
 class Link:
@@ -237,10 +245,11 @@ class Link:
             case ["pong", handled, mailbox]:
                 self.handled, self.mailbox = handled, mailbox
                 self._watcher.pong()
+            case ["owed", number, status, payload]:
+                self._owner.on_owed(number, status, payload)
             case ["saved", number, payload, handled, next_serial, skipped]:
-                self._on_saved(
-                    number, Saved(payload, handled, next_serial, tuple((a, b) for a, b in skipped))
-                )
+                missing = tuple((a, b) for a, b in skipped)
+                self._on_saved(number, Saved(payload, handled, next_serial, missing, self._owner.on_taken()))
             case ["not_saved", number, reason]:
                 self._on_not_saved(number, reason)
             case ["born", shared]:
@@ -286,7 +295,7 @@ class Link:
     def _on_not_saved(self, number: int, reason: str) -> None:
         waiting = self._saves.get(number)
         if waiting is None:
-            self._owner.on_not_saved(reason)
+            self._owner.on_not_saved(reason, self._owner.on_taken())
         elif not waiting.done():
             waiting.set_exception(CheckpointFailed(None, reason))
 

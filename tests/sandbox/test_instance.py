@@ -15,6 +15,7 @@ import pytest
 from sandbox_kit import Counter, Refused, counter_app, on_a_node, open_answer
 
 from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.core.durability import Copies
 from superlearner.core.spec import Checkpoint
 from superlearner.errors import CheckpointFailed, NotSerializable, ProcessDied, StartFailed, Unsupported
 from superlearner.otp import child, supervisor
@@ -488,7 +489,7 @@ async def test_a_host_that_is_killed_while_it_is_being_restarted_is_started_once
     async def replicate(version, peers):
         copying.set()
         await go_on.wait()
-        return []
+        return Copies()
 
     node.replicate = replicate
     restarting = asyncio.create_task(box.instance.restart("asked for"))
