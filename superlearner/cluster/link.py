@@ -17,19 +17,17 @@ from superlearner.cluster.faulty import EXEMPT, can_break
 from superlearner.cluster.handlers import Handler, Handlers
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
-from superlearner.core.retry import Outcome, decide
+from superlearner.core.retry import decide
 from superlearner.errors import (
     CallTimeout,
     ClusterClosed,
     ClusterNotFound,
     ClusterSilent,
     NoConnection,
-    ProcessDied,
-    StaleEpoch,
     SuperlearnerError,
 )
 from superlearner.sandbox import payload
-from superlearner.sandbox.answers import unpack
+from superlearner.sandbox.answers import outcome, unpack
 
 Place = tuple[str, int]  # (address, epoch)
 #: Seconds between two tries to reach a control plane that is being started again.
@@ -320,7 +318,7 @@ class Link:
                 raise CallTimeout(_named(sandbox, target), timeout) from None
             if status == 0:
                 return payload.loads(answer, "the answer")
-            match decide(_outcome(status, answer), idempotent=idempotent):
+            match decide(outcome(status, answer), idempotent=idempotent):
                 case "elsewhere":
                     stale = place
                 case "again":  # the node lets it wait for the new OS process
@@ -366,20 +364,6 @@ class Link:
             if address not in self._lost:
                 self._places[sandbox] = stale
                 return stale
-
-
-def _outcome(status: int, answer: Any) -> Outcome:
-    """Tell what an answer that brings no value means for the request."""
-    if status != 2:
-        return "refused"
-    return _OUTCOMES.get(answer[0], "refused")
-
-
-_OUTCOMES: dict[str, Outcome] = {
-    StaleEpoch.code: "stale",
-    ProcessDied.code: "died",
-    NoConnection.code: "closed",  # its node's lease ran out under it
-}
 
 
 def _named(sandbox: str, target: Any) -> str:

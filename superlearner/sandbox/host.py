@@ -18,9 +18,9 @@
 
 Unasked it sends ``["born", shared bytes]`` first, ``["events", events]``, ``["saved", 0, ...]`` by its checkpoint
 policy, and ``["ended", reason]`` when its root ends by itself. With ``durability="reply"`` an answer comes as
-``["owed", number, status, payload]``, and a checkpoint with its effect after it. ``["out", verb, number, sandbox, target, payload,
-timeout]`` is for another sandbox: ``ask``, ``cast``, ``send``, ``watch``, ``command``, or ``drop``, by which nobody
-waits for that number any more. The host leaves at once when its instance is gone.
+``["owed", number, status, payload]``, and a checkpoint with its effect after it. ``["out", verb, number, sandbox,
+target, payload, timeout]`` is for another sandbox: ``ask``, ``once``, ``cast``, ``send``, ``watch``, ``command``, or
+``drop``, by which nobody waits for that number any more. The host leaves at once when its instance is gone.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ COMMANDS = frozenset(
     }
 )
 #: Those that show no state and change nothing: with ``durability="reply"`` their answers wait for no checkpoint.
-LOOKS = frozenset({"tree", "processes", "process", "events", "trace", "whereis", "which_children", "count_children"})
+LOOKS = frozenset(
+    {"tree", "processes", "process", "events", "trace", "whereis", "which_children", "count_children"}
+)
 #: Seconds that a parting host waits for its last frames to be read.
 _FAREWELL = 5.0
 #: Seconds between two looks at the count of messages that no call from outside has caused.

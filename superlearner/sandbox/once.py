@@ -178,6 +178,8 @@ def _digest(target: Any, request: Any, body: bytes) -> bytes:
         pickler.fast = True
         pickler.dump((target, request))
         body = written.getvalue()
-    except Exception:  # a value that contains itself, or of a class that is known by value only: its own bytes do
+    except (
+        Exception
+    ):  # a value that contains itself, or of a class that is known by value only: its own bytes do
         return hashlib.blake2b(body, digest_size=16).digest()
     return hashlib.blake2b(body, digest_size=16).digest()

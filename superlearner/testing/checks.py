@@ -27,7 +27,7 @@ LIVENESS = "once faults end and a quorum is back, every sandbox that should run 
 NOTHING_LEFT = "nothing is left behind of what was stopped"
 QUORUM = "without a quorum nothing is started"
 OUTWAITED = "a silent node is given up only when its lease has surely ended"
-ONCE = "a call that is not idempotent is carried out at most once"
+ONCE = "a call takes effect at most once"
 STALE = "a store accepts no checkpoint of an epoch that is over"
 
 
@@ -225,10 +225,19 @@ class Checks:
         )
 
     def executed(self, call: str) -> None:
-        """An instance has carried a call out; the name of an idempotent one ends with ``*``."""
+        """An instance has carried a call out; the name of one with a request id ends with ``*``.
+
+        That one may be carried out again where its effect was lost.
+        """
         self._executed[call] += 1
         if self._executed[call] > 1 and not call.endswith("*"):
             raise Violation(ONCE, f"call {call} was carried out {self._executed[call]} times")
+
+    def applied(self, instance: SimulatedInstance, call: str) -> None:
+        """An instance carries a call with a request id out: its state must not have the effect of that yet."""
+        if call in instance.applied:
+            where = f"epoch {instance.epoch} on {instance.node.address}"
+            raise Violation(ONCE, f"call {call} takes effect a second time in {where}")
 
     # -- The end --
 

@@ -6,10 +6,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from superlearner.core.checkpoints import CheckpointStore
 from superlearner.core.control import ControlPolicy, ControlState
+from superlearner.core.durability import ReplyGate
 from superlearner.core.lease import HeldLease
+from superlearner.core.request_ids import RequestMemory
 from superlearner.testing.checks import Checks, Violation
 from superlearner.testing.client import SimulatedClient
 from superlearner.testing.engine import Clock, Engine
@@ -36,6 +39,9 @@ class Parts:
     lease: Callable[[float | None], HeldLease] = HeldLease
     #: How long the control plane waits for a node, given how long its lease is.
     patience: Callable[[float], float] = float
+    #: What holds durable answers back, and what remembers request ids (how many, and for how long).
+    gate: Callable[[], ReplyGate[Any]] = ReplyGate
+    memory: Callable[[int, float], RequestMemory] = RequestMemory
     #: The invariants.
     checks: Callable[[SimulatedCluster], Checks] = Checks
 

@@ -66,6 +66,9 @@ class SimulatedPlane:
         return {"cause": f"{what}-{self._causes}", "at": self.process.time()}
 
     def _on_report(self, end: End, kind: str, fields: dict[str, Any]) -> None:
+        if kind == "settle":
+            end.send(("settled", fields["number"]))
+            return
         # A report of a start carries the cause of the start.
         told = {**self._cause(kind), **fields}
         if kind == "node_ready":

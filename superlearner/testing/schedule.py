@@ -100,8 +100,8 @@ def _draw(rng: random.Random, nodes: tuple[str, ...]) -> Iterator[Step]:
         yield Step(round(at, 3), verb, _arguments(rng, verb, nodes, sandboxes))
     for n in range(rng.randint(10, 25)):
         when = round(rng.uniform(1.0, at + 4.0), 3)
-        durable, idempotent = rng.random() < 0.6, rng.random() < 0.5
-        yield Step(when, "call", (rng.choice(CLIENTS), rng.choice(sandboxes), n, durable, idempotent))
+        durable, has_id = rng.random() < 0.6, rng.random() < 0.5
+        yield Step(when, "call", (rng.choice(CLIENTS), rng.choice(sandboxes), n, durable, has_id))
 
 
 def _arguments(

@@ -58,6 +58,8 @@ BROKEN = {
     "a node is replaced when it is suspected, seen by its sandboxes": checks.ONE_OWNER,
     "a lease counts from the grant's arrival": checks.OUTWAITED,
     "the quorum is not asked for": checks.QUORUM,
+    "an answer leaves before it is stored": checks.DURABLE,
+    "request ids are forgotten on a restore": checks.ONCE,
 }
 
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 from superlearner.core import control_leases
 from superlearner.core.checkpoints import CheckpointStore
 from superlearner.core.control import ControlState, Quiesced
+from superlearner.core.durability import ReplyGate
 from superlearner.core.lease import HeldLease
+from superlearner.core.request_ids import RequestMemory
 from superlearner.testing import Parts
 from superlearner.testing.checks import Checks
 from superlearner.testing.instance import SimulatedInstance
@@ -38,6 +40,22 @@ class AlwaysQuorum(ControlState):
     @property
     def no_quorum(self):
         return None
+
+
+class HastyGate(ReplyGate):
+    """Lets answers go when their checkpoint is taken, not when it is stored."""
+
+    def mark(self):
+        mark = super().mark()
+        self.stored(mark)
+        return mark
+
+
+class ForgetfulMemory(RequestMemory):
+    """Does not go with the state."""
+
+    def restore(self, snapshot):
+        pass
 
 
 class OnlyOwners(Checks):
@@ -109,4 +127,6 @@ FENCES = {
     ),
     "a lease counts from the grant's arrival": Parts(lease=LeaseFromArrival),
     "the quorum is not asked for": Parts(machine=AlwaysQuorum),
+    "an answer leaves before it is stored": Parts(gate=HastyGate),
+    "request ids are forgotten on a restore": Parts(memory=ForgetfulMemory),
 }
