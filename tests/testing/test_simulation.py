@@ -133,6 +133,21 @@ FOUND = [
         id="a sandbox is moved to a node that cannot reach its state",
     ),
     pytest.param(
+        undone.registry_hears_of_it_later,
+        checks.DURABLE,
+        Schedule(
+            0,
+            steps=(
+                Step(0.6, "create", ("ann", "shop", "alpha", "permanent", 2)),
+                Step(1.5, "cut", ("alpha", "beta", 9.0)),
+                Step(1.6, "call", ("ann", "shop", 1, True, False)),
+                Step(6.0, "cut", ("gamma", "beta", 12.0)),
+                Step(7.2, "crash", ("alpha", 9.0)),
+            ),
+        ),
+        id="a call is answered before the registry knows that a peer has missed its checkpoint",
+    ),
+    pytest.param(
         undone.broken_means_gone,
         checks.NOTHING_LEFT,
         Schedule(

@@ -7,10 +7,10 @@ from dataclasses import replace
 from superlearner.core import control_leases
 from superlearner.core.checkpoints import CheckpointStore
 from superlearner.core.control import ControlState, Quiesced
-from superlearner.core.durability import ReplyGate
+from superlearner.core.durability import Holders, ReplyGate
 from superlearner.core.lease import HeldLease
 from superlearner.core.request_ids import RequestMemory
-from superlearner.testing import Parts
+from superlearner.testing import Parts, instance
 from superlearner.testing.checks import Checks
 from superlearner.testing.instance import SimulatedInstance
 from superlearner.testing.node import SimulatedNode
@@ -93,6 +93,17 @@ def state_of_a_namesake(monkeypatch):
     monkeypatch.setattr(
         SimulatedInstance, "__init__", lambda self, node, order: init(self, node, replace(order, above=0))
     )
+
+
+class NobodyComesFirst(Holders):
+    """Never has the registry told of a copy that is missing."""
+
+    def must_tell(self, asked, confirmed):
+        return False
+
+
+def registry_hears_of_it_later(monkeypatch):
+    monkeypatch.setattr(instance, "Holders", NobodyComesFirst)
 
 
 def broken_means_gone(monkeypatch):
