@@ -40,11 +40,15 @@ class Kept(NamedTuple):
 
     #: What tells it from others.
     digest: bytes
-    #: Unix time in seconds.
+    #: When, by the clock of the machine that it runs on.
     at: float
     #: As in a frame: 0 and the value, 1 and the error; None while its answer is still owed, as after ``NoReply``.
     status: int | None = None
     body: bytes = b""
+
+
+#: The time of a checkpoint, by a clock of its own, and the requests that have had their effect by then.
+Remembered = tuple[float, Mapping[str, Kept]]
 
 
 class RequestMemory:
@@ -64,7 +68,7 @@ class RequestMemory:
     limit
         How many that have had their effect are remembered; the oldest go first.
     age
-        For how many seconds.
+        For how many seconds, while the sandbox runs.
     """
 
     def __init__(self, limit: int, age: float) -> None:
@@ -121,10 +125,15 @@ class RequestMemory:
 
     # -- In a checkpoint
 
-    def snapshot(self) -> dict[str, Kept]:
+    def snapshot(self, now: float) -> Remembered:
         """Return what a checkpoint keeps; what is under way has no effect yet, and is left out."""
-        return dict(self._kept)
+        return now, dict(self._kept)
 
-    def restore(self, snapshot: Mapping[str, Kept]) -> None:
-        """Go on with the memory of a checkpoint."""
-        self._kept = dict(snapshot)
+    def restore(self, remembered: Remembered, now: float) -> None:
+        """Go on with the memory of a checkpoint.
+
+        The clock may be another machine's, which shows anything: the time between the two does not count, so that
+        nothing is forgotten early.
+        """
+        then, kept = remembered
+        self._kept = {id: one._replace(at=one.at - then + now) for id, one in kept.items()}

@@ -12,10 +12,10 @@ import hashlib
 import io
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from superlearner.core.request_ids import Kept, RequestMemory
+from superlearner.core.request_ids import Kept, Remembered, RequestMemory
 from superlearner.errors import RequestIdTaken
 from superlearner.otp._kernel import Kernel
 from superlearner.otp._pid import Pid
@@ -69,7 +69,7 @@ class OnceSender(Sender):
         """Remember that the call has had its effect, though it is answered later."""
         calls = self.calls or _here
         if calls is not None:
-            calls.memory.owed(self.id, time.time())
+            calls.memory.owed(self.id, time.monotonic())
 
 
 #: That of this process, which is a host: by it the senders in a restored state find back.
@@ -107,7 +107,7 @@ class OnceCalls:
             Nothing was done.
         """
         future: asyncio.Future[Outcome] = kernel.loop.create_future()
-        match self.memory.ask(id, _digest(target, request, body), time.time()):
+        match self.memory.ask(id, _digest(target, request, body), time.monotonic()):
             case Kept(status=int(status), body=answer):
                 future.set_result((status, answer))
                 return future
@@ -145,7 +145,7 @@ class OnceCalls:
                 self._settle(id, outcome)
 
     def _settle(self, id: str, outcome: Outcome) -> None:
-        self.memory.answered(id, *outcome, time.time())
+        self.memory.answered(id, *outcome, time.monotonic())
         self._tell(id, outcome)
 
     def undone(self, id: str, error: BaseException) -> None:
@@ -160,14 +160,14 @@ class OnceCalls:
 
     # -- In a checkpoint
 
-    def snapshot(self) -> dict[str, Kept]:
-        """Return what a checkpoint keeps of it, in the same step as the states."""
+    def snapshot(self) -> Remembered | None:
+        """Return what a checkpoint keeps of it, in the same step as the states; None while that is nothing."""
         self._settle_early()
-        return self.memory.snapshot()
+        return self.memory.snapshot(time.monotonic()) if self.memory else None
 
-    def restore(self, snapshot: Mapping[str, Kept]) -> None:
+    def restore(self, remembered: Remembered) -> None:
         """Go on from a checkpoint."""
-        self.memory.restore(snapshot)
+        self.memory.restore(remembered, time.monotonic())
 
 
 def _digest(target: Any, request: Any, body: bytes) -> bytes:

@@ -130,7 +130,7 @@ class SimulatedInstance:
         self.value, self.applied, self._memory = 0, frozenset(), self._new_memory()
         if version is not None:
             self.value, self.applied, kept = pickle.loads(version.payload)
-            self._memory.restore(kept)
+            self._memory.restore(kept, self.node.process.time())
         self._commit = GroupCommit()
         self.restored = (0, 0) if version is None else version.version
         host = self.host = Process(self.node.process.engine, f"{self.spec.id}#{self.epoch}", self.node.clock)
@@ -354,7 +354,8 @@ class SimulatedInstance:
 
     def _keep(self) -> CheckpointVersion:
         self._seq += 1
-        payload = pickle.dumps((self.value, self.applied, self._memory.snapshot()))
+        kept = self._memory.snapshot(self.node.process.time())
+        payload = pickle.dumps((self.value, self.applied, kept))
         version = CheckpointVersion.of(self.spec.id, self.epoch, self._seq, payload)
         try:
             if not self._on_trial:

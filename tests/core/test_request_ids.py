@@ -21,14 +21,16 @@ class Server(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.memory = RequestMemory(limit=100, age=1000.0)
+        #: What the clock shows; after a crash it is another machine's.
+        self.now = 0.0
         self.state: list[str] = []
         self.running: set[str] = set()
         self.owed: set[str] = set()
-        self.checkpoint = pickle.dumps((self.state, self.memory.snapshot()))
+        self.checkpoint = pickle.dumps((self.state, self.memory.snapshot(self.now)))
 
     @rule(id=IDS)
     def ask(self, id):
-        match self.memory.ask(id, id.encode(), 0.0):
+        match self.memory.ask(id, id.encode(), self.now):
             case "new":
                 assert id not in self.state, "it would be carried out twice"
                 self.running.add(id)
@@ -45,7 +47,7 @@ class Server(RuleBasedStateMachine):
         if id in self.running:
             self.running.remove(id)
             self.state.append(id)
-            self.memory.answered(id, 0, id.encode(), 0.0)
+            self.memory.answered(id, 0, id.encode(), self.now)
 
     @rule(id=IDS)
     def take_over(self, id):
@@ -53,13 +55,13 @@ class Server(RuleBasedStateMachine):
             self.running.remove(id)
             self.state.append(id)
             self.owed.add(id)
-            self.memory.owed(id, 0.0)
+            self.memory.owed(id, self.now)
 
     @rule(id=IDS)
     def answer_later(self, id):
         if id in self.owed:
             self.owed.remove(id)
-            self.memory.answered(id, 0, id.encode(), 0.0)
+            self.memory.answered(id, 0, id.encode(), self.now)
 
     @rule(id=IDS)
     def give_up(self, id):
@@ -69,13 +71,15 @@ class Server(RuleBasedStateMachine):
 
     @rule()
     def save(self):
-        self.checkpoint = pickle.dumps((self.state, self.memory.snapshot()))
+        self.checkpoint = pickle.dumps((self.state, self.memory.snapshot(self.now)))
 
     @rule()
     def crash(self):
         self.state, kept = pickle.loads(self.checkpoint)
+        self.now += 5000.0
         self.memory = RequestMemory(limit=100, age=1000.0)
-        self.memory.restore(kept)
+        self.memory.restore(kept, self.now)
+        kept = kept[1]
         self.running = set()
         self.owed = {id for id, one in kept.items() if one.status is None}
 
@@ -97,7 +101,7 @@ def answered(memory, *ids, now=0.0):
 def test_the_oldest_are_forgotten_first():
     memory = RequestMemory(limit=2, age=60.0)
     answered(memory, "a", "b", "c")
-    assert (list(memory.snapshot()), len(memory)) == (["b", "c"], 2)
+    assert (list(memory.snapshot(0.0)[1]), len(memory)) == (["b", "c"], 2)
     assert memory.ask("a", b"", 0.0) == "new"
 
 
@@ -110,14 +114,23 @@ def test_none_is_remembered_for_longer_than_its_time():
     assert isinstance(memory.ask("b", b"", 61.0), Kept)
 
 
+def test_another_clock_makes_nothing_older():
+    memory = RequestMemory(limit=9, age=60.0)
+    answered(memory, "a", now=1000.0)
+    later = RequestMemory(limit=9, age=60.0)
+    later.restore(memory.snapshot(1010.0), 77_000.0)
+    assert isinstance(later.ask("a", b"", 77_050.0), Kept)
+    assert later.ask("a", b"", 77_051.0) == "new"
+
+
 def test_what_is_owed_is_forgotten_by_the_same_bounds():
     memory = RequestMemory(limit=1, age=60.0)
     memory.ask("a", b"", 0.0)
     memory.owed("a", 0.0)
     answered(memory, "b")
-    assert list(memory.snapshot()) == ["b"]
+    assert list(memory.snapshot(0.0)[1]) == ["b"]
     memory.answered("a", 0, b"late", 0.0)
-    assert list(memory.snapshot()) == ["b"]
+    assert list(memory.snapshot(0.0)[1]) == ["b"]
 
 
 def test_one_under_way_is_not_forgotten_and_the_first_answer_counts():

@@ -54,7 +54,7 @@ class HastyGate(ReplyGate):
 class ForgetfulMemory(RequestMemory):
     """Does not go with the state."""
 
-    def restore(self, snapshot):
+    def restore(self, remembered, now):
         pass
 
 
