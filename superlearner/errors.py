@@ -573,7 +573,9 @@ class NoConnection(SuperlearnerError):
 
     code = "no_connection"
     definite = False
-    advice = "It may have taken effect. Ask for the state; a call that is idempotent, or has a request_id, is sent again."
+    advice = (
+        "It may have taken effect. Ask for the state. What is idempotent, or has a request_id, is sent again."
+    )
 
     def __init__(self, target: Any = None, reason: Any = None) -> None:
         super().__init__(target, reason)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 #: How long a peer may take to store or give a checkpoint before it counts as gone, in seconds.
 PEER_TIMEOUT = 5.0
 #: Bytes of a checkpoint up to which writing its file takes less time than having a thread do it.
-SMALL = 64 * 1024
+SMALL = 256 * 1024
 PLUGIN_NAME = "superlearner-node"
 REPORT_OP = "superlearner_report"
 LEASE_OP = "superlearner_lease"
@@ -227,10 +227,8 @@ class NodeAgent(Node, WorkerPlugin):
                     refused = self._peers.answer(await answer)
                 except (OSError, TimeoutError):
                     continue
-                if refused:
-                    copies = replace(copies, stale=True)
-                else:
-                    copies = replace(copies, nodes=(*copies.nodes, node))
+                change = {"stale": True} if refused else {"nodes": (*copies.nodes, node)}
+                copies = replace(copies, **change)
         finally:
             for _, answer in asked:
                 answer.cancel()

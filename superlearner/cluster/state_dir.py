@@ -235,7 +235,7 @@ class DurableCheckpoints:
     def _versions(self, folder: Path) -> list[tuple[int, int]]:
         """Return the (epoch, seq) of what is there, newest first."""
         try:
-            names = os.listdir(folder)
+            names = os.listdir(folder)  # noqa: PTH208 - a path for each costs more than the listing
         except FileNotFoundError:
             return []
         found = (_parsed(name) for name in names if name.endswith(_SUFFIX))

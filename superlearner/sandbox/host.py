@@ -406,7 +406,8 @@ class Host:
 
     async def _start(self) -> None:
         config = self._config
-        self._once_calls = OnceCalls(*config["request_ids"], self._encode)
+        limit, age = config["request_ids"]
+        self._once_calls = OnceCalls(limit, age, self._encode)
         try:
             restore = None if config["restore"] is None else loads(config["restore"], "the checkpoint")
             if restore is not None and "answers" in restore:

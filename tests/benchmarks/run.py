@@ -95,6 +95,10 @@ _LATENCY = "One call after the other; Ray's and xoscar's are not encrypted."
 _IN_FLIGHT = (
     "Ours keep the order of each caller, Dask's do not; Dask and Ray send bursts of 1,000 from one caller."
 )
+_DURABLE = (
+    'What a call with durability="reply" takes, in plain calls of the same run, turn about: three nodes, two copies, '
+    "a state directory, a small state."
+)
 _CONTROL = "A mix of creating, starting, checkpoints, samples and moves in the pure machine."
 
 FIGURES = {
@@ -138,6 +142,18 @@ FIGURES = {
     "call_latency": Figure("us", _own("call_latency", part="median"), _latencies("median"), note=_LATENCY),
     "call_latency_p99": Figure("us", _own("call_latency", part="p99"), _latencies("p99"), note=_LATENCY),
     "call_latency_sync": Figure("us", _own("call_latency_sync")),
+    "durable_call": Figure(
+        "plain calls", _own("durable_call", 1, part="durable"), runs=3, note=_DURABLE + " One call at a time."
+    ),
+    "durable_call_in_flight": Figure(
+        "plain calls", _own("durable_call", 200, part="durable"), runs=3, note=_DURABLE + " 200 in flight."
+    ),
+    "durable_call_with_id": Figure(
+        "plain calls",
+        _own("durable_call", 1, part="with id"),
+        runs=3,
+        note=_DURABLE + " With request ids, too.",
+    ),
     **_neighbour("median"),
     **_neighbour("p99"),
     "calls_in_flight_one": Figure("1/s", _own("calls_in_flight", 1), _in_flight(1), note=_IN_FLIGHT),
