@@ -267,13 +267,11 @@ class Courier:
     def answered(self, seq: int, status: int, body: Any) -> None:
         """Take an answer, or a refusal that is final."""
         message = self._sent.pop(seq, None)
-        if message is not None and not self._sent_again(message, status, body):
+        if message is not None and (message.verb != "once" or not self._sent_again(message, status, body)):
             self._done(message, status, body)
 
     def _sent_again(self, message: Message, status: int, body: Any) -> bool:
         """Send a call with an id again, if it was not simply answered."""
-        if message.verb != "once":
-            return False
         match decide(outcome(status, body), idempotent=True):
             case "again" if self._route is not None:
                 self._send(message)

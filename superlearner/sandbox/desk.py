@@ -137,11 +137,6 @@ class Desk:
             self._idle.set()
         _deliver(found[1], [found[0], status, payload])
 
-    def refuse(self, number: int, why: list[Any]) -> None:
-        """Answer a request with a refusal that ends with who was asked, though its host has answered it."""
-        _, _, target = self._inflight.get(number, (None, None, None))
-        self.reply(number, 2, [*why, target])
-
     def forget(self, answer: Answer) -> None:
         """Drop the request that was made with `answer`; its host may still handle it."""
         for entry in self._waiting:
@@ -168,23 +163,6 @@ class Desk:
         # It never left the node, so it certainly did not happen.
         why = ["call_timeout", True, "the sandbox was still starting", entry.frame[3], entry.frame[5]]
         self._refuse(entry.frame, entry.answer, why)
-
-
-class OwingDesk(Desk):
-    """The desk of a sandbox whose answers wait for checkpoints."""
-
-    #: Whether the host is to be told, with what it is sent next, that its last checkpoint has been dealt with.
-    news = False
-
-    def _pass(self, link: Link, frame: list[Any], answer: Answer) -> None:
-        if self.news:
-            self.tell(link)
-        super()._pass(link, frame, answer)
-
-    def tell(self, link: Link) -> None:
-        """Tell the host that it may take the next checkpoint."""
-        self.news = False
-        link.write(["stored"])
 
 
 def _deliver(answer: Answer, frame: list[Any]) -> None:

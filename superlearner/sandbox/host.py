@@ -242,11 +242,6 @@ class Host:
                 self._tell(verb, _target(target), payload)
             case ["ask", number, target, payload, timeout]:
                 self._ask(number, _target(target), payload, timeout)
-            case ["stored"]:
-                if self._owed is not None:
-                    self._owed.stored()
-            case ["once", number, target, payload, timeout]:
-                self._once(number, _target(target), payload, timeout)
             case ["in", number, status, payload]:
                 self._outward.answered(number, status, payload)
             case ["watch", number, target, key, _]:
@@ -257,6 +252,11 @@ class Host:
                 self._spawn(self._command(number, verb, payload))
             case ["ping"]:
                 self._stream.write(["pong", self._rt.handled, self._waiting_mail()])
+            case ["stored"]:
+                if self._owed is not None:
+                    self._owed.stored()
+            case ["once", number, target, payload, timeout]:
+                self._once(number, _target(target), payload, timeout)
             case ["lease", until]:
                 self._lease = until
             case ["save", number, 0]:

@@ -19,14 +19,14 @@ from typing import Any
 
 from superlearner import config
 from superlearner.core.checkpoints import CheckpointVersion
-from superlearner.core.durability import ReplyGate
 from superlearner.core.history import Event
 from superlearner.core.restart import Backoff, Intensity, should_restart
 from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed, SuperlearnerError
-from superlearner.sandbox.desk import Desk, OwingDesk
+from superlearner.sandbox.desk import Desk
 from superlearner.sandbox.keeper import Keeper
 from superlearner.sandbox.link import Link, Saved
 from superlearner.sandbox.output import farewell, joined
+from superlearner.sandbox.owing import OwingDesk
 from superlearner.sandbox.services import NODES, Answer, NodeServices, Outlet, Peer, StartRequest
 
 __all__ = ["NODES", "Answer", "Instance", "NodeServices", "Peer", "StartRequest"]
@@ -60,11 +60,11 @@ class Instance:
         self.status = "starting"
         self._request = request
         self._given = services
-        self._durable = request.spec.checkpoint.durability == "reply"
-        self._desk = (OwingDesk if self._durable else Desk)(request.spec.id, request.epoch)
+        durable = request.spec.checkpoint.durability == "reply"
+        #: The desk, where answers wait for checkpoints.
+        self._owing = OwingDesk(request.spec.id, request.epoch) if durable else None
+        self._desk = self._owing or Desk(request.spec.id, request.epoch)
         self._keeper = Keeper(request, self._node_services)
-        #: Answers of a sandbox with ``durability="reply"``: number, status and payload.
-        self._gate: ReplyGate[tuple[int, int, bytes]] = ReplyGate()
         self._link: Link | None = None
         #: The tail of what former hosts wrote.
         self._past = b""
@@ -164,7 +164,7 @@ class Instance:
                 await self.checkpoint()
         if link is not None:
             await link.stop(reason, self.spec.shutdown)
-        self._fail(reason)
+        self._desk.fail(reason)
         try:
             return await self._launch(reason)
         except StartFailed as error:
@@ -295,7 +295,7 @@ class Instance:
         if not self._moving:
             self.status = "restarting"
             self._desk.hold()
-        self._fail(ended.result())
+        self._desk.fail(ended.result())
         last = link.output[-LAST_WORDS:].decode(errors="replace")
         self._event("host_exited", reason=ended.result(), detail={"os_pid": link.pid, "output": last})
         self._recovery = self._spawn(self._recover(link, ended.result()))
@@ -334,11 +334,6 @@ class Instance:
         self.status = status
         self._reason = reason
         self._desk.close(status)
-        self._fail(reason)
-
-    def _fail(self, reason: Any) -> None:
-        """Answer what is in flight, and what waits for a checkpoint: the host has died."""
-        self._gate.clear()
         self._desk.fail(reason)
 
     # -- Checkpoints
@@ -371,73 +366,55 @@ class Instance:
         try:
             version = self._keep(saved)
         except (StaleEpoch, CheckpointFailed) as error:
-            self._hand_over(saved.mark, str(error))
+            if self._owing is not None:
+                self._owing.hand_over(saved.mark, str(error))
             reason = error.reason if isinstance(error, CheckpointFailed) else str(error)
             raise CheckpointFailed(self.spec.id, reason) from error
         stored = await self._keeper.copy(version)
-        if self._durable:
-            self._hand_over(saved.mark, _incomplete(saved) or await self._keeper.secure(version))
+        if self._owing is not None:
+            self._owing.hand_over(saved.mark, await self._keeper.secure(version) or _incomplete(saved))
         return stored
 
     def on_checkpoint(self, saved: Saved) -> None:
-        """Take a checkpoint that the host made by its policy."""
+        """Take a checkpoint that the host made by its policy, or for the answers before it."""
         try:
             version = self._keep(saved)
         except (StaleEpoch, CheckpointFailed) as error:
             self.on_not_saved(str(error), saved.mark)
         else:
-            self._spawn(self._secure(version, saved) if self._durable else self._keeper.copy_newest())
+            self._spawn(self._store(version, saved))
+
+    async def _store(self, version: CheckpointVersion, saved: Saved) -> None:
+        if self._owing is None:
+            await self._keeper.copy_newest()
+        else:
+            self._dealt_with(saved.mark, await self._keeper.secure(version) or _incomplete(saved))
 
     def on_not_saved(self, reason: str, mark: int) -> None:
         """Tell that a checkpoint by the host's policy failed; the one before it still counts."""
         self._event("checkpoint_failed", reason=reason)
-        if self._durable:
-            self._hand_over(mark, reason)
-            self._go_on()
+        self._dealt_with(mark, reason)
+
+    def _dealt_with(self, mark: int, trouble: str | None) -> None:
+        if self._owing is not None:
+            self._owing.hand_over(mark, trouble)
+            if self._link is not None:
+                self._owing.go_on(self._link)
+
+    def on_owed(self, number: int, status: int, payload: bytes) -> None:
+        """Hold an answer of the host until its effect is stored."""
+        if self._owing is not None and self._link is not None:
+            self._owing.owed(self._link, number, status, payload)
+
+    def on_taken(self) -> int:
+        """Note that the host has taken a checkpoint."""
+        return 0 if self._owing is None else self._owing.mark()
 
     def _keep(self, saved: Saved) -> CheckpointVersion:
         version = self._keeper.keep(saved)
         if saved.skipped:
             self._event("checkpoint_incomplete", detail={"skipped": dict(saved.skipped)})
         return version
-
-    # -- Answers that wait for checkpoints
-
-    def on_owed(self, number: int, status: int, payload: bytes) -> None:
-        """Hold an answer of the host until a checkpoint with its effect is stored."""
-        self._gate.hold((number, status, payload))
-        if isinstance(self._desk, OwingDesk) and self._desk.news:
-            self._go_on()
-
-    def on_taken(self) -> int:
-        """Note that the host has taken a checkpoint: it has the effects of what was answered before."""
-        return self._gate.mark()
-
-    async def _secure(self, version: CheckpointVersion, saved: Saved) -> None:
-        """Store a checkpoint that answers wait for, let them go, and let the host take the next."""
-        self._hand_over(saved.mark, await self._keeper.secure(version) or _incomplete(saved))
-        self._go_on()
-
-    def _hand_over(self, mark: int, trouble: str | None) -> None:
-        """Let the answers go that the checkpoint of this mark has, or refuse them for `trouble`."""
-        if trouble is None:
-            self._gate.stored(mark)
-            self._let_go()
-            return
-        for number, _, _ in self._gate.lost(mark):
-            self._desk.refuse(number, ["not_durable", False, trouble])
-
-    def _let_go(self) -> None:
-        for answer in self._gate.due():
-            self._desk.reply(*answer)
-
-    def _go_on(self) -> None:
-        """Let the host take the next checkpoint: now, if that is waited for, else with the next request."""
-        if self._link is not None and isinstance(self._desk, OwingDesk):
-            if self._gate.wants_more:
-                self._desk.tell(self._link)
-            else:
-                self._desk.news = True
 
     # -- Moves
 
@@ -461,7 +438,8 @@ class Instance:
         try:
             # Calls that take longer are told that their process died, when the old host stops.
             await self._desk.idle(QUIESCE_TIMEOUT)
-            self._gate.freeze()
+            if self._owing is not None:
+                self._owing.freeze()
             # Casts and messages that are still in a mailbox would be left behind.
             return await self.checkpoint(settle=QUIESCE_TIMEOUT)
         except BaseException:
@@ -471,8 +449,8 @@ class Instance:
     async def resume(self) -> None:
         """Serve again after a move that was rolled back."""
         self._moving = False
-        self._gate.thaw()
-        self._let_go()
+        if self._owing is not None:
+            self._owing.thaw()
         if self.status == "migrating" and self._link is not None:
             self.status = "running"
             self._desk.open(self._link)
