@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -44,7 +45,7 @@ class Shop(GenServer):
 
     async def handle_call(self, request, sender, state):
         target, entry = request
-        place = await call(target, ("note", entry), PATIENCE, request_id="-".join(map(str, entry)))
+        place = await call(target, ("note", entry), PATIENCE, request_id=id_of(entry))
         return Reply(place, state + 1)
 
 
@@ -79,6 +80,23 @@ class Client:
     async def end(self):
         self.stopping = True
         await self._task
+
+
+def with_id(sandbox):
+    """Return what notes an entry in the ledger, with an id."""
+    return lambda entry: sandbox.call("ledger", ("note", entry), PATIENCE, request_id=id_of(entry))
+
+
+def id_of(entry):
+    return "-".join(map(str, entry))
+
+
+def check(kept, clients):
+    """Check that all that was answered is there, where it was said to be, and nothing twice."""
+    assert len(kept) == len(set(kept)), "doubled"
+    answered = {entry: place for client in clients for entry, place in client.answered.items()}
+    lost = {entry for entry, place in answered.items() if kept[place : place + 1] != [entry]}
+    assert not lost, "answered, and not there"
 
 
 async def more_answers(clients, news, how_many):
@@ -117,18 +135,11 @@ async def kill_under_a_stream(cluster, connect):
     others = [connect() for _ in range(2)]
     rng = random.Random(7)
 
-    def with_id(sandbox):
-        def ask(entry):
-            id = "-".join(map(str, entry))
-            return sandbox.call("ledger", ("note", entry), PATIENCE, request_id=id)
-
-        return ask
-
     def plain(sandbox):
         return lambda entry: sandbox.call("ledger", ("note", entry), PATIENCE)
 
     def through_the_shop(entry):
-        return shop.call("Shop", ("bank/ledger", entry), PATIENCE, request_id="-".join(map(str, entry)))
+        return shop.call("Shop", ("bank/ledger", entry), PATIENCE, request_id=id_of(entry))
 
     async with others[0], others[1], killing(cluster) as kill:
         boxes = [box, *(other.sandbox("bank") for other in others)]
@@ -142,10 +153,7 @@ async def kill_under_a_stream(cluster, connect):
         await more_answers(clients, news, BETWEEN)
         await asyncio.gather(*(client.end() for client in clients))
         kept = await box.call("ledger", "all", PATIENCE, idempotent=True)
-    assert len(kept) == len(set(kept)), "doubled"
-    answered = {entry: place for client in clients for entry, place in client.answered.items()}
-    lost = {entry for entry, place in answered.items() if kept[place : place + 1] != [entry]}
-    assert not lost, "answered, and not there"
+    check(kept, clients)
     for client in sure:
         assert [entry for entry in kept if entry[0] == client.name] == list(client.answered)
     await cluster.destroy_sandbox("shop")
@@ -174,3 +182,56 @@ def test_nothing_answered_is_lost_where_only_other_nodes_have_copies(tmp_path):
         with sl.connect(address) as cluster:
             wait_for_nodes(cluster, len(names))
         run(work(address))
+
+
+def test_moves_under_a_stream_lose_and_double_nothing(cluster, fresh):
+    async def work():
+        async with sl.connect(cluster.address, security=cluster.security, asynchronous=True) as connected:
+            box = await connected.create_sandbox(fresh, ledger(), checkpoint=DURABLE)
+            news = asyncio.Event()
+            clients = [Client(f"sure{n}", with_id(box), news, again=True) for n in range(3)]
+            for _ in range(6):
+                await more_answers(clients, news, 10)
+                await box.migrate()
+            await asyncio.gather(*(client.end() for client in clients))
+            kept = await box.call("ledger", "all", PATIENCE)
+            check(kept, clients)
+            assert len(kept) == sum(len(client.answered) for client in clients)
+            await connected.destroy_sandbox(fresh)
+
+    run(work())
+
+
+def test_a_single_node_keeps_what_was_answered_in_the_state_directory():
+    with sl.Cluster(nodes=["only"]) as cluster:
+        box = cluster.create_sandbox("bank", ledger(), checkpoint=DURABLE)
+        for number in range(3):
+            assert box.call("ledger", ("note", number), PATIENCE) == number
+            cluster.chaos.kill_node("only")
+        assert box.call("ledger", "all", PATIENCE, idempotent=True) == [0, 1, 2]
+
+
+def test_what_a_local_manager_has_answered_is_in_its_directory(tmp_path):
+    with sl.LocalSandboxManager(tmp_path / "state") as manager:
+        box = manager.create_sandbox("bank", ledger(), checkpoint=DURABLE)
+        assert box.call("ledger", ("note", "sold"), request_id="order-1") == 0
+        shutil.copytree(tmp_path / "state", tmp_path / "as it was then")
+    with sl.LocalSandboxManager(tmp_path / "as it was then") as manager:
+        box = manager.sandbox("bank")
+        assert box.call("ledger", ("note", "sold"), request_id="order-1") == 0
+        assert box.call("ledger", "all") == ["sold"]
+
+
+def test_what_cannot_be_written_is_not_durable(tmp_path):
+    with sl.LocalSandboxManager(tmp_path) as manager:
+        box = manager.create_sandbox("bank", ledger(), checkpoint=DURABLE)
+        folder = tmp_path / "sandboxes" / "bank"
+        folder.rename(tmp_path / "elsewhere")
+        folder.touch()  # in its place
+        with pytest.raises(NotDurable, match="could not be written") as caught:
+            box.call("ledger", ("note", "sold"), request_id="order-1")
+        assert not caught.value.definite
+        folder.unlink()
+        (tmp_path / "elsewhere").rename(folder)
+        assert box.call("ledger", ("note", "sold"), request_id="order-1") == 0
+        assert box.call("ledger", "all") == ["sold"]
