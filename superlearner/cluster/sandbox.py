@@ -83,7 +83,8 @@ class Sandbox:
             this call when a connection, a node or an OS process is lost, or by you, with the same id. The sandbox
             remembers it with the answer, in one piece with the states of its processes: after a restart, a
             fail-over or a move it knows the ids whose effects it has, and carries out those whose effects were lost.
-            A repeated request is answered from memory, or joins the one that is under way. A call that is answered
+            A repeated request is answered from memory, or joins the one that is under way. That a process has
+            crashed and lost its state, as in OTP, does not make its requests new. A call that is answered
             later, after ``NoReply``, survives when its process keeps the sender in its state. The last 1,000 ids of
             a sandbox are remembered for 10 minutes (the settings ``superlearner.request-ids.limit`` and ``.age``);
             one that is repeated later than that is carried out again.

@@ -145,8 +145,8 @@ class Checkpoint:
     where the cluster or manager has one. So what was answered survives the loss of its node at any instant. Where a
     sandbox has neither other nodes nor a state directory, it survives the loss of its OS process alone. When a
     checkpoint cannot be stored the call raises `superlearner.errors.NotDurable`: it was carried out, and may be lost.
-    Answers that come close together share a checkpoint. What a sandbox sends by itself, as a cast to another one,
-    does not wait.
+    Answers that come close together share a checkpoint, which has the states of all processes: this is for small
+    states. What a sandbox sends by itself, as a cast to another one, does not wait.
 
     >>> Checkpoint(every=2.0).copies
     2

@@ -387,8 +387,12 @@ class Instance:
     async def _store(self, version: CheckpointVersion, saved: Saved) -> None:
         if self._owing is None:
             await self._keeper.copy_newest()
-        else:
-            self._dealt_with(saved.mark, await self._keeper.secure(version) or _incomplete(saved))
+            return
+        try:
+            trouble = await self._keeper.secure(version) or _incomplete(saved)
+        except Exception as error:  # whoever waits is told: without a word the host would wait for ever, too
+            trouble = f"{type(error).__name__}: {error}"
+        self._dealt_with(saved.mark, trouble)
 
     def on_not_saved(self, reason: str, mark: int) -> None:
         """Tell that a checkpoint by the host's policy failed; the one before it still counts."""

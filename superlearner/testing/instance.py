@@ -117,7 +117,10 @@ class SimulatedInstance:
 
     async def start(self) -> tuple[int, int] | None:
         """Start the host from the newest checkpoint that can be had; return its version."""
-        versions = await self._fetch(self._sources)
+        own = [] if self._on_trial else self._later(self.node.store.newest(self.spec.id))
+        # A node that has what is known to be stored asks nobody.
+        known = self._expects is not None and self._suffice(own)
+        versions = own if known else await self._fetch((*self._sources, *self.peers))
         self._seq = max((v.seq for v in versions if v.epoch == self.epoch), default=0)
         return await self._launch(versions)
 

@@ -70,11 +70,12 @@ FOUND = [
         undone.starts_of_any_life,
         checks.ONE_OWNER,
         Schedule(
-            303,
+            54,
             steps=(
-                Step(0.6, "create", ("ann", "shop", "beta", "permanent", 2)),
-                Step(9.438, "fade", ("alpha", 0.722, 3.799)),
-                Step(9.502, "move", ("bob", "shop", "alpha")),
+                Step(0.6, "create", ("bob", "bank", "alpha", "transient", 2)),
+                Step(1.823, "part", (("gamma", "alpha"), 9.057)),
+                Step(8.78, "move", ("ann", "bank", "gamma")),
+                Step(8.827, "cut", ("scheduler", "gamma", 3.126)),
             ),
         ),
         id="an order that lay unread is carried out in the node's next life",
@@ -89,7 +90,7 @@ FOUND = [
         undone.moves_without_quorum,
         checks.QUORUM,
         Schedule(
-            2,
+            0,
             steps=(
                 Step(0.6, "create", ("ann", "shop", "gamma", "transient", 2)),
                 Step(1.612, "call", ("bob", "shop", 0, True, False)),
