@@ -81,7 +81,7 @@ class Server(RuleBasedStateMachine):
         self.memory.restore(kept, self.now)
         kept = kept[1]
         self.running = set()
-        self.owed = {id for id, one in kept.items() if one.status is None}
+        self.owed = {id for id, one in kept.items() if Kept(*one).status is None}
 
     @invariant()
     def each_has_its_effect_at_most_once(self):
