@@ -196,7 +196,7 @@ class ControlState(Members):
 
     def explain(self, spec: SandboxSpec) -> Placement:
         """Return where a sandbox like this one would be placed now, and why not elsewhere."""
-        return self._place(spec, None if spec.node == "auto" else spec.node)
+        return self._place(spec, None if spec.node == "auto" else spec.node, among=None)
 
     def carried(self, node: str) -> list[str]:
         """Return the ids of the sandboxes whose owner is on a node."""
@@ -215,7 +215,7 @@ class ControlState(Members):
         same = known is not None and known.incarnation == event.incarnation
         if known is not None and same and known.address == event.address:
             load = replace(known.load, memory_limit=event.memory, cpus=event.cpus, labels=event.labels)
-            self.nodes[event.node] = replace(known, load=load, labels=event.labels)
+            self._set_node(replace(known, load=load, labels=event.labels))
             return
         if known is not None:
             why = (
@@ -226,7 +226,7 @@ class ControlState(Members):
             self._lose_node(known, event, why)
         load = NodeLoad(event.node, memory_limit=event.memory, cpus=event.cpus, labels=event.labels)
         self.members[event.node] = None
-        node = self.nodes[event.node] = NodeRecord(
+        node = NodeRecord(
             event.node,
             event.address,
             load,
@@ -235,6 +235,7 @@ class ControlState(Members):
             incarnation=event.incarnation,
             heard_at=event.at,
         )
+        self._set_node(node)
         self._watch(node)
         self._note("node_joined", event, node=event.node, detail={"address": event.address})
         self._take_up(event, len(self._lost))
@@ -250,7 +251,7 @@ class ControlState(Members):
 
     def _lose_node(self, node: NodeRecord, event: ControlEvent, why: str) -> None:
         name = node.name
-        del self.nodes[name]
+        self._drop_node(name)
         self._unwatch(name)
         self._say(GiveUpNode(name, node.address))
         reason = f"node {name!r} was lost: {why}"
@@ -288,7 +289,7 @@ class ControlState(Members):
         node = self.nodes.get(event.node)
         if node is not None:
             load = node.load.measured(event.memory_used, event.memory_total, event.cpu, event.network)
-            self.nodes[event.node] = replace(node, load=load, sampled_at=event.at)
+            self._set_node(replace(node, load=load, sampled_at=event.at))
 
     # -- Requests --
 

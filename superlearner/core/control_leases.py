@@ -66,7 +66,7 @@ class Leases(Reports):
         if node.suspected:
             silent = event.at - node.heard_at
             self._note("node_recovered", event, node=node.name, detail={"silent": round(silent, 3)})
-        self.nodes[node.name] = replace(node, heard_at=event.at, load=replace(node.load, suspected=False))
+        self._set_node(replace(node, heard_at=event.at, load=replace(node.load, suspected=False)))
         self._say(GrantLease(node.name, node.address, event.number))
         if node.suspected:
             self._take_up(event, len(self._lost))  # it may be the one that was missing for the quorum
@@ -111,7 +111,7 @@ class Leases(Reports):
             self._lose_node(node, event, f"it was silent for {silent:.1f} s, longer than its lease")
             return
         if silent >= lease / 2 and not node.suspected:
-            self.nodes[name] = replace(node, load=replace(node.load, suspected=True))
+            self._set_node(replace(node, load=replace(node.load, suspected=True)))
             self._note("node_suspected", event, node=name, detail={"silent": round(silent, 3)})
         left = (over if silent >= lease / 2 else lease / 2) - silent
         self._look_again(name, event.at, left)

@@ -1,10 +1,18 @@
-"""Where a sandbox goes: filters refuse nodes, scores rank the others, and every choice can be explained."""
+"""Where a sandbox goes: filters refuse nodes, scores rank the others, and every choice can be explained.
+
+A node's score is its own matter, whoever it is compared with. So the nodes can be kept in the order of their
+scores (`Ranking`), and a choice among many looks at the first few only: it costs the same among 1,000 as among
+ten. Rendezvous hashing has no such order, as each sandbox ranks the nodes anew; a weight costs 0.1 us.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import blake2b
+from heapq import nlargest
 from typing import NamedTuple
 
 from superlearner.core.snapshots import PlacementRow
@@ -88,6 +96,79 @@ class NodeLoad:
         )
 
 
+class Shares(NamedTuple):
+    """How much of a node is free by each measure: 1 is all of it, below 0 more is reserved than there is."""
+
+    memory: float
+    cpu: float
+    network: float
+
+    @classmethod
+    def of(cls, load: NodeLoad) -> Shares:
+        """Return the shares of a node that are free."""
+        network = UNMEASURED if load.network is None else load.network
+        return cls(1.0 - _memory_load(load), 1.0 - _cpu_load(load), 1.0 - network)
+
+    @property
+    def total(self) -> float:
+        """The score of ``least_loaded``."""
+        weights = WEIGHTS.values()
+        return sum(weight * share for weight, share in zip(weights, self, strict=True))
+
+
+class Rank(NamedTuple):
+    """What nodes are ordered by: the freest first; of equals the one with fewer sandboxes, then by name."""
+
+    used: float
+    sandboxes: int
+    node: str
+
+    @classmethod
+    def of(cls, load: NodeLoad) -> Rank:
+        """Return the rank of a node; what differs by rounding alone is equal."""
+        return cls(-round(Shares.of(load).total, 9), load.sandboxes, load.node)
+
+
+class Ranking:
+    """The loads of nodes, kept in the order of their ranks while they change.
+
+    >>> ranking = Ranking([NodeLoad("alpha", cpu=0.5), NodeLoad("beta", cpu=0.1)])
+    >>> ranking.put(NodeLoad("alpha", cpu=0.0))
+    >>> [load.node for load in ranking]
+    ['alpha', 'beta']
+    """
+
+    def __init__(self, loads: Iterable[NodeLoad] = ()) -> None:
+        self._loads = {load.node: load for load in loads}
+        self._ranks = {name: Rank.of(load) for name, load in self._loads.items()}
+        self._order = sorted(self._ranks.values())
+
+    def __iter__(self) -> Iterator[NodeLoad]:
+        return (self._loads[rank.node] for rank in self._order)
+
+    def only(self, node: str) -> list[NodeLoad]:
+        """Return the load of one node; nothing when it is not there."""
+        return [self._loads[node]] if node in self._loads else []
+
+    def put(self, load: NodeLoad) -> None:
+        """Add a node, or change its load."""
+        rank, known = Rank.of(load), self._ranks.get(load.node)
+        self._loads[load.node] = load
+        if rank != known:
+            if known is not None:
+                self._drop(known)
+            self._ranks[load.node] = rank
+            insort(self._order, rank)
+
+    def remove(self, node: str) -> None:
+        """Forget a node."""
+        del self._loads[node]
+        self._drop(self._ranks.pop(node))
+
+    def _drop(self, rank: Rank) -> None:
+        del self._order[bisect_left(self._order, rank)]
+
+
 class Placement(NamedTuple):
     """A choice, or a rejection, with its reasons: one row for each node, the best first."""
 
@@ -101,13 +182,18 @@ class Placement(NamedTuple):
         return tuple((row.node, row.reason) for row in self.rows if not row.chosen)
 
 
+def _no_neighbour(_node: str) -> None:
+    """Find nobody."""
+
+
 def place(
     spec: SandboxSpec,
-    loads: Iterable[NodeLoad],
+    ranking: Ranking,
     *,
     node: str | None = None,
     avoid: Mapping[str, str] | None = None,
-    neighbours: Mapping[str, str] | None = None,
+    neighbour: Callable[[str], str | None] = _no_neighbour,
+    among: int | None = None,
 ) -> Placement:
     """Choose a node for a sandbox.
 
@@ -116,32 +202,50 @@ def place(
     spec
         ``spec.placement`` names the strategy, ``spec.resources`` what it needs. ``spec.node`` is left to
         the caller, who may have to fall back on another node.
-    loads
+    ranking
         The living nodes.
     node
         Only this node will do.
     avoid
         Nodes that will not do, with the reason.
-    neighbours
-        Nodes that carry a sandbox which this one must not share a node with, with that one's id.
+    neighbour
+        Gives for a node the id of a sandbox there which this one must not share a node with, or None.
+    among
+        How many rows are wanted of nodes that will do, and of a named node no other row. The choice is the same,
+        and found without a look at the others. None: all rows.
 
-    >>> half, full = (NodeLoad(n, 1000, used, cpu=0.5) for n, used in (("alpha", 500), ("beta", 900)))
-    >>> choice = place(SandboxSpec("shop"), [full, half])
+    >>> ranking = Ranking(NodeLoad(n, 1000, used, cpu=0.5) for n, used in (("alpha", 500), ("beta", 900)))
+    >>> choice = place(SandboxSpec("shop"), ranking)
     >>> choice.node
     'alpha'
     >>> choice.refusals
-    (('beta', 'ranks 2 of 2; not measured, so counted as half: network'),)
+    (('beta', 'ranks 2; not measured, so counted as half: network'),)
     """
-    fit, refused = [], []
-    for load in loads:
-        reason = _refusal(spec, load, node, avoid or {}, neighbours or {})
-        if reason is None:
-            fit.append(load)
-        else:
+    by_hash = spec.placement == "uniform"
+    fit: list[PlacementRow] = []
+    refused: list[PlacementRow] = []
+    if node is not None and among is not None:
+        candidates: Iterable[NodeLoad] = ranking.only(node)
+    else:
+        candidates = _by_hash(spec, ranking) if by_hash else ranking
+    for load in candidates:
+        reason = _refusal(spec, load, node, avoid or {}, neighbour)
+        if reason is not None:
             refused.append(PlacementRow(load.node, None, None, None, 0.0, reason))
-    ranked = _by_hash(spec, fit) if spec.placement == "uniform" else _by_load(spec, fit)
-    rows = tuple(_ranked(spec, rank, len(ranked), row, node) for rank, row in enumerate(ranked, start=1))
-    return Placement(rows[0].node if rows else None, (*rows, *sorted(refused, key=lambda row: row.node)))
+            continue
+        rank = len(fit) + 1
+        verdict = _verdict(spec, rank, node)
+        if by_hash:
+            row = PlacementRow(load.node, None, None, None, weight(spec.id, load.node), verdict, rank == 1)
+        else:
+            shares = Shares.of(load)
+            reason = "; ".join(filter(None, (verdict, _unmeasured(load))))
+            row = PlacementRow(load.node, *shares, shares.total, reason, rank == 1)
+        fit.append(row)
+        if rank == among:
+            break
+    refused.sort(key=lambda row: row.node)
+    return Placement(fit[0].node if fit else None, (*fit, *refused))
 
 
 def peers_for(sandbox: str, node: str | None, nodes: Iterable[str], copies: int) -> tuple[str, ...]:
@@ -152,14 +256,28 @@ def peers_for(sandbox: str, node: str | None, nodes: Iterable[str], copies: int)
     >>> peers_for("shop", "alpha", ["alpha", "beta", "gamma", "delta"], 2)
     ('delta', 'beta')
     """
-    others = (name for name in nodes if name != node)
-    return tuple(sorted(others, key=lambda name: weight(sandbox, name), reverse=True)[:copies])
+    weights = _weights(sandbox, (name for name in nodes if name != node))
+    return tuple(name for _weight, name in nlargest(copies, weights))
 
 
 def weight(sandbox: str, node: str) -> float:
     """Return the rendezvous weight of a node for a sandbox, 0 to 1: the same in every process and at any time."""
-    digest = blake2b(f"{sandbox}\0{node}".encode(), digest_size=7).digest()
-    return int.from_bytes(digest) / 2**56
+    return next(_weights(sandbox, (node,)))[0] / 2**64
+
+
+def _weights(sandbox: str, nodes: Iterable[str]) -> Iterator[tuple[int, str]]:
+    # The hash of the pair is a product of the hashes of both, so that each name is digested only once.
+    digest = _digest(sandbox)
+    return (((digest ^ _digest(node)) * _FACTOR % 2**64, node) for node in nodes)
+
+
+#: 2**64 divided by the golden ratio, made odd (Knuth, "The Art of Computer Programming", volume 3, 6.4).
+_FACTOR = 0x9E37_79B9_7F4A_7C15
+
+
+@lru_cache(maxsize=100_000)
+def _digest(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest())
 
 
 def _refusal(
@@ -167,7 +285,7 @@ def _refusal(
     load: NodeLoad,
     node: str | None,
     avoid: Mapping[str, str],
-    neighbours: Mapping[str, str],
+    neighbour: Callable[[str], str | None],
 ) -> str | None:
     needed = spec.resources.memory_bytes
     if node is not None and load.node != node:
@@ -182,38 +300,17 @@ def _refusal(
         if load.labels.get(label) != value:
             has = f"its {label} is {load.labels[label]!r}" if label in load.labels else f"it has no {label}"
             return f"{has}, and {label}={value!r} is selected"
-    if load.node in neighbours:
-        return f"it carries {neighbours[load.node]!r}, and their labels keep the two apart"
+    if (other := neighbour(load.node)) is not None:
+        return f"it carries {other!r}, and their labels keep the two apart"
     if needed and load.memory is not None and load.reserved_memory + needed > load.memory:
         left = max(0, load.memory - load.reserved_memory)
         return f"it needs {needed:,} bytes of memory and {left:,} of {load.memory:,} are not reserved"
     return None
 
 
-def _by_hash(spec: SandboxSpec, loads: list[NodeLoad]) -> list[PlacementRow]:
-    rows = [PlacementRow(load.node, None, None, None, weight(spec.id, load.node), "") for load in loads]
-    return sorted(rows, key=lambda row: row.total, reverse=True)
-
-
-def _by_load(spec: SandboxSpec, loads: list[NodeLoad]) -> list[PlacementRow]:
-    memory = _free_shares([_memory_load(load) for load in loads])
-    cpu = _free_shares([_cpu_load(load) for load in loads])
-    network = _free_shares([UNMEASURED if load.network is None else load.network for load in loads])
-    rows = []
-    for load, by_memory, by_cpu, by_network in zip(loads, memory, cpu, network, strict=True):
-        free = {"memory": by_memory, "cpu": by_cpu, "network": by_network}
-        total = sum(WEIGHTS[name] * share for name, share in free.items())
-        # Equals go to the one with fewer sandboxes, then by the hash, so that not all ties go to one node.
-        key = (-round(total, 9), load.sandboxes, -weight(spec.id, load.node))
-        rows.append((key, PlacementRow(load.node, by_memory, by_cpu, by_network, total, _unmeasured(load))))
-    return [row for _key, row in sorted(rows, key=lambda pair: pair[0])]
-
-
-def _free_shares(loads: list[float]) -> list[float]:
-    # Reservations may exceed what a node has. The fullest one then counts as quite full and the others in
-    # relation to it; cutting all of them off at zero would make them equal and end the spreading.
-    full = max([1.0, *loads])
-    return [1.0 - load / full for load in loads]
+def _by_hash(spec: SandboxSpec, ranking: Ranking) -> list[NodeLoad]:
+    loads = {load.node: load for load in ranking}
+    return [loads[name] for _weight, name in sorted(_weights(spec.id, loads), reverse=True)]
 
 
 def _memory_load(load: NodeLoad) -> float:
@@ -238,13 +335,9 @@ def _unmeasured(load: NodeLoad) -> str:
     return f"not measured, so counted as half: {', '.join(missing)}" if missing else ""
 
 
-def _ranked(spec: SandboxSpec, rank: int, among: int, row: PlacementRow, node: str | None) -> PlacementRow:
+def _verdict(spec: SandboxSpec, rank: int, node: str | None) -> str:
     if rank > 1:
-        verdict = f"ranks {rank} of {among}"
-    elif node is not None:
-        verdict = "it was asked for"
-    elif spec.placement == "uniform":
-        verdict = f"highest hash of {among}"
-    else:
-        verdict = f"the freest of {among}"
-    return replace(row, reason="; ".join(filter(None, (verdict, row.reason))), chosen=rank == 1)
+        return f"ranks {rank}"
+    if node is not None:
+        return "it was asked for"
+    return "highest hash" if spec.placement == "uniform" else "the freest"

@@ -256,7 +256,8 @@ class PlacementRow:
     """One node's line in the placement table; the higher the total, the better."""
 
     node: str
-    #: Each score lies between 0 and 1; None where the strategy does not look at it.
+    #: Each share of what is free is 1 at most, and below 0 where more is reserved than there is; None where the
+    #: strategy does not look at it.
     memory: float | None
     cpu: float | None
     network: float | None

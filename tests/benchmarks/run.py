@@ -99,7 +99,16 @@ _DURABLE = (
     'What a call with durability="reply" takes, in plain calls of the same run, turn about: three nodes, two copies, '
     "a state directory, a small state."
 )
-_CONTROL = "A mix of creating, starting, checkpoints, samples and moves in the pure machine."
+
+
+def _control_event(sandboxes: int, nodes: int = 10) -> Figure:
+    return Figure(
+        "us",
+        Source("control_figures", "control_event", (sandboxes, nodes)),
+        against=None if (sandboxes, nodes) == (1_000, 10) else "control_event_1000",
+        note=f"A mix of creating, starting, checkpoints, samples and moves in the pure machine, on {nodes:,} nodes.",
+    )
+
 
 FIGURES = {
     "import": Figure("s", _own("import_time")),
@@ -178,25 +187,11 @@ FIGURES = {
         _own("failover_30", part="lost"),
         note="With a wrong state, or no answer in 20 s; to be 0.",
     ),
-    "control_event_1000": Figure("us", Source("control_figures", "control_event", (1_000,)), note=_CONTROL),
-    "control_event_10000": Figure(
-        "us",
-        Source("control_figures", "control_event", (10_000,)),
-        against="control_event_1000",
-        note=_CONTROL,
-    ),
-    "control_event_100000": Figure(
-        "us",
-        Source("control_figures", "control_event", (100_000,)),
-        against="control_event_1000",
-        note=_CONTROL,
-    ),
-    "control_event_1000_nodes": Figure(
-        "us",
-        Source("control_figures", "control_event_wide", (1_000, 100_000)),
-        against="control_event_1000",
-        note="As control_event_1000, beside 100,000 sandboxes on 1,000 nodes; the others are on 10.",
-    ),
+    "control_event_1000": _control_event(1_000),
+    "control_event_10000": _control_event(10_000),
+    "control_event_100000": _control_event(100_000),
+    "control_event_1000_on_1000_nodes": _control_event(1_000, 1_000),
+    "control_event_100000_on_1000_nodes": _control_event(100_000, 1_000),
     "status_300": Figure("ms", _own("looks_300", part="status"), runs=20),
     "sandboxes_300": Figure("ms", _own("looks_300", part="sandboxes"), runs=20),
 }

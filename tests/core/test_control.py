@@ -859,6 +859,12 @@ def spoilt(**changes):
             lambda s: s.nodes.update(
                 alpha=replace(s.nodes["alpha"], load=replace(s.nodes["alpha"].load, sandboxes=7))
             ),
+            "registry's ranks are",
+        ),
+        (
+            lambda s: s._set_node(
+                replace(s.nodes["alpha"], load=replace(s.nodes["alpha"].load, sandboxes=7))
+            ),
             "reserves",
         ),
     ],
