@@ -1,9 +1,10 @@
 """Where a local manager keeps its sandboxes beyond its own end: a directory that only its owner can read.
 
-``lock`` belongs to the manager that uses it. ``sandboxes/<id>/`` holds ``spec``, what the sandbox is and the
-last epoch it had, its newest checkpoints, ``<epoch>-<seq>.checkpoint``, and ``moving`` from the moment in
-which a cluster is asked to take it over until that is over. A file is written aside and
-renamed, so it is whole or not there, also when the process dies at any instant. It does not wait for the
+``lock`` belongs to the manager that uses it. ``sandboxes/<id>/`` holds ``spec``, what the sandbox is, the last
+epoch it had and whether it is down, its newest checkpoints, ``<epoch>-<seq>.checkpoint``, and ``moving`` from
+the moment in which a cluster is asked to take it over until that is over. ``groups/<id>`` holds what a group
+is, its members in their order, and whether it has given up. A file is written aside and renamed, so it is
+whole or not there, also when the process dies at any instant. It does not wait for the
 disk: after a power cut the last files may be damaged. Each is sealed with a checksum; a damaged checkpoint
 is refused, and the one before it is taken.
 """
@@ -24,7 +25,8 @@ from typing import IO, Any, Literal
 import msgpack
 
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
-from superlearner.core.spec import SandboxSpec, validate_id
+from superlearner.core.control_kept import KeptGroup, KeptSandbox
+from superlearner.core.spec import validate_id
 from superlearner.errors import CheckpointFailed, InvalidSpec, StaleEpoch, SuperlearnerError
 
 _MAGIC = b"superlearner 1\n"
@@ -50,10 +52,13 @@ class StateDirectory:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self._sandboxes = self.path / "sandboxes"
+        self._groups = self.path / "groups"
         self._lock: IO[bytes] | None = None
         self._epochs: dict[str, int] = {}
         #: The sandboxes that cannot be brought back, each with the reason; their files stay.
         self.unreadable: list[tuple[str, str]] = []
+        #: The groups of which nothing is known but their names, each with the reason; their files stay.
+        self.unreadable_groups: list[tuple[str, str]] = []
 
     def open(self) -> FileCheckpoints:
         """Take the directory for this manager, and return the checkpoints in it; raises as `take`."""
@@ -70,6 +75,7 @@ class StateDirectory:
         """
         try:
             self._sandboxes.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._groups.mkdir(mode=0o700, exist_ok=True)
             self.path.chmod(0o700)
             lock = open(self.path / "lock", "wb", opener=_private)  # noqa: SIM115 - held until close
         except OSError as error:
@@ -92,25 +98,51 @@ class StateDirectory:
 
     # -- Sandboxes -----------------------------------------------------------------------------------
 
-    def remember(self, spec: SandboxSpec, epoch: int) -> None:
-        """Keep what a sandbox is, and the epoch that it has now."""
-        folder = self.folder(spec.id)
+    def remember(self, kept: KeptSandbox) -> None:
+        """Keep what a sandbox is, and what has become of it."""
+        folder = self.folder(kept.spec.id)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _write(folder / _SPEC, pickle.dumps((spec, epoch)))
-        self._epochs[spec.id] = epoch
+        _write(folder / _SPEC, pickle.dumps(tuple(kept)))
+        self._epochs[kept.spec.id] = kept.epoch
 
-    def remembered(self) -> list[tuple[SandboxSpec, int]]:
-        """Return the sandboxes that are to run again, by id, each with its last epoch."""
-        found: list[tuple[SandboxSpec, int]] = []
+    def remembered(self) -> list[KeptSandbox]:
+        """Return the sandboxes that were kept, by id."""
+        found: list[KeptSandbox] = []
         for folder in self.folders():
             try:
-                spec, epoch = pickle.loads(_read(folder / _SPEC))
+                kept = KeptSandbox(*pickle.loads(_read(folder / _SPEC)))
             except Exception as error:  # damaged, or of another version: it must not stop the others
                 self.unreadable.append((folder.name, f"{folder / _SPEC}: {error}"))
                 continue
-            self._epochs[spec.id] = epoch
-            found.append((spec, epoch))
+            self._epochs[kept.spec.id] = kept.epoch
+            found.append(kept)
         return found
+
+    def remember_group(self, kept: KeptGroup) -> None:
+        """Keep what a group is, and what has become of it."""
+        _write(self._groups / validate_id(kept.spec.id), pickle.dumps(tuple(kept)))
+
+    def remembered_groups(self) -> list[KeptGroup]:
+        """Return the groups that were kept, by id."""
+        found: list[KeptGroup] = []
+        for path in sorted(self._groups.iterdir()):
+            if path.name.startswith(_NEW):
+                path.unlink(missing_ok=True)
+                continue
+            try:
+                found.append(KeptGroup(*pickle.loads(_read(path))))
+            except Exception as error:  # as above
+                self.unreadable_groups.append((path.name, f"{path}: {error}"))
+        return found
+
+    def forget_group(self, group: str) -> None:
+        """Remove the file of a group."""
+        (self._groups / validate_id(group)).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove everything that is kept here."""
+        for folder in (self._sandboxes, self._groups):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def doubt(self, sandbox: str, doubt: Doubt | None) -> None:
         """Keep what is not certain about a move of a sandbox into a cluster; None: nothing is."""

@@ -47,17 +47,20 @@ from superlearner.core.control_events import (
     Quiesced,
     QuiesceFailed,
     RestartRequested,
-    SandboxRemembered,
+    RunRemembered,
     TimerFired,
 )
 from superlearner.core.control_instructions import (
     Addresses,
     Answer,
     DropCheckpoints,
+    ForgetGroup,
     GiveUpNode,
     GrantLease,
     InstanceInstruction,
     Instruction,
+    KeepGroup,
+    KeepSandbox,
     QuiesceInstance,
     Record,
     Refuse,
@@ -69,6 +72,7 @@ from superlearner.core.control_instructions import (
     StartInstance,
     StopInstance,
 )
+from superlearner.core.control_kept import KeptGroup, KeptSandbox
 from superlearner.core.control_members import Members
 from superlearner.core.control_records import OWNED, ControlPolicy, NodeRecord, SandboxRecord, Waiter, Work
 from superlearner.core.control_reports import Reports
@@ -98,6 +102,7 @@ __all__ = [
     "DestroyRequested",
     "DrainRequested",
     "DropCheckpoints",
+    "ForgetGroup",
     "GiveUpNode",
     "GrantLease",
     "GroupCreateRequested",
@@ -110,6 +115,10 @@ __all__ = [
     "InstanceStarted",
     "InstanceStopped",
     "Instruction",
+    "KeepGroup",
+    "KeepSandbox",
+    "KeptGroup",
+    "KeptSandbox",
     "MoveRequested",
     "NodeForgotten",
     "NodeHeard",
@@ -126,8 +135,8 @@ __all__ = [
     "RestartInstance",
     "RestartRequested",
     "ResumeInstance",
+    "RunRemembered",
     "SandboxRecord",
-    "SandboxRemembered",
     "SetPeers",
     "SetTimer",
     "StartInstance",
@@ -324,19 +333,19 @@ class ControlState(Members):
         self._enter(work)
         self._start_new(work, event, placement)
 
-    def _remembered(self, event: SandboxRemembered) -> None:
-        # Its group is of an earlier run, as it is itself; that is not remembered.
-        spec = event.spec.alone()
-        if spec.id in self._work:
-            return
-        before = max(self._next_epoch(spec.id) - 1, event.epoch)
-        reason = "it was there before"
-        record = SandboxRecord(
-            spec.id, spec, "restarting", None, None, before, created_at=event.at, reason=reason
-        )
-        work = Work(record, "waiting", self._fresh_intensity(), highest=before, fresh=False)
-        self._enter(work)
-        self._start_or_lose(work, event)
+    def _remembered(self, event: RunRemembered) -> None:
+        """Bring back groups with their members, then the sandboxes that are alone; what is there already stays."""
+        new = {kept.spec.id: kept for kept in event.sandboxes if kept.spec.id not in self._work}
+        for group in event.groups:
+            if group.spec.id not in self._groups:
+                members = [kept for kept in new.values() if kept.spec.group == group.spec.id]
+                for kept in members:
+                    del new[kept.spec.id]
+                self._recall_group(group, members, event)
+        for kept in new.values():
+            work = self._recall(kept._replace(spec=kept.spec.alone()), event)
+            if kept.down is None:
+                self._start_or_lose(work, event)
 
     def _destroy(self, event: DestroyRequested) -> None:
         work = self._work.get(event.sandbox)
@@ -387,7 +396,7 @@ class ControlState(Members):
         NodeLost: _node_lost,
         NodeSampled: _node_sampled,
         CreateRequested: _create,
-        SandboxRemembered: _remembered,
+        RunRemembered: _remembered,
         DestroyRequested: _destroy,
         RestartRequested: _restart,
         MoveRequested: _move_asked,

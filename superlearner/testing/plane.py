@@ -21,8 +21,8 @@ MOVE_TIMEOUT = 30.0
 STALE_FOR = 0.25
 #: Seconds until a node is asked again whose connection broke.
 AGAIN = 0.2
-#: Up to twice as many sandboxes the whole registry is looked through after each event; of more, after so many
-#: times fewer events than there are sandboxes, so that it costs the same for each.
+#: Up to twice as many nodes and sandboxes the whole registry is looked through after each event; of more, after
+#: so many times fewer events than there are of them, so that it costs the same for each event.
 BESIDE = 10
 
 
@@ -134,7 +134,7 @@ class SimulatedPlane:
             raise Violation(CONSISTENT, str(bug)) from bug
         self.watch(event, out)
         self._handled += 1
-        if self._handled >= len(self.state.sandboxes) // BESIDE:
+        if self._handled >= (len(self.state.nodes) + len(self.state.sandboxes)) // BESIDE:
             self.look_through()
         before: list[Task] = []
         for instruction in out:

@@ -332,6 +332,19 @@ def _group(event: Event) -> Said | None:
             return Said("↻", "warn", f"Group {id}: all of it starts anew{why(event)}: {names or 'nobody'}.")
         case "group_failed":
             return Said("✕", "bad", f"Group {id} has given up, and all its sandboxes stay down{why(event)}.")
+        case "group_restored" if detail.get("status") == "failed":
+            return Said(
+                "✕", "bad", f"Group {id} is known again: it had given up{why(event)}, and stays down."
+            )
+        case "group_restored":
+            text = f"Group {id} is back after the end of its control plane; its strategy is {detail.get('strategy')}."
+            return Said("◔", "busy", text)
+        case "group_not_restored":
+            text = f"Group {id} cannot be brought back{why(event)}; its sandboxes go on alone."
+            return Said("▲", "warn", text)
+        case "group_not_kept":
+            text = f"Group {id} would not come back as it is if the whole cluster were killed{why(event)}."
+            return Said("▲", "warn", text)
         case "group_destroyed":
             return Said("■", "quiet", f"Group {id} was destroyed, with all its sandboxes.")
         case _:

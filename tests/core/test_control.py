@@ -21,6 +21,7 @@ from superlearner.core.control import (
     InstanceStarted,
     InstanceStartFailed,
     InstanceStopped,
+    KeptSandbox,
     MoveRequested,
     NodeJoined,
     NodeLost,
@@ -33,7 +34,7 @@ from superlearner.core.control import (
     RestartInstance,
     RestartRequested,
     ResumeInstance,
-    SandboxRemembered,
+    RunRemembered,
     SetPeers,
     SetTimer,
     StartInstance,
@@ -177,23 +178,38 @@ def test_a_checkpoint_from_elsewhere_gets_an_epoch_that_no_store_here_takes_for_
     assert start.epoch == start.seed.epoch + 1
 
 
+def remembered(epoch, **kept):
+    return RunRemembered((KeptSandbox(SandboxSpec("shop"), epoch, **kept),), **WHY)
+
+
 def test_a_sandbox_of_an_earlier_run_starts_again_above_its_last_epoch():
     sim = cluster("alpha")
-    out = sim.tell(SandboxRemembered(SandboxSpec("shop"), 12, **WHY))
+    out = sim.tell(remembered(12))
     assert effects(out) == [StartInstance.match(node="alpha", epoch=13, seed=None)]
     assert kinds(out) == ["sandbox_restarting"]
     sim.tell(InstanceStarted("shop", "alpha", 13, pid=1, restored=(12, 4), **WHY))
     assert sim.state.sandboxes["shop"].status == "running"
-    assert sim.tell(SandboxRemembered(SandboxSpec("shop"), 12, **WHY)) == [], "it is there"
+    assert sim.tell(remembered(12)) == [], "it is there"
 
 
 def test_a_sandbox_of_an_earlier_run_that_no_node_can_take_or_start_is_not_forgotten():
     sim = cluster()
-    assert kinds(sim.tell(SandboxRemembered(SandboxSpec("shop"), 3, **WHY))) == ["sandbox_lost"]
+    assert kinds(sim.tell(remembered(3))) == ["sandbox_lost"]
     (start, *_) = effects(sim.tell(NodeJoined("alpha", "tcp://a", **WHY)))
     assert start == StartInstance.match(node="alpha", epoch=4)
     sim.tell(InstanceStartFailed("shop", "alpha", 4, "a module is missing", **WHY))
     assert sim.state.sandboxes["shop"].status == "restarting"
+
+
+@pytest.mark.parametrize("down", ["stopped", "failed"])
+def test_a_sandbox_that_was_down_in_an_earlier_run_stays_so_until_it_is_restarted(down):
+    sim = cluster("alpha")
+    assert kinds(sim.tell(remembered(3, down=down, reason="enough"))) == [f"sandbox_{down}"]
+    record = sim.state.sandboxes["shop"]
+    assert (record.status, record.reason, record.epoch) == (down, "enough", 3)
+    sim.restart("shop")
+    sim.rest()
+    assert (sim.state.sandboxes["shop"].status, sim.state.sandboxes["shop"].epoch) == ("running", 4)
 
 
 def test_a_creation_whose_node_is_lost_is_made_elsewhere_else_refused():

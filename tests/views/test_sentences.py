@@ -148,6 +148,22 @@ CASES = {
         Event("group_created", detail={"group": "web", "strategy": "one_for_all"}),
         "Group web is made; its strategy is one_for_all.",
     ),
+    "group_restored": (
+        Event("group_restored", detail={"group": "web", "strategy": "one_for_all", "status": "running"}),
+        "Group web is back after the end of its control plane; its strategy is one_for_all.",
+    ),
+    "group_restored, though it had given up": (
+        Event("group_restored", reason="'db' ended", detail={"group": "web", "status": "failed"}),
+        "Group web is known again: it had given up ('db' ended), and stays down.",
+    ),
+    "group_not_restored": (
+        Event("group_not_restored", reason="the file is damaged", detail={"group": "web"}),
+        "Group web cannot be brought back (the file is damaged); its sandboxes go on alone.",
+    ),
+    "group_not_kept": (
+        Event("group_not_kept", reason="the disk is full", detail={"group": "web"}),
+        "Group web would not come back as it is if the whole cluster were killed (the disk is full).",
+    ),
     "group_destroyed": (
         Event("group_destroyed", detail={"group": "web"}),
         "Group web was destroyed, with all its sandboxes.",
