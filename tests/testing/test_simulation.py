@@ -23,13 +23,14 @@ def test_every_promise_is_kept_whatever_breaks(first: int):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_every_promise_is_kept_by_a_thousand_nodes_with_a_hundred_thousand_sandboxes():
-    report = simulate(Schedule.generate(1, 1_000, 100_000))
+@pytest.mark.timeout(300)
+def test_every_promise_is_kept_by_a_thousand_nodes():
+    # With 100,000 sandboxes it takes minutes: `superlearner simulate --nodes 1000 --sandboxes 100000 --seed 1`.
+    report = simulate(Schedule.generate(1, 1_000, 10_000))
     assert report.ok, str(report)
-    assert report.outcomes["create ok"] == 100_000
+    assert report.outcomes["create ok"] == 10_000
     assert report.events["node_lost"] > 20
-    assert report.events["sandbox_restarted"] > 2_000
+    assert report.events["sandbox_restarted"] > 200
 
 
 def test_the_faults_reach_what_they_are_for():
