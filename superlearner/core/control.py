@@ -78,7 +78,8 @@ from superlearner.core.control_records import OWNED, ControlPolicy, NodeRecord, 
 from superlearner.core.control_reports import Reports
 from superlearner.core.control_starts import explain
 from superlearner.core.control_validate import check
-from superlearner.core.placement import NodeLoad, Placement
+from superlearner.core.loads import NodeLoad
+from superlearner.core.placement import Placement
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import (
     InvalidTransition,

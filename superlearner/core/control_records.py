@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control_events import ControlEvent
 from superlearner.core.control_instructions import Addresses
-from superlearner.core.placement import NodeLoad
+from superlearner.core.loads import NodeLoad
 from superlearner.core.restart import Backoff, Intensity
 from superlearner.core.snapshots import CheckpointInfo, Migration, Partition, SandboxStatus
 from superlearner.core.spec import SandboxSpec

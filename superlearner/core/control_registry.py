@@ -36,7 +36,8 @@ from superlearner.core.control_records import (
 )
 from superlearner.core.control_starts import ROWS
 from superlearner.core.history import Event
-from superlearner.core.placement import Placement, Ranking, peers_for, place
+from superlearner.core.loads import Ranking
+from superlearner.core.placement import Placement, peers_for, place
 from superlearner.core.quorum import has_quorum
 from superlearner.core.snapshots import CheckpointInfo
 from superlearner.core.spec import SandboxSpec

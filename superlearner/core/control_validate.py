@@ -9,7 +9,7 @@ from typing import Any
 from superlearner.core.control_group_records import Group
 from superlearner.core.control_groups import Groups
 from superlearner.core.control_records import OWNED, Work
-from superlearner.core.placement import Ranking
+from superlearner.core.loads import Ranking
 
 #: A sandbox's id, or None for the cluster, with what is wrong.
 Complaint = tuple[str | None, str]

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from superlearner.core.control_labels import Labels
 from superlearner.core.control_records import SandboxRecord
-from superlearner.core.placement import NodeLoad, Ranking, place
+from superlearner.core.loads import NodeLoad, Ranking
+from superlearner.core.placement import place
 from superlearner.core.spec import SandboxSpec
 
 #: A move must take this share of a node off the fullest one: less is not worth a pause.

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from superlearner.core.placement import NodeLoad, Ranking, peers_for, place
+from superlearner.core.loads import NodeLoad, Ranking
+from superlearner.core.placement import peers_for, place
 from superlearner.core.spec import Resources, SandboxSpec
 
 names = st.lists(st.sampled_from([f"n{i}" for i in range(12)]), unique=True, min_size=1)
