@@ -574,7 +574,7 @@ class NoConnection(SuperlearnerError):
     code = "no_connection"
     definite = False
     advice = (
-        "It may have taken effect. Ask for the state, or declare the call idempotent to have it sent again."
+        "It may have taken effect. Ask for the state. What is idempotent, or has a request_id, is sent again."
     )
 
     def __init__(self, target: Any = None, reason: Any = None) -> None:
@@ -675,6 +675,56 @@ class CheckpointFailed(SuperlearnerError):
 
     def what(self) -> str:
         return f"The checkpoint of sandbox {self.id!r} failed: {in_words(self.reason)}."
+
+
+class NotDurable(SuperlearnerError):
+    """A sandbox with ``durability="reply"`` has answered, and the effect of that could not be stored.
+
+    Parameters
+    ----------
+    target
+        Who was called.
+    reason
+        Why it could not be stored.
+    """
+
+    code = "not_durable"
+    definite = False
+    advice = (
+        "It was carried out, and is lost if its sandbox's node is lost before the next checkpoint. Ask for the state, "
+        "or repeat the call with the same request_id."
+    )
+
+    def __init__(self, target: Any = None, reason: Any = None) -> None:
+        super().__init__(target, reason)
+        self.target = target
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"The answer of {str(self.target)!r} is not durable: {self.reason!s}."
+
+
+class RequestIdTaken(SuperlearnerError):
+    """A request id was used again, for another request; nothing was done.
+
+    Parameters
+    ----------
+    request_id
+        The id.
+    target
+        Who was called.
+    """
+
+    code = "request_id_taken"
+    advice = "Give each request an id of its own, such as str(uuid.uuid4()), and repeat it only with the same request."
+
+    def __init__(self, request_id: Any = None, target: Any = None) -> None:
+        super().__init__(request_id, target)
+        self.request_id = request_id
+        self.target = target
+
+    def what(self) -> str:
+        return f"The request id {self.request_id!r} is that of another request to this sandbox; nothing was done."
 
 
 class ReloadFailed(SuperlearnerError):

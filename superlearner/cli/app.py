@@ -14,7 +14,10 @@ from superlearner.errors import SuperlearnerError
 
 #: Where each command lives: its module, and its line in the overview. The module is imported when it is needed.
 COMMANDS = {
-    "demo": ("superlearner.cli.demo", "Three nodes, a sandbox, three kills: the state is back."),
+    "demo": (
+        "superlearner.cli.demo",
+        "Three nodes, a sandbox, three kills: the state is back. With --chaos: every other fault.",
+    ),
     "doctor": ("superlearner.cli.doctor", "Tell what is missing on this machine."),
     "history": ("superlearner.cli.cluster", "Print the event log of the cluster."),
     "lab": ("superlearner.cli.lab", "JupyterLab with a running cluster, lessons and dashboard."),

@@ -85,17 +85,13 @@ def status(*, as_json: bool) -> None:
 
     found()
     with sl.connect() as cluster:
-        state, nodes = cluster.status(), cluster.nodes()
+        state, nodes, faults = cluster.status(), cluster.nodes(), cluster.chaos.faults()
     if as_json:
         print_json({"cluster": state, "nodes": nodes})
         return
     from superlearner.views.nodes import nodes as cards
 
-    quorum = "quorum" if state.quorum else "NO quorum"
-    click.echo(
-        f"{state.cluster_health}: {state.healthy_nodes} of {state.total_nodes} nodes healthy, {quorum}."
-    )
-    click.echo(cards(nodes, real=True, now=time.time()).text())
+    click.echo(cards(nodes, real=True, now=time.time(), status=state, faults=faults).text())
 
 
 @click.command()

@@ -11,16 +11,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 import psutil
 
 from superlearner.cli.cluster import event_table
-from superlearner.cli.output import json_option, print_json
+from superlearner.cli.demo_tale import PATIENCE, Tale
+from superlearner.cli.output import json_option
 from superlearner.cli.signals import stops_cleanly
-from superlearner.core.history import Event
 from superlearner.errors import SuperlearnerError
 from superlearner.views import format as fmt
 from superlearner.views.story import story
@@ -28,59 +27,7 @@ from superlearner.views.story import story
 if TYPE_CHECKING:
     from superlearner import Cluster, Sandbox
 
-#: Seconds that each recovery may take before its step counts as failed.
-PATIENCE = 20.0
 SANDBOX = "shop"
-
-
-@dataclass(slots=True)
-class Step:
-    """One step of the demonstration, and whether what was seen is what was expected."""
-
-    name: str
-    ok: bool
-    #: From the kill to the first correct answer, or how long the step took where nothing was killed.
-    seconds: float
-    expected: str
-    got: str
-
-
-@dataclass(slots=True)
-class Tale:
-    """What has been shown so far."""
-
-    tell: Callable[[str], None]
-    steps: list[Step] = field(default_factory=list)
-    figures: dict[str, float] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
-    story: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether every step was verified."""
-        return bool(self.steps) and all(step.ok for step in self.steps)
-
-    def verify(
-        self, name: str, began: float, expected: str, got: str, *, ok: bool, figure: str | None = None
-    ) -> None:
-        """Record a step; raise `DemoFailed` when it did not show what was expected."""
-        step = Step(name, ok, time.monotonic() - began, expected, got)
-        self.steps.append(step)
-        if figure is not None and ok:
-            self.figures[figure] = round(step.seconds, 4)
-        mark = "ok    " if ok else "FAILED"
-        self.tell(
-            f"{mark}  {fmt.seconds(step.seconds):>8}  {name}: {got}"
-            + ("" if ok else f" (expected {expected})")
-        )
-        if not ok:
-            raise DemoFailed(f"{name}: expected {expected}, got {got}.")
-
-
-class DemoFailed(SuperlearnerError):
-    """A step did not show what was expected."""
-
-    code = "demo_failed"
 
 
 def first_answer(sandbox: Sandbox, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -128,11 +75,7 @@ def perform(tale: Tale, nodes: int) -> None:
             tale.story = story(cluster.story(SANDBOX), title=SANDBOX, real=True)
         family = psutil.Process().children(recursive=True)
         closing = time.monotonic()
-    left = [
-        process.pid for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    ]
-    got = f"{len(family)} processes ended, {len(left)} left"
-    tale.verify("nothing is left", closing, "0 processes left", got, ok=not left, figure="stop")
+    tale.nothing_left(family, closing)
 
 
 def create(tale: Tale, cluster: Cluster) -> Sandbox:
@@ -223,11 +166,12 @@ def kill_node(tale: Tale, cluster: Cluster, sandbox: Sandbox) -> None:
     # The look at the registry comes after the answer and is no part of the recovery.
     tale.verify(
         "another node takes over from a killed one",
-        began + (time.monotonic() - answered),
+        began,
         "the value 5 on another node in a higher epoch",
         got,
         ok=ok,
         figure="node_failover",
+        ended=answered,
     )
 
 
@@ -246,38 +190,37 @@ def told(report: dict[str, Any]) -> str:
 @click.option(
     "--nodes", type=click.IntRange(min=3), default=3, show_default=True, help="How many nodes to start."
 )
+@click.option(
+    "--chaos",
+    is_flag=True,
+    help="Move, freeze, cut off, and kill the scheduler instead, on three nodes; then check what clients were told.",
+)
 @json_option
-def demo(nodes: int, *, as_json: bool) -> None:
+def demo(nodes: int, *, chaos: bool, as_json: bool) -> None:
     """Start three nodes and a sandbox, kill a process, the OS process and the node: the state is back.
 
     Nothing that it starts outlives it. The exit code is 0 only if every step was verified.
     """
+    from superlearner.cli import demo_chaos
+
     tale = Tale(tell=(lambda line: click.echo(line, err=True)) if as_json else click.echo)
     failure: SuperlearnerError | None = None
     with stops_cleanly():
         try:
-            perform(tale, nodes)
+            if chaos:
+                demo_chaos.perform(tale, nodes)
+            else:
+                perform(tale, nodes)
         except SuperlearnerError as error:
             failure = error
     if as_json:
-        show_json(tale, failure)
+        tale.show_json(failure)
+    elif chaos:
+        demo_chaos.show(tale)
     else:
         show(tale)
     if failure is not None:
         raise failure
-
-
-def show_json(tale: Tale, failure: SuperlearnerError | None) -> None:
-    """Print the whole demonstration as one document."""
-    print_json(
-        {
-            "ok": tale.ok and failure is None,
-            "error": None if failure is None else str(failure),
-            "steps": [asdict(step) for step in tale.steps],
-            "events": [event.as_dict() for event in tale.events],
-            "figures": {f"{name}_seconds": seconds for name, seconds in tale.figures.items()},
-        }
-    )
 
 
 def show(tale: Tale) -> None:

@@ -1,4 +1,4 @@
-"""The application of ``superlearner demo``: a counter and a greeter under one supervisor."""
+"""The applications of ``superlearner demo``: a counter and a greeter; with ``--chaos`` a ledger."""
 
 from __future__ import annotations
 
@@ -38,8 +38,31 @@ class Greeter(GenServer):
         return Reply(f"hello {request}", state + 1)
 
 
+class Ledger(GenServer):
+    """Keeps what was written to it, in order; each answer says which OS process gave it."""
+
+    def init(self) -> list[str]:
+        """Begin empty."""
+        return []
+
+    def handle_call(self, request: Any, sender: Any, state: list[str]) -> Reply:
+        """Answer ``("write", entry)`` with how many entries there are, ``"read"`` with all of them."""
+        match request:
+            case ("write", str(entry)):
+                return Reply((len(state) + 1, os.getpid()), [*state, entry])
+            case "read":
+                return Reply((state, os.getpid()), state)
+            case _:
+                raise ValueError(f"The ledger knows ('write', entry) and 'read', not {request!r}.")
+
+
 def application() -> Any:
-    """Return the supervision tree."""
+    """Return the supervision tree of the counter and the greeter."""
     return supervisor(
         [child(Counter, id="counter", name="counter"), child(Greeter, id="greeter", name="greeter")]
     )
+
+
+def ledger() -> Any:
+    """Return the supervision tree of the ledger."""
+    return supervisor([child(Ledger, id="ledger", name="ledger")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -32,10 +32,22 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option(
     "--steps", metavar="N,N,...", callback=_numbers, help="With --seed: only these steps of its schedule."
 )
+@click.option("--nodes", type=click.IntRange(1), help="How many nodes.  [default: 3 to 5, by the seed]")
+@click.option(
+    "--sandboxes", type=click.IntRange(1), help="How many sandboxes.  [default: 1 to 3, by the seed]"
+)
 @click.option("--trace", is_flag=True, help="With --seed: print what the control plane was told and said.")
 @json_option
 def simulate(
-    *, seeds: int, seed: int | None, first: int, steps: tuple[int, ...] | None, trace: bool, as_json: bool
+    *,
+    seeds: int,
+    seed: int | None,
+    first: int,
+    steps: tuple[int, ...] | None,
+    nodes: int | None,
+    sandboxes: int | None,
+    trace: bool,
+    as_json: bool,
 ) -> None:
     """Play the control plane in virtual time against seeded faults, and check its promises after every step.
 
@@ -44,17 +56,28 @@ def simulate(
     """
     if seed is None and (steps is not None or trace):
         raise click.UsageError("--steps and --trace go with --seed.")
+    size = Size(nodes, sandboxes)
     if seed is None:
-        _play_many(range(first, first + seeds), as_json=as_json)
+        _play_many(range(first, first + seeds), size, as_json=as_json)
     else:
-        _play_one(seed, steps, trace=trace, as_json=as_json)
+        _play_one(seed, size, steps, trace=trace, as_json=as_json)
 
 
-def _play_one(seed: int, steps: tuple[int, ...] | None, *, trace: bool, as_json: bool) -> None:
+class Size(NamedTuple):
+    """How large the cluster is; None: as the seed says."""
+
+    nodes: int | None
+    sandboxes: int | None
+
+    def __str__(self) -> str:
+        return "".join(f" --{name} {number}" for name, number in self._asdict().items() if number is not None)
+
+
+def _play_one(seed: int, size: Size, steps: tuple[int, ...] | None, *, trace: bool, as_json: bool) -> None:
     from superlearner.testing import Schedule
     from superlearner.testing import simulate as play
 
-    schedule = Schedule.generate(seed)
+    schedule = Schedule.generate(seed, *size)
     if steps is not None:
         if not set(steps) <= set(range(len(schedule.steps))):
             raise click.UsageError(
@@ -63,7 +86,7 @@ def _play_one(seed: int, steps: tuple[int, ...] | None, *, trace: bool, as_json:
         schedule = schedule.only(steps)
     report = play(schedule, trace=trace)
     if as_json:
-        print_json(_as_json(report))
+        print_json(_as_json(report, size))
     else:
         for line in report.trace:
             click.echo(line)
@@ -71,7 +94,8 @@ def _play_one(seed: int, steps: tuple[int, ...] | None, *, trace: bool, as_json:
     raise SystemExit(0 if report.ok else 1)
 
 
-def _play_many(seeds: range, *, as_json: bool) -> None:
+def _play_many(seeds: range, size: Size, *, as_json: bool) -> None:
+    from superlearner.testing import Schedule
     from superlearner.testing import simulate as play
 
     reports: list[Report] = []
@@ -79,7 +103,7 @@ def _play_many(seeds: range, *, as_json: bool) -> None:
     steps = 0
     with click.progressbar(seeds, label="Playing", file=sys.stderr) as row:
         for seed in row:
-            report = play(seed)
+            report = play(Schedule.generate(seed, *size))
             steps += report.steps
             events.update(report.events)
             if not report.ok:
@@ -87,10 +111,17 @@ def _play_many(seeds: range, *, as_json: bool) -> None:
     failed = [_shrunk(report) for report in reports[:3]]
     if as_json:
         numbers = {"seeds": len(seeds), "steps": steps, "broken": [r.schedule.seed for r in reports]}
-        print_json({"ok": not reports, **numbers, "events": events, "shrunk": list(map(_as_json, failed))})
+        print_json(
+            {
+                "ok": not reports,
+                **numbers,
+                "events": events,
+                "shrunk": [_as_json(report, size) for report in failed],
+            }
+        )
     else:
         for report in failed:
-            click.echo(f"{report}\nReplay: {_command(report.schedule)}\n")
+            click.echo(f"{report}\nReplay: {_command(report.schedule, size)}\n")
         verdict = (
             "every promise was kept" if not reports else f"{fmt.count(len(reports), 'seed')} broke a promise"
         )
@@ -103,19 +134,24 @@ def _play_many(seeds: range, *, as_json: bool) -> None:
 def _shrunk(report: Report) -> Report:
     from superlearner.testing import shrink
     from superlearner.testing import simulate as play
+    from superlearner.testing.schedule import MOST_SHOWN
 
+    if len(report.schedule.steps) > MOST_SHOWN:
+        return report  # each try would take long, and thousands would be needed
     click.echo(f"Seed {report.schedule.seed} broke a promise; looking for a shorter schedule ...", err=True)
     return play(shrink(report.schedule))
 
 
-def _command(schedule: Schedule) -> str:
+def _command(schedule: Schedule, size: Size) -> str:
     """Return the command that replays a part of a seed's schedule."""
-    whole = type(schedule).generate(schedule.seed).steps
-    numbers = ",".join(str(whole.index(step)) for step in schedule.steps)
-    return f"superlearner simulate --seed {schedule.seed} --steps {numbers} --trace"
+    whole = type(schedule).generate(schedule.seed, *size).steps
+    command = f"superlearner simulate --seed {schedule.seed}{size}"
+    if schedule.steps == whole:
+        return f"{command} --trace"
+    return f"{command} --steps {','.join(str(whole.index(step)) for step in schedule.steps)} --trace"
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: Report, size: Size) -> dict[str, Any]:
     return {
         "ok": report.ok,
         "seed": report.schedule.seed,
@@ -123,7 +159,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "what": report.what,
         "steps": report.steps,
         "schedule": report.schedule,
-        "command": _command(report.schedule),
+        "command": _command(report.schedule, size),
         "events": report.events,
         "outcomes": report.outcomes,
         "trace": report.trace,

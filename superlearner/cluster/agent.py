@@ -13,7 +13,7 @@ import re
 import signal
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +32,11 @@ from superlearner.cluster.node import Node, refusal
 from superlearner.cluster.state_dir import DurableCheckpoints
 from superlearner.cluster.way import ClusterWay
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.durability import Copies
 from superlearner.core.history import Event
 from superlearner.core.spec import Checkpoint, validate_labels
 from superlearner.errors import StaleEpoch
+from superlearner.sandbox import payload
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Instance, StartRequest
 
@@ -43,14 +45,14 @@ if TYPE_CHECKING:
 
 #: How long a peer may take to store or give a checkpoint before it counts as gone, in seconds.
 PEER_TIMEOUT = 5.0
+#: Bytes of a checkpoint up to which writing its file takes less time than having a thread do it.
+SMALL = 256 * 1024
 PLUGIN_NAME = "superlearner-node"
 REPORT_OP = "superlearner_report"
 LEASE_OP = "superlearner_lease"
 GONE_OP = "superlearner_gone"
 BACK_OP = "superlearner_back"
 SETTLED_OP = "superlearner_settled"
-#: Seconds that the control plane has to say that it has taken all reports, before it counts as silent.
-SETTLE_TIMEOUT = 0.25
 
 
 def node_name(worker_name: object) -> str:
@@ -211,46 +213,60 @@ class NodeAgent(Node, WorkerPlugin):
         # As bytes: Dask would first estimate the size of everything that is in there.
         self.worker.batched_send({"op": REPORT_OP, "kind": kind, "fields": pickle.dumps(fields)})
 
-    async def settled(self) -> None:
-        """Return when the control plane has taken all reports so far; a silent one is not waited for."""
+    async def settled(self, patience: float) -> bool:
+        """Wait until the control plane has taken all reports so far; return False if it has not within `patience`."""
         self._settles += 1
         number = self._settles
         taken = self._settling[number] = self._loop.create_future()
         self.report("settle", number=number)
-        await asyncio.wait((taken,), timeout=SETTLE_TIMEOUT)
+        await asyncio.wait((taken,), timeout=patience)
         del self._settling[number]
+        return taken.done()
 
     def _on_settled(self, number: int) -> None:
         taken = self._settling.get(number)
         if taken is not None and not taken.done():
             taken.set_result(None)
 
-    async def replicate(self, version: CheckpointVersion, peers: Iterable[tuple[str, str]]) -> list[str]:
-        """Store `version` on `peers`, all at once; return the names of those that have it."""
-        plain = asdict(version)
+    async def replicate(self, version: CheckpointVersion, peers: Iterable[tuple[str, str]]) -> Copies:
+        """Store `version` on `peers` and in the state directory, all at once; return what came of it."""
         if not self.lease.holds:
-            return []
+            return Copies(trouble="the lease of its node has run out", stale=True)
         instance = self.instances.get((version.sandbox, version.epoch))
         keep = instance.spec.checkpoint.keep if instance else Checkpoint().keep
+        body = payload.dumps((version.plain(), keep))
+        asked = [
+            (node, self._peers.begin(address, "store", body, limit=PEER_TIMEOUT))
+            for node, address in peers
+            if address not in self._lost
+        ]
+        try:
+            await asyncio.sleep(0)  # what was asked leaves: the peers are at work while the file is written
+            copies = await self._keep(version, keep)
+            for node, answer in asked:
+                try:
+                    refused = self._peers.answer(await answer)
+                except (OSError, TimeoutError):
+                    continue
+                change = {"stale": True} if refused else {"nodes": (*copies.nodes, node)}
+                copies = replace(copies, **change)
+        finally:
+            for _, answer in asked:
+                answer.cancel()
+        return copies
 
-        async def store(node: str, address: str) -> str | None:
-            try:
-                refused = await self._ask_peer(address, "store", plain, keep)
-            except (OSError, TimeoutError):
-                return None
-            return None if refused else node
-
-        done = await asyncio.gather(self._keep(version, keep), *(store(*peer) for peer in peers))
-        return [node for node in done if node is not None]
-
-    async def _keep(self, version: CheckpointVersion, keep: int) -> None:
+    async def _keep(self, version: CheckpointVersion, keep: int) -> Copies:
         """Write a version to the state directory, where there is one."""
         if self._durable is None:
-            return
+            return Copies()
         try:
-            await asyncio.to_thread(self._durable.put, version, keep)
+            if version.size <= SMALL:
+                self._durable.put(version, keep)
+            else:
+                await asyncio.to_thread(self._durable.put, version, keep)
         except StaleEpoch:
-            pass  # it was destroyed or replaced meanwhile, which the control plane knows
+            # It was destroyed or replaced meanwhile, which the control plane knows.
+            return Copies(in_directory=False, stale=True)
         except OSError as error:
             why = f"it could not be written to the state directory: {error}"
             event = Event(
@@ -262,6 +278,8 @@ class NodeAgent(Node, WorkerPlugin):
                 reason=why,
             )
             self.report("events", events=[event.as_dict()])
+            return Copies(in_directory=False, trouble=why)
+        return Copies(in_directory=True)
 
     async def fetch(self, sandbox: str, sources: Iterable[tuple[str, str]]) -> list[CheckpointVersion]:
         """Return the versions that this node and `sources` hold, newest first, each once."""

@@ -146,6 +146,22 @@ class Channel:
             if timer is not None:
                 timer.cancel()
 
+    def begin(self, verb: str, *fields: Any, limit: float) -> asyncio.Future[Answer]:
+        """Send a request and return the future of its answer, without a task; it fails as `request` does."""
+        if self.closed:
+            raise ChannelClosed
+        self._ids += 1
+        id = self._ids
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._pending[id] = future
+        self._writer.send((verb, id, *fields))
+        future.add_done_callback(lambda _: self._pending.pop(id, None))
+        if (limits := self._limits_of(limit)) is not None:
+            limits.add(future, None)
+        else:
+            self._loop.call_later(limit, _expire, future)
+        return future
+
     def _limits_of(self, seconds: float) -> _Limits | None:
         limits = self._limits.get(seconds)
         if limits is None and len(self._limits) < _MOST_LIMITS:

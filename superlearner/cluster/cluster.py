@@ -208,11 +208,19 @@ class Manager:
         return self._session.ask("move", sandbox=id, node=node)
 
     def call(
-        self, target: str, request: Any, timeout: float | None = None, *, idempotent: bool = False
+        self,
+        target: str,
+        request: Any,
+        timeout: float | None = None,
+        *,
+        idempotent: bool = False,
+        request_id: str | None = None,
     ) -> Any:
         """Call a process named ``"sandbox/process"``: `Sandbox.call`."""
         sandbox, process = split(target)
-        return self.sandbox(sandbox).call(process, request, timeout, idempotent=idempotent)
+        return self.sandbox(sandbox).call(
+            process, request, timeout, idempotent=idempotent, request_id=request_id
+        )
 
     def cast(self, target: str, message: Any) -> None:
         """Cast to a process named ``"sandbox/process"``: `Sandbox.cast`."""

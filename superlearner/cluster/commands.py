@@ -5,14 +5,14 @@ A command is a method of `Commands` (`_COMMANDS`, at the end); its arguments and
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from distributed.comm import Comm
 
-from superlearner.cluster.channel import ServedChannel
+from superlearner.cluster.channel import Answer, ServedChannel
 from superlearner.cluster.lanes import HERE
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.checkpoints import CheckpointVersion
@@ -67,11 +67,28 @@ class Nodes:
             It has no such instance.
         """
         channel = await self._pool.get(address)
-        status, body = await channel.request(command, payload.dumps(args))
-        answer = payload.loads(body, "the answer")
+        return self.answer(await channel.request(command, payload.dumps(args)))
+
+    def begin(self, address: str, command: str, args: bytes, *, limit: float) -> asyncio.Future[Answer]:
+        """Ask with arguments that are serialised already, for `answer`; TimeoutError after `limit` seconds."""
+        channel = self._pool.ready(address)
+        if channel is not None:
+            return channel.begin(command, args, limit=limit)
+        return asyncio.create_task(self._begin(address, command, args, limit))
+
+    async def _begin(self, address: str, command: str, args: bytes, limit: float) -> Answer:
+        async with asyncio.timeout(limit):
+            channel = await self._pool.get(address)
+            return await channel.request(command, args)
+
+    @staticmethod
+    def answer(answer: Answer) -> Any:
+        """Return what an answer brings, or raise its error."""
+        status, body = answer
+        value = payload.loads(body, "the answer")
         if status:
-            raise answer
-        return answer
+            raise value
+        return value
 
     def abandon(self, address: str) -> None:
         """Fail what is asked of a lost node at once."""
@@ -98,7 +115,10 @@ class Commands:
 
         def handle(message: tuple[Any, ...]) -> None:
             command, id, body = message
-            channel.spawn(self._answer(channel, id, command, body))
+            if command == "store":  # answers wait for it, and it waits for nothing: no task
+                channel.answer(id, 0, payload.dumps(self._store(*payload.loads(body))))
+            else:
+                channel.spawn(self._answer(channel, id, command, body))
 
         await channel.serve(handle)
 
@@ -135,6 +155,9 @@ class Commands:
 
     async def store(self, version: dict[str, Any], keep: int) -> str | None:
         """Keep a peer's checkpoint; return why not, where it is refused."""
+        return self._store(version, keep)
+
+    def _store(self, version: dict[str, Any], keep: int) -> str | None:
         try:
             self._agent.checkpoints.put(CheckpointVersion(**version), keep)
         except SuperlearnerError as refusal:
@@ -144,7 +167,7 @@ class Commands:
     async def fetch(self, sandbox: str, known: frozenset[tuple[int, int]]) -> list[dict[str, Any]]:
         """Return the checkpoints of a sandbox that this node holds, save those that the asker has."""
         held = self._agent.checkpoints.newest(sandbox)
-        return [asdict(version) for version in held if version.version not in known]
+        return [version.plain() for version in held if version.version not in known]
 
     async def drop(self, sandbox: str, epoch: int) -> None:
         """Remove the checkpoints of a sandbox up to an epoch."""

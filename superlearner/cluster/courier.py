@@ -4,7 +4,8 @@ It sends to the place that it knows until that place refuses (the sandbox has mo
 or is lost. A refused message certainly did not happen, and neither did those after it, since the other side refuses
 everything behind the first refusal, by its *generation*, the number of this attachment. They are taken back and sent
 again, in order, to where the sandbox lives now. What was sent on a connection that broke may have happened: a call
-fails with `NoConnection`, a message without answer is left to its fate, and neither is sent again.
+fails with `NoConnection`, a message without answer is left to its fate, and neither is sent again. A call with an id
+takes effect once however often it comes, so it is sent again, also when its OS process has died under it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from superlearner.cluster.channel import ChannelClosed
+from superlearner.core.retry import decide
+from superlearner.sandbox.answers import outcome
 from superlearner.sandbox.payload import dumps_error
 from superlearner.sandbox.services import Answer
 
@@ -264,8 +267,22 @@ class Courier:
     def answered(self, seq: int, status: int, body: Any) -> None:
         """Take an answer, or a refusal that is final."""
         message = self._sent.pop(seq, None)
-        if message is not None:
+        if message is not None and (message.verb != "once" or not self._sent_again(message, status, body)):
             self._done(message, status, body)
+
+    def _sent_again(self, message: Message, status: int, body: Any) -> bool:
+        """Send a call with an id again, if it was not simply answered."""
+        match decide(outcome(status, body), idempotent=True):
+            case "again" if self._route is not None:
+                self._send(message)
+            case "again":
+                self._wait(message)
+            case "elsewhere":
+                self._route, self._stale = None, self._place
+                self._wait(message)
+            case _:
+                return False
+        return True
 
     def accepted(self, seq: int) -> None:
         """Learn that the messages without answer, up to this one, are at their sandbox."""
@@ -296,8 +313,11 @@ class Courier:
         self._posts = deque(message for message in self._posts if message.route is not route)
         if self._route is route:
             self._route = None
-        for message in lost:
-            self._done(message, 2, _LOST)
+        for message in sorted(lost, key=lambda message: message.seq):
+            if message.verb == "once":
+                self._wait(message)
+            else:
+                self._done(message, 2, _LOST)
         self._end_if_over()
 
     def _done(self, message: Message, status: int, body: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from superlearner.cluster.handlers import Handler
@@ -286,13 +287,11 @@ def _status(local: ClusterStatus, remote: ClusterStatus | None = None) -> Cluste
     """Return both sides at a glance; health and quorum are the cluster's while it answers."""
     if remote is None:
         return local
-    return ClusterStatus(
+    return replace(
+        remote,
         nodes=remote.nodes + local.nodes,
         total_nodes=remote.total_nodes + local.total_nodes,
         healthy_nodes=remote.healthy_nodes + local.healthy_nodes,
-        cluster_health=remote.cluster_health,
-        quorum=remote.quorum,
-        control_plane=remote.control_plane,
+        reachable_nodes=remote.reachable_nodes + local.reachable_nodes,
         sandboxes=remote.sandboxes + local.sandboxes,
-        address=remote.address,
     )

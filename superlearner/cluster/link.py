@@ -2,7 +2,7 @@
 
 The rules of a call are in ``core/retry.py``. A request that certainly did not happen (no connection, a stale epoch, a
 moving sandbox) is made again where the sandbox lives now, until its timeout. One that was sent and not
-answered is *not* sent again, unless the caller declared it idempotent: it may have taken effect.
+answered is *not* sent again, unless the caller declared it idempotent or gave it an id: it may have taken effect.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ from superlearner.cluster.faulty import EXEMPT, can_break
 from superlearner.cluster.handlers import Handler, Handlers
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
-from superlearner.core.retry import Outcome, decide
+from superlearner.core.retry import decide
 from superlearner.errors import (
     CallTimeout,
     ClusterClosed,
     ClusterNotFound,
     ClusterSilent,
     NoConnection,
-    ProcessDied,
-    StaleEpoch,
     SuperlearnerError,
 )
 from superlearner.sandbox import payload
-from superlearner.sandbox.answers import unpack
+from superlearner.sandbox.answers import outcome, unpack
 
 Place = tuple[str, int]  # (address, epoch)
 #: Seconds between two tries to reach a control plane that is being started again.
@@ -325,7 +323,7 @@ class Link:
                 raise CallTimeout(_named(sandbox, target), timeout) from None
             if status == 0:
                 return payload.loads(answer, "the answer")
-            match decide(_outcome(status, answer), idempotent=idempotent):
+            match decide(outcome(status, answer), idempotent=idempotent):
                 case "elsewhere":
                     stale = place
                 case "again":  # the node lets it wait for the new OS process
@@ -371,16 +369,6 @@ class Link:
             if address not in self._lost:
                 self._places[sandbox] = stale
                 return stale
-
-
-def _outcome(status: int, answer: Any) -> Outcome:
-    """Tell what an answer that brings no value means for the request."""
-    if status != 2:
-        return "refused"
-    return _OUTCOMES.get(answer[0], "refused")
-
-
-_OUTCOMES: dict[str, Outcome] = {StaleEpoch.code: "stale", ProcessDied.code: "died"}
 
 
 def _named(sandbox: str, target: Any) -> str:

@@ -28,6 +28,7 @@ from distributed import Security
 from superlearner import config
 from superlearner.cluster.faulty import plain_address
 from superlearner.cluster.locks import locked
+from superlearner.cluster.state_dir import StateDirectory
 from superlearner.errors import ClusterNotFound, SuperlearnerError
 
 _TLS_FIELDS = (
@@ -290,7 +291,7 @@ def stop_daemon(connection: Connection, timeout: float = 20.0) -> None:
     connection.forget()
     if connection.state:
         # It was stopped, not killed: its sandboxes end with it.
-        shutil.rmtree(Path(connection.state) / "sandboxes", ignore_errors=True)
+        StateDirectory(connection.state).clear()
 
 
 def _process(connection: Connection) -> psutil.Process | None:

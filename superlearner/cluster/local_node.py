@@ -14,6 +14,7 @@ from superlearner.cluster.commands import Commands
 from superlearner.cluster.node import Node
 from superlearner.cluster.way import LocalWay, Lookup
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.durability import Copies
 from superlearner.core.spec import validate_labels
 from superlearner.errors import CheckpointFailed
 from superlearner.sandbox.forkserver import ForkServer
@@ -89,12 +90,13 @@ class LocalNode(Node):
         """Tell the control machine, at once."""
         self._reporter(kind, fields, LOCAL)
 
-    async def settled(self) -> None:
+    async def settled(self, patience: float) -> bool:
         """Return: the control machine takes reports at once."""
+        return True
 
-    async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> list[str]:
-        """Store a checkpoint on the peers: there are none."""
-        return []
+    async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> Copies:
+        """Store a checkpoint on the peers: there are none, and the own store is the directory."""
+        return Copies()
 
     async def fetch(self, sandbox: str, sources: Sequence[Peer]) -> list[CheckpointVersion]:
         """Return the checkpoints of a sandbox that are kept here, newest first."""

@@ -56,7 +56,7 @@ class LocalPlane(Pump):
         #: By sandbox: a move into a cluster of which it is not certain how it ended.
         self.doubts: dict[str, Doubt] = {}
         #: Sandboxes that may live in a cluster, so that they must not be started here before that is known.
-        self.held: dict[str, tuple[SandboxSpec, int]] = {}
+        self.held: dict[str, c.KeptSandbox] = {}
 
     async def open(self) -> None:
         """Start the node; then what the directory remembers. Nothing is left when that fails."""
@@ -77,15 +77,16 @@ class LocalPlane(Pump):
     def _bring_all_back(self, directory: StateDirectory) -> None:
         """Start the sandboxes of an earlier run; whoever asks for one waits until it runs."""
         self.doubts = directory.doubts()
-        for spec, epoch in directory.remembered():
-            if self.doubts.get(spec.id) == "open":
-                self.held[spec.id] = (spec, epoch)
+        certain = []
+        for kept in directory.remembered():
+            if self.doubts.get(kept.spec.id) == "open":
+                self.held[kept.spec.id] = kept
                 why = "it was on its way into a cluster, and only that can tell whether it has arrived"
-                self.not_restored(spec.id, why)
+                self.not_restored(kept.spec.id, why)
             else:
-                self.bring_back([(spec, epoch)])
-        for sandbox, why in directory.unreadable:
-            self.not_restored(sandbox, why)
+                certain.append(kept)
+        self.bring_back(certain, directory.remembered_groups())
+        self.tell_unreadable(directory)
 
     def doubt(self, sandbox: str, doubt: Doubt | None) -> None:
         """Note what is not certain about a move of a sandbox into a cluster; None: nothing is."""
@@ -98,10 +99,10 @@ class LocalPlane(Pump):
 
     def let_go(self, sandbox: str, *, start: bool) -> None:
         """Start a sandbox that was held, or forget it, since it lives in the cluster."""
-        spec, epoch = self.held.pop(sandbox)
+        kept = self.held.pop(sandbox)
         self.doubt(sandbox, None)
         if start:
-            self.bring_back([(spec, epoch)])
+            self.bring_back([kept])
         else:
             self.node.checkpoints.forget(sandbox)
 

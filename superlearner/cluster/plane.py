@@ -102,9 +102,8 @@ class ControlPlane(Pump, SchedulerPlugin):
     def restore(self) -> None:
         """Bring back what an earlier run left, now that the nodes are there, and let clients ask."""
         if self._directory is not None:
-            self.bring_back(self._directory.remembered())
-            for sandbox, why in self._directory.unreadable:
-                self.not_restored(sandbox, why)
+            self.bring_back(self._directory.remembered(), self._directory.remembered_groups())
+            self.tell_unreadable(self._directory)
         self._ready.set()
 
     def stop(self) -> None:

@@ -343,6 +343,12 @@ class Pump:
                     self._given_up.add(address)
                     for other in self.state.nodes.values():
                         self.tell_node(other.address, GONE_OP, address=address)
+                case c.KeepSandbox(kept):
+                    self._keep(kept)
+                case c.KeepGroup(kept):
+                    self._keep_group(kept)
+                case c.ForgetGroup(group):
+                    self._forget_group(group)
                 case c.SetTimer(token, delay):
                     self._set_timer(token, delay)
                 case c.Answer(cause, value):
@@ -390,7 +396,7 @@ class Pump:
             return
         if self._directory is not None:
             try:
-                self._directory.remember(i.spec, i.epoch)
+                self._directory.remember(c.KeptSandbox(self._asked(i.spec), i.epoch))
             except OSError as error:
                 reason = self._why_not_kept(error)
                 if self.must_keep and self.state.sandboxes[i.spec.id].status == "starting":
@@ -414,24 +420,53 @@ class Pump:
         )
         await self.make(i, request)
 
-    def bring_back(self, remembered: Iterable[tuple[SandboxSpec, int]]) -> None:
-        """Start the sandboxes of an earlier run; whoever asks for one waits until it runs."""
-        for spec, epoch in remembered:
-            self.handle(c.SandboxRemembered(spec, epoch, cause=self.new_cause("remembered"), at=self.now()))
+    def bring_back(self, sandboxes: Iterable[c.KeptSandbox], groups: Iterable[c.KeptGroup] = ()) -> None:
+        """Go on with the sandboxes and groups of an earlier run; whoever asks for one waits until it runs."""
+        cause = self.new_cause("remembered")
+        self.handle(c.RunRemembered(tuple(sandboxes), tuple(groups), cause=cause, at=self.now()))
 
     def not_restored(self, sandbox: str, why: str) -> None:
         """Tell that a sandbox of an earlier run is not started again."""
         self.record(Event("sandbox_not_restored", at=self.now(), sandbox=sandbox, reason=why))
 
+    def tell_unreadable(self, directory: StateDirectory) -> None:
+        """Tell what of an earlier run cannot be brought back."""
+        for sandbox, reason in directory.unreadable:
+            self.not_restored(sandbox, reason)
+        for group, reason in directory.unreadable_groups:
+            self.record(Event("group_not_restored", at=self.now(), reason=reason, detail={"group": group}))
+
     def _keep_version(self, event: c.ApplicationReplaced) -> None:
         """Keep a new version of an application for later runs."""
         record = self.state.sandboxes.get(event.sandbox)
-        if self._directory is None or record is None or record.spec.application != event.application:
+        if record is None or record.spec.application != event.application:
             return
-        try:
-            self._directory.remember(record.spec, record.epoch)
-        except OSError as error:
-            self._not_kept(record.id, self._why_not_kept(error))
+        self._keep(c.KeptSandbox(record.spec, record.epoch))
+
+    def _asked(self, spec: SandboxSpec) -> SandboxSpec:
+        """Return a sandbox's spec as it was asked for: an instance's may differ."""
+        record = self.state.sandboxes.get(spec.id)
+        return spec if record is None else record.spec
+
+    def _keep(self, kept: c.KeptSandbox) -> None:
+        if self._directory is not None:
+            try:
+                self._directory.remember(kept)
+            except OSError as error:
+                self._not_kept(kept.spec.id, self._why_not_kept(error))
+
+    def _keep_group(self, kept: c.KeptGroup) -> None:
+        if self._directory is not None:
+            try:
+                self._directory.remember_group(kept)
+            except OSError as error:
+                detail = {"group": kept.spec.id}
+                reason = self._why_not_kept(error)
+                self.record(Event("group_not_kept", at=self.now(), reason=reason, detail=detail))
+
+    def _forget_group(self, group: str) -> None:
+        if self._directory is not None:
+            self._directory.forget_group(group)
 
     def _why_not_kept(self, error: OSError) -> str:
         assert self._directory is not None

@@ -232,18 +232,21 @@ class Requests:
     async def status(self) -> ClusterStatus:
         """Tell how the cluster is."""
         nodes = await self.nodes()
-        up = [node for node in nodes if node.status == "up"]
-        quorum = has_quorum(len(up), len(nodes))
+        reachable, known = self._plane.state.reach
+        quorum = has_quorum(reachable, known)
         failed = sum(record.status in {"failed", "lost"} for record in self._plane.state.sandboxes.values())
         return ClusterStatus(
             nodes=tuple(node.name for node in nodes),
             total_nodes=len(nodes),
             healthy_nodes=sum(node.health == "healthy" for node in nodes),
-            cluster_health=cluster_health([node.health for node in nodes], failed),
+            cluster_health=cluster_health([node.health for node in nodes], failed) if quorum else "critical",
             quorum=quorum,
             control_plane="running",
             sandboxes=len(self._plane.state.sandboxes),
             address=plain_address(self._plane.address),
+            reachable_nodes=reachable,
+            partition=self._plane.state.policy.partition,
+            lease=self._plane.state.policy.lease,
         )
 
     async def explain(self, spec: SandboxSpec) -> list[PlacementRow]:
@@ -438,6 +441,9 @@ class Requests:
             reason=record.reason,
             group=record.spec.group,
             responsive=sample.get("responsive") if record.status == "running" else None,
+            lease=None if record.node is None else self._plane.state.lease_of(record.node),
+            move=self._plane.state.move_of(record.id),
+            moved=record.moved,
         )
 
     def _node(self, name: str) -> NodeInfo:
@@ -445,12 +451,15 @@ class Requests:
         samples = self._plane.samples[name]
         sample = samples[-1] if samples and facts["up"] else {}
         seen = self._plane.last_seen(name)
+        lease = self._plane.state.lease_of(name)
+        suspected = lease is not None and lease.suspected
+        health = node_health(reachable=facts["up"], suspected=suspected, memory=sample.get("memory")).health
         return NodeInfo(
             name=name,
             address=facts["address"],
             pid=facts["pid"],
             status=self._node_status(name),
-            health=node_health(reachable=facts["up"], memory=sample.get("memory")).health,
+            health=health,
             cpu=sample.get("cpu"),
             memory=sample.get("memory"),
             network=sample.get("network"),
@@ -459,7 +468,14 @@ class Requests:
             last_seen=seen or (samples[-1]["at"] if samples else facts["joined_at"]),
             memory_limit=facts["memory"],
             labels=facts["labels"],
+            lease=lease,
+            reason=None if facts["up"] else self._why_down(name),
         )
+
+    def _why_down(self, node: str) -> Any:
+        """Return the reason with which a node was last lost."""
+        lost = self._plane.log.since(kind="node_lost")
+        return next((event.reason for event in reversed(lost) if event.node == node), None)
 
     def _node_status(self, name: str) -> NodeStatus:
         node = self._plane.state.nodes.get(name)

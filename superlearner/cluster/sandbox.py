@@ -10,6 +10,7 @@ from superlearner.cluster import outgoing
 from superlearner.cluster.outgoing import address
 from superlearner.cluster.session import Session
 from superlearner.core.history import Event
+from superlearner.core.request_ids import validate_request_id
 from superlearner.core.snapshots import ChildCounts, ChildInfo, Migration, ProcessInfo, SandboxInfo
 from superlearner.core.times import seconds
 from superlearner.otp import as_application
@@ -56,7 +57,13 @@ class Sandbox:
     # -- Messages --------------------------------------------------------------------------------
 
     def call(
-        self, target: Any, request: Any, timeout: float | None = None, *, idempotent: bool = False
+        self,
+        target: Any,
+        request: Any,
+        timeout: float | None = None,
+        *,
+        idempotent: bool = False,
+        request_id: str | None = None,
     ) -> Any:
         """Send a request to a process and return its reply.
 
@@ -71,20 +78,37 @@ class Sandbox:
             sandbox is restarting or moving the call waits for it.
         idempotent
             Whether the request may be sent again when the connection breaks before its answer.
+        request_id
+            A text of your own, one for each request, by which it takes effect once, however often it is sent: by
+            this call when a connection, a node or an OS process is lost, or by you, with the same id. The sandbox
+            remembers it with the answer, in one piece with the states of its processes: after a restart, a
+            fail-over or a move it knows the ids whose effects it has, and carries out those whose effects were lost.
+            A repeated request is answered from memory, or joins the one that is under way. That a process has
+            crashed and lost its state, as in OTP, does not make its requests new. A call that is answered
+            later, after ``NoReply``, survives when its process keeps the sender in its state. The last 1,000 ids of
+            a sandbox are remembered for 10 minutes (the settings ``superlearner.request-ids.limit`` and ``.age``);
+            one that is repeated later than that is carried out again.
 
         Raises
         ------
         NoProcess, ProcessDied, CallTimeout, NoConnection, NoSandbox, SandboxFailed
             Each says whether the request may have taken effect (``definite``).
+        NotDurable
+            The sandbox has ``durability="reply"``, and the effect could not be stored.
+        RequestIdTaken
+            The id is that of another request; nothing was done.
         NotSerializable, MessageTooLarge
             The request or the reply cannot travel, or is above the setting ``superlearner.message-limit``.
         InvalidSpec
             The target is no address, or the timeout no time; nothing was sent.
         """
         limit = config.get("call-timeout") if timeout is None else seconds(timeout)
-        return self._session.run(
-            self._request("call", address(target), request, limit, idempotent=idempotent)
-        )
+        if request_id is None:
+            work = self._request("call", address(target), request, limit, idempotent=idempotent)
+        else:
+            once = (None, validate_request_id(request_id), request)
+            work = self._request("once", address(target), once, limit, idempotent=True)
+        return self._session.run(work)
 
     def cast(self, target: Any, message: Any) -> None:
         """Send a message to a process's ``handle_cast``; there is no answer, and no error when it is not there."""

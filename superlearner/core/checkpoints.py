@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from superlearner.errors import CheckpointFailed, InvalidSpec, StaleEpoch
 
@@ -41,6 +42,10 @@ class CheckpointVersion:
         """Build a version with the size and the checksum of its payload."""
         return cls(sandbox, epoch, seq, at, len(payload), zlib.crc32(payload), payload, next_serial)
 
+    def plain(self) -> dict[str, Any]:
+        """Return its fields, as files and wires carry them."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
     @property
     def version(self) -> tuple[int, int]:
         """Its place among the versions of its sandbox."""
@@ -53,6 +58,9 @@ class CheckpointVersion:
 
     def __lt__(self, other: CheckpointVersion) -> bool:
         return self.version < other.version
+
+
+_FIELDS = tuple(field.name for field in fields(CheckpointVersion))
 
 
 def choose(candidates: Iterable[CheckpointVersion]) -> CheckpointVersion | None:

@@ -47,17 +47,20 @@ from superlearner.core.control_events import (
     Quiesced,
     QuiesceFailed,
     RestartRequested,
-    SandboxRemembered,
+    RunRemembered,
     TimerFired,
 )
 from superlearner.core.control_instructions import (
     Addresses,
     Answer,
     DropCheckpoints,
+    ForgetGroup,
     GiveUpNode,
     GrantLease,
     InstanceInstruction,
     Instruction,
+    KeepGroup,
+    KeepSandbox,
     QuiesceInstance,
     Record,
     Refuse,
@@ -69,12 +72,14 @@ from superlearner.core.control_instructions import (
     StartInstance,
     StopInstance,
 )
+from superlearner.core.control_kept import KeptGroup, KeptSandbox
 from superlearner.core.control_members import Members
 from superlearner.core.control_records import OWNED, ControlPolicy, NodeRecord, SandboxRecord, Waiter, Work
 from superlearner.core.control_reports import Reports
 from superlearner.core.control_starts import explain
 from superlearner.core.control_validate import check
-from superlearner.core.placement import NodeLoad, Placement
+from superlearner.core.loads import NodeLoad
+from superlearner.core.placement import Placement
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import (
     InvalidTransition,
@@ -98,6 +103,7 @@ __all__ = [
     "DestroyRequested",
     "DrainRequested",
     "DropCheckpoints",
+    "ForgetGroup",
     "GiveUpNode",
     "GrantLease",
     "GroupCreateRequested",
@@ -110,6 +116,10 @@ __all__ = [
     "InstanceStarted",
     "InstanceStopped",
     "Instruction",
+    "KeepGroup",
+    "KeepSandbox",
+    "KeptGroup",
+    "KeptSandbox",
     "MoveRequested",
     "NodeForgotten",
     "NodeHeard",
@@ -126,8 +136,8 @@ __all__ = [
     "RestartInstance",
     "RestartRequested",
     "ResumeInstance",
+    "RunRemembered",
     "SandboxRecord",
-    "SandboxRemembered",
     "SetPeers",
     "SetTimer",
     "StartInstance",
@@ -196,7 +206,7 @@ class ControlState(Members):
 
     def explain(self, spec: SandboxSpec) -> Placement:
         """Return where a sandbox like this one would be placed now, and why not elsewhere."""
-        return self._place(spec, None if spec.node == "auto" else spec.node)
+        return self._place(spec, None if spec.node == "auto" else spec.node, among=None)
 
     def carried(self, node: str) -> list[str]:
         """Return the ids of the sandboxes whose owner is on a node."""
@@ -215,7 +225,7 @@ class ControlState(Members):
         same = known is not None and known.incarnation == event.incarnation
         if known is not None and same and known.address == event.address:
             load = replace(known.load, memory_limit=event.memory, cpus=event.cpus, labels=event.labels)
-            self.nodes[event.node] = replace(known, load=load, labels=event.labels)
+            self._set_node(replace(known, load=load, labels=event.labels))
             return
         if known is not None:
             why = (
@@ -226,7 +236,7 @@ class ControlState(Members):
             self._lose_node(known, event, why)
         load = NodeLoad(event.node, memory_limit=event.memory, cpus=event.cpus, labels=event.labels)
         self.members[event.node] = None
-        node = self.nodes[event.node] = NodeRecord(
+        node = NodeRecord(
             event.node,
             event.address,
             load,
@@ -235,6 +245,7 @@ class ControlState(Members):
             incarnation=event.incarnation,
             heard_at=event.at,
         )
+        self._set_node(node)
         self._watch(node)
         self._note("node_joined", event, node=event.node, detail={"address": event.address})
         self._take_up(event, len(self._lost))
@@ -250,7 +261,7 @@ class ControlState(Members):
 
     def _lose_node(self, node: NodeRecord, event: ControlEvent, why: str) -> None:
         name = node.name
-        del self.nodes[name]
+        self._drop_node(name)
         self._unwatch(name)
         self._say(GiveUpNode(name, node.address))
         reason = f"node {name!r} was lost: {why}"
@@ -288,7 +299,7 @@ class ControlState(Members):
         node = self.nodes.get(event.node)
         if node is not None:
             load = node.load.measured(event.memory_used, event.memory_total, event.cpu, event.network)
-            self.nodes[event.node] = replace(node, load=load, sampled_at=event.at)
+            self._set_node(replace(node, load=load, sampled_at=event.at))
 
     # -- Requests --
 
@@ -323,19 +334,19 @@ class ControlState(Members):
         self._enter(work)
         self._start_new(work, event, placement)
 
-    def _remembered(self, event: SandboxRemembered) -> None:
-        # Its group is of an earlier run, as it is itself; that is not remembered.
-        spec = event.spec.alone()
-        if spec.id in self._work:
-            return
-        before = max(self._next_epoch(spec.id) - 1, event.epoch)
-        reason = "it was there before"
-        record = SandboxRecord(
-            spec.id, spec, "restarting", None, None, before, created_at=event.at, reason=reason
-        )
-        work = Work(record, "waiting", self._fresh_intensity(), highest=before, fresh=False)
-        self._enter(work)
-        self._start_or_lose(work, event)
+    def _remembered(self, event: RunRemembered) -> None:
+        """Bring back groups with their members, then the sandboxes that are alone; what is there already stays."""
+        new = {kept.spec.id: kept for kept in event.sandboxes if kept.spec.id not in self._work}
+        for group in event.groups:
+            if group.spec.id not in self._groups:
+                members = [kept for kept in new.values() if kept.spec.group == group.spec.id]
+                for kept in members:
+                    del new[kept.spec.id]
+                self._recall_group(group, members, event)
+        for kept in new.values():
+            work = self._recall(kept._replace(spec=kept.spec.alone()), event)
+            if kept.down is None:
+                self._start_or_lose(work, event)
 
     def _destroy(self, event: DestroyRequested) -> None:
         work = self._work.get(event.sandbox)
@@ -386,7 +397,7 @@ class ControlState(Members):
         NodeLost: _node_lost,
         NodeSampled: _node_sampled,
         CreateRequested: _create,
-        SandboxRemembered: _remembered,
+        RunRemembered: _remembered,
         DestroyRequested: _destroy,
         RestartRequested: _restart,
         MoveRequested: _move_asked,

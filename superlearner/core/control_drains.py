@@ -34,7 +34,7 @@ class Drains(Leases):
         elif (refusal := self.no_quorum) is not None:
             self._say(Refuse(event.cause, refusal))
         else:
-            self.nodes[event.node] = replace(node, load=replace(node.load, draining=True))
+            self._set_node(replace(node, load=replace(node.load, draining=True)))
             self._drains[event.node] = Drain(event.cause)
             here = len(self._by_node.at(event.node))
             self._note("node_draining", event, node=event.node, detail={"sandboxes": here})
@@ -71,6 +71,6 @@ class Drains(Leases):
         drain = self._drains.pop(name)
         node = self.nodes.get(name)
         if node is not None:
-            self.nodes[name] = replace(node, load=replace(node.load, draining=False))
+            self._set_node(replace(node, load=replace(node.load, draining=False)))
         self._note("drain_failed", event, node=name, reason=reason)
         self._say(Refuse(drain.cause, DrainFailed(name, reason)))

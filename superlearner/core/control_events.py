@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.core.control_kept import KeptGroup, KeptSandbox
 from superlearner.core.spec import GroupSpec, SandboxSpec
 
 
@@ -91,15 +92,15 @@ class CreateRequested(ControlEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class SandboxRemembered(ControlEvent):
-    """A sandbox of an earlier run of the control plane is to run again; the nodes may hold its checkpoints.
+class RunRemembered(ControlEvent):
+    """What is kept of an earlier run of the control plane goes on; the nodes may hold the checkpoints.
 
-    Nobody waits for an answer: it starts, is lost until a node can take it, or fails, as after any restart.
+    Nobody waits for an answer: a sandbox starts, is lost until a node can take it, or fails, as after any restart.
+    What was down stays down. A group starts its members in their order; one whose group is not kept goes on alone.
     """
 
-    spec: SandboxSpec
-    #: The highest epoch that it had.
-    epoch: int
+    sandboxes: tuple[KeptSandbox, ...]
+    groups: tuple[KeptGroup, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

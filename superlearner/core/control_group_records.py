@@ -8,10 +8,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from superlearner.core.childspec import ChildSpec, SupervisorSpec
 from superlearner.core.control_instructions import StartInstance
+from superlearner.core.control_kept import KeptGroup
 from superlearner.core.snapshots import GroupInfo
 from superlearner.core.spec import GroupSpec, SandboxSpec
 from superlearner.core.strategy import SupervisorState
-from superlearner.core.strategy_events import Begin, SupervisorEvent
+from superlearner.core.strategy_events import SupervisorEvent
 from superlearner.core.strategy_instructions import Instruction as Decision
 
 
@@ -70,6 +71,11 @@ class Group:
         return self.starting or self.spec.strategy != "one_for_one"
 
     @property
+    def kept(self) -> KeptGroup:
+        """What the next run is to know of it."""
+        return KeptGroup(self.spec, tuple(self.members), self.status == "failed", self.reason)
+
+    @property
     def info(self) -> GroupInfo:
         """The group as everybody may see it."""
         spec = self.spec
@@ -85,17 +91,17 @@ class Group:
         )
 
 
-def supervisor_of(spec: GroupSpec) -> SupervisorState:
-    """Return the supervisor of a group that has just begun, without members."""
-    options = SupervisorSpec(
-        id=spec.id,
-        strategy=spec.strategy,
-        max_restarts=spec.max_restarts,
-        max_seconds=spec.max_seconds,
+def supervisor_of(spec: GroupSpec, children: tuple[ChildSpec, ...] = ()) -> SupervisorState:
+    """Return the supervisor of a group that is about to begin, with the members that ran before."""
+    return SupervisorState(
+        SupervisorSpec(
+            children,
+            id=spec.id,
+            strategy=spec.strategy,
+            max_restarts=spec.max_restarts,
+            max_seconds=spec.max_seconds,
+        )
     )
-    state = SupervisorState(options)
-    state.handle(Begin())
-    return state
 
 
 def child_of(spec: SandboxSpec) -> ChildSpec:

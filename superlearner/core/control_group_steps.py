@@ -10,6 +10,7 @@ from typing import Any
 from superlearner.core.control_drains import Drains
 from superlearner.core.control_events import ControlEvent
 from superlearner.core.control_group_records import Group, Heard
+from superlearner.core.control_instructions import KeepGroup
 from superlearner.core.control_records import ControlPolicy, Work
 from superlearner.core.control_starts import explain
 from superlearner.core.placement import Placement
@@ -46,6 +47,11 @@ class GroupSteps(Drains):
     def _stir(self, group: Group) -> None:
         self._stirred[group.spec.id] = None
 
+    def _keep(self, group: Group) -> None:
+        """Have the group kept as it is now."""
+        if not group.dying:
+            self._say(KeepGroup(group.kept))
+
     def _put_on_hold(self, work: Work, event: ControlEvent, why: str) -> None:
         """Stop a member's instance; it waits for its turn."""
         node = str(work.record.node)
@@ -71,6 +77,7 @@ class GroupSteps(Drains):
         """Let a member that is down for good go on without the group."""
         del group.members[work.id]
         self._set(work, spec=work.record.spec.alone())
+        self._keep(group)
 
     def _start_member(self, group: Group, work: Work, event: ControlEvent) -> None:
         placement = self._choose(work)

@@ -15,9 +15,11 @@ from collections import deque
 from superlearner.core.control_events import ControlEvent
 from superlearner.core.control_group_records import Group, Heard, Remove, Step, child_of, supervisor_of
 from superlearner.core.control_group_steps import GroupSteps
-from superlearner.core.control_instructions import Answer, Refuse
+from superlearner.core.control_instructions import Answer, ForgetGroup, KeepSandbox, Refuse
+from superlearner.core.control_kept import KeptSandbox
 from superlearner.core.control_records import OWNED
 from superlearner.core.strategy_events import (
+    Begin,
     ChildExited,
     ChildStartFailed,
     RetryDue,
@@ -131,13 +133,17 @@ class Groups(GroupSteps):
 
     def _begin_anew(self, group: Group, event: ControlEvent) -> None:
         group.sup = supervisor_of(group.spec)
+        group.sup.handle(Begin())
         group.status, group.reason, group.stopping, group.starting = "running", None, False, True
+        self._keep(group)
         group.inbox.clear()
         detail = {"group": group.spec.id, "starts": list(group.members)}
         self._note("group_restarting", event, reason="it was asked for", detail=detail)
         for key in group.members:
             work = self._work[key]
             self._set(work, "held")
+            if not work.fresh:
+                self._say(KeepSandbox(KeptSandbox(work.record.spec, work.highest)))
             work.avoid.clear()
             start = StartRequested(child_of(work.record.spec), None, event.cause, event.at)
             group.inbox.append(Heard(start))
@@ -164,7 +170,8 @@ class Groups(GroupSteps):
             if work.fresh:
                 self._not_created(work, event, error)
             elif work.phase not in ("stopped", "failed"):
-                self._down(work, event, _with_its_group(group), failed=True)
+                self._down(work, event, with_its_group(group), failed=True)
+        self._keep(group)
         if not group.inbox:
             self._settle_restarters(group, error)
 
@@ -180,6 +187,7 @@ class Groups(GroupSteps):
         if group.dying:
             del self._groups[group.spec.id]
             self._note("group_destroyed", event, detail={"group": group.spec.id})
+            self._say(ForgetGroup(group.spec.id))
             for cause in group.destroyers:
                 self._say(Answer(cause))
             return False
@@ -207,7 +215,8 @@ class Groups(GroupSteps):
         self._stir(group)
 
 
-def _with_its_group(group: Group) -> str:
+def with_its_group(group: Group) -> str:
+    """Return why a member is down whose group has given up."""
     id = group.spec.id
     return f"its group {id!r} has given up; restart_group({id!r}) starts all its members again"
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.core.control_kept import KeptGroup, KeptSandbox
 from superlearner.core.history import Event
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import SuperlearnerError
@@ -181,6 +182,27 @@ class DropCheckpoints(Instruction):
     addresses: tuple[str, ...]
     #: The highest epoch that the sandbox ever had; one created later under its id begins above it.
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSandbox(Instruction):
+    """Keep what has become of a sandbox for the next run; a `StartInstance` is kept by itself."""
+
+    kept: KeptSandbox
+
+
+@dataclass(frozen=True, slots=True)
+class KeepGroup(Instruction):
+    """Keep what a group is for the next run."""
+
+    kept: KeptGroup
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetGroup(Instruction):
+    """Keep nothing of a group any more."""
+
+    group: str
 
 
 @dataclass(frozen=True, slots=True)

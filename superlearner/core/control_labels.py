@@ -6,7 +6,7 @@ it, whoever came first: else the order of two fail-overs would decide whether th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from superlearner.core.spec import SandboxSpec
 
@@ -19,8 +19,8 @@ class Labels:
 
     >>> labels = Labels()
     >>> labels.add("alpha", SandboxSpec("db-1", labels={"app": "db"}))
-    >>> labels.neighbours(SandboxSpec("db-2", anti_affinity={"app": "db"}), ["alpha", "beta"])
-    {'alpha': 'db-1'}
+    >>> labels.neighbour(SandboxSpec("db-2", anti_affinity={"app": "db"}), "alpha")
+    'db-1'
     """
 
     def __init__(self) -> None:
@@ -45,14 +45,8 @@ class Labels:
                     del index[node, pair]
         return bool(spec.labels or spec.anti_affinity)
 
-    def neighbours(self, spec: SandboxSpec, nodes: Iterable[str]) -> dict[str, str]:
-        """Return the nodes that carry a sandbox which `spec` must not be beside, each with one such."""
-        if not spec.labels and not spec.anti_affinity:
-            return {}
-        found = ((node, self._neighbour(spec, node)) for node in nodes)
-        return {node: neighbour for node, neighbour in found if neighbour is not None}
-
-    def _neighbour(self, spec: SandboxSpec, node: str) -> str | None:
+    def neighbour(self, spec: SandboxSpec, node: str) -> str | None:
+        """Return a sandbox on a node which `spec` must not be beside, or None."""
         for pair in spec.anti_affinity.items():
             for id, other in self._having.get((node, pair), {}).items():
                 if id != spec.id and includes(other.labels, spec.anti_affinity):

@@ -24,6 +24,7 @@ from superlearner.core.control_events import ControlEvent, NodeForgotten, NodeHe
 from superlearner.core.control_instructions import GrantLease, Rejoin, SetTimer
 from superlearner.core.control_records import NodeRecord
 from superlearner.core.control_reports import Reports
+from superlearner.core.snapshots import LeaseInfo
 
 #: Seconds by which a lease is outwaited: for a process that ends.
 MARGIN = 0.05
@@ -31,6 +32,15 @@ MARGIN = 0.05
 DRIFT = 0.025
 #: Seconds in which a control plane that was held up, for that long or longer, reads what it has been told meanwhile.
 STALL = 0.5
+
+
+def surely_over(lease: float) -> float:
+    """Return after how many seconds of silence a lease of that length has surely ended.
+
+    >>> round(surely_over(2.0), 3)
+    2.1
+    """
+    return lease * (1 + DRIFT) + MARGIN
 
 
 class Leases(Reports):
@@ -56,10 +66,17 @@ class Leases(Reports):
         if node.suspected:
             silent = event.at - node.heard_at
             self._note("node_recovered", event, node=node.name, detail={"silent": round(silent, 3)})
-        self.nodes[node.name] = replace(node, heard_at=event.at, load=replace(node.load, suspected=False))
+        self._set_node(replace(node, heard_at=event.at, load=replace(node.load, suspected=False)))
         self._say(GrantLease(node.name, node.address, event.number))
         if node.suspected:
             self._take_up(event, len(self._lost))  # it may be the one that was missing for the quorum
+
+    def lease_of(self, node: str) -> LeaseInfo | None:
+        """Return how a node's lease stands; None where it has none."""
+        record, lease = self.nodes.get(node), self.policy.lease
+        if record is None or lease is None:
+            return None
+        return LeaseInfo(record.heard_at, record.heard_at + surely_over(lease), record.suspected)
 
     def _watch(self, node: NodeRecord) -> None:
         """Begin to look at a node that has just joined."""
@@ -89,12 +106,12 @@ class Leases(Reports):
         node, lease = self.nodes[name], self.policy.lease
         assert lease is not None
         silent = event.at - node.heard_at
-        over = lease * (1 + DRIFT) + MARGIN
+        over = surely_over(lease)
         if silent >= over:
             self._lose_node(node, event, f"it was silent for {silent:.1f} s, longer than its lease")
             return
         if silent >= lease / 2 and not node.suspected:
-            self.nodes[name] = replace(node, load=replace(node.load, suspected=True))
+            self._set_node(replace(node, load=replace(node.load, suspected=True)))
             self._note("node_suspected", event, node=name, detail={"silent": round(silent, 3)})
         left = (over if silent >= lease / 2 else lease / 2) - silent
         self._look_again(name, event.at, left)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from superlearner.core.control_events import (
     ControlEvent,
@@ -10,8 +10,9 @@ from superlearner.core.control_events import (
     InstanceStarted,
     InstanceStartFailed,
 )
-from superlearner.core.control_instructions import DropCheckpoints, Refuse, RestartInstance
-from superlearner.core.control_records import OWNED, Waiter, Work
+from superlearner.core.control_instructions import DropCheckpoints, KeepSandbox, Refuse, RestartInstance
+from superlearner.core.control_kept import KeptSandbox
+from superlearner.core.control_records import OWNED, Phase, SandboxRecord, Waiter, Work
 from superlearner.core.control_registry import Registry
 from superlearner.core.control_starts import explain, restored, start_instance
 from superlearner.core.placement import Placement
@@ -214,6 +215,22 @@ class Life(Registry):
         self._note(kind, event, work, reason=reason, detail={"restart": work.record.spec.restart})
         error = SandboxFailed(work.id, reason)
         self._refuse(work, {"create": error, "restart": error})
+        status: Literal["stopped", "failed"] = "failed" if failed else "stopped"
+        self._say(KeepSandbox(KeptSandbox(work.record.spec, work.highest, status, reason)))
+
+    def _recall(self, kept: KeptSandbox, event: ControlEvent, phase: Phase = "waiting") -> Work:
+        """Enter a sandbox of an earlier run, down as it was or about to be started."""
+        spec = kept.spec
+        before = max(self._next_epoch(spec.id) - 1, kept.epoch)
+        reason = "it was there before"
+        record = SandboxRecord(
+            spec.id, spec, "restarting", None, None, before, created_at=event.at, reason=reason
+        )
+        work = Work(record, phase, self._fresh_intensity(), highest=before, fresh=False)
+        self._enter(work)
+        if kept.down is not None:
+            self._down(work, event, kept.reason, failed=kept.down == "failed")
+        return work
 
     def _node_lost_under(self, work: Work, event: ControlEvent, reason: str) -> None:
         """Its node is gone: it starts elsewhere at once, by nobody's fault; a temporary one stays down."""

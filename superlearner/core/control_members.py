@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from superlearner.core.control_events import (
@@ -13,16 +14,19 @@ from superlearner.core.control_events import (
     InstanceStarted,
 )
 from superlearner.core.control_group_records import Group, Heard, Remove, child_of, supervisor_of
-from superlearner.core.control_groups import Groups
+from superlearner.core.control_groups import Groups, with_its_group
 from superlearner.core.control_instructions import Answer, Refuse
+from superlearner.core.control_kept import KeptGroup, KeptSandbox
 from superlearner.core.control_records import Waiter, Work
 from superlearner.core.placement import Placement
 from superlearner.core.spec import SandboxSpec
 from superlearner.core.strategy_events import (
+    Begin,
     ChildExited,
     ChildStarted,
     ChildStopped,
     DeleteRequested,
+    Resume,
     RetryDue,
     StartRequested,
     StopRequested,
@@ -30,6 +34,9 @@ from superlearner.core.strategy_events import (
 from superlearner.core.strategy_events import RestartRequested as RestartChild
 from superlearner.core.strategy_instructions import Retry, StartChild, StopChild
 from superlearner.errors import GroupExists, GroupFailed, NoGroup, SuperlearnerError
+
+#: Why a sandbox is down that ran in a run that has ended.
+_ENDED = "the control plane ended"
 
 
 class Members(Groups):
@@ -52,9 +59,40 @@ class Members(Groups):
             self._say(Refuse(event.cause, GroupExists(spec.id)))
             return
         group = self._groups[spec.id] = Group(spec, supervisor_of(spec))
+        group.sup.handle(Begin())
         detail = {"group": spec.id, "strategy": spec.strategy}
         self._note("group_created", event, detail=detail)
+        self._keep(group)
         self._say(Answer(event.cause, group.info))
+
+    def _recall_group(self, kept: KeptGroup, sandboxes: Iterable[KeptSandbox], event: ControlEvent) -> None:
+        """Bring a group of an earlier run back: as it was, and its members that ran one after the other."""
+        spec = kept.spec
+        group = self._groups[spec.id] = Group(spec, supervisor_of(spec), cause=event.cause)
+        if kept.failed:
+            group.status, group.reason = "failed", kept.reason
+        places = {id: place for place, id in enumerate(kept.members)}
+        down = set()
+        for sandbox in sorted(sandboxes, key=lambda sandbox: places.get(sandbox.spec.id, len(places))):
+            known = sandbox
+            if known.down is None and kept.failed:
+                known = sandbox._replace(down="failed", reason=with_its_group(group))
+            elif known.down is None and known.spec.restart == "temporary":
+                # It has ended with the run, and nobody starts it again: as after the loss of its node.
+                self._recall(KeptSandbox(known.spec.alone(), known.epoch, "failed", _ENDED), event)
+                continue
+            group.members[known.spec.id] = None
+            self._recall(known, event, "held")
+            if known.down is not None:
+                down.add(known.spec.id)
+        detail = {"group": spec.id, "strategy": spec.strategy, "status": group.status}
+        self._note("group_restored", event, reason=group.reason, detail=detail)
+        self._keep(group)
+        if not kept.failed:
+            children = (child_of(self._work[id].record.spec) for id in group.members)
+            group.sup = supervisor_of(spec, tuple(children))
+            group.todo.extend(group.sup.handle(Resume(frozenset(down))))
+            self._stir(group)
 
     def group_unwanted(self, event: GroupDestroyRequested) -> None:
         """Destroy a group with its members; whoever asks while that is done waits for it too."""
@@ -116,6 +154,7 @@ class Members(Groups):
             super()._start_new(work, event, placement)
             return
         group.members[work.id] = None
+        self._keep(group)
         self._set(work, "held")
         start = StartRequested(child_of(work.record.spec), None, event.cause, event.at)
         group.inbox.append(Heard(start))
@@ -210,6 +249,7 @@ class Members(Groups):
         """Let the group know this member no longer, whatever it was about to do with it."""
         id = work.id
         del group.members[id]
+        self._keep(group)
         group.starts.pop(id, None)
         if group.ending == id:
             group.ending = None

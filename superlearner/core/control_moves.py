@@ -14,12 +14,22 @@ from superlearner.core.control_life import Life
 from superlearner.core.control_records import Move, Work
 from superlearner.core.control_starts import explain, start_instance
 from superlearner.core.placement import Placement
-from superlearner.core.snapshots import Migration
+from superlearner.core.snapshots import Migration, MoveInfo
 from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError, UnknownNode
 
 
 class Moves(Life):
     """The steps of a move, and every way back."""
+
+    def move_of(self, sandbox: str) -> MoveInfo | None:
+        """Return how far a sandbox's planned move is; None when there is none."""
+        work = self._work.get(sandbox)
+        move = None if work is None else work.move
+        if move is None:
+            return None
+        if not move.epoch:
+            return MoveInfo(move.source, move.target, "quiesce", move.asked_at)
+        return MoveInfo(move.source, move.target, "start", move.quiesced_at, move.size)
 
     def _ask_move(self, work: Work, event: MoveRequested) -> None:
         """Begin a move, or refuse it while nothing has changed."""
@@ -57,6 +67,7 @@ class Moves(Life):
         move.epoch, move.quiesced_at, move.size = work.highest, event.at, event.size
         move.peers = self._wish(work, target.name)
         self._set(work, "moving")
+        self._note("sandbox_copying", event, work, detail={"target": move.target, "bytes": move.size})
         # The old instance has just stored its last checkpoint on its own node, whether or not that is told yet.
         own = self._addresses((move.source,))
         sources = own + tuple(pair for pair in self._sources(work, None) if pair not in own)
@@ -71,8 +82,8 @@ class Moves(Life):
         move = self._move(work)
         old_epoch, old_pid = work.record.epoch, work.record.pid
         self._take_over(work)
-        self._set(work, "running", pid=event.pid)
         migration = _migration(work, move, event.at)
+        self._set(work, "running", pid=event.pid, moved=migration)
         detail = migration.as_detail() | {"old_pid": old_pid}
         self._note("sandbox_moved", event, work, detail=detail)
         self._want_peers(work, self._wish(work, move.target, move.peers))
@@ -127,7 +138,9 @@ class Moves(Life):
         if move is not None:
             work.move = None
             if reason is None:
-                self._say(Answer(move.cause, _migration(work, move, event.at)))
+                migration = _migration(work, move, event.at)
+                self._set(work, None, moved=migration)
+                self._say(Answer(move.cause, migration))
             else:
                 self._say(Refuse(move.cause, MoveFailed(work.id, reason)))
 

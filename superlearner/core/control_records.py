@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control_events import ControlEvent
 from superlearner.core.control_instructions import Addresses
-from superlearner.core.placement import NodeLoad
+from superlearner.core.loads import NodeLoad
 from superlearner.core.restart import Backoff, Intensity
-from superlearner.core.snapshots import CheckpointInfo, SandboxStatus
+from superlearner.core.snapshots import CheckpointInfo, Migration, Partition, SandboxStatus
 from superlearner.core.spec import SandboxSpec
 
 
@@ -37,6 +37,8 @@ class SandboxRecord:
     checkpoint: CheckpointInfo | None = None
     #: Why it is not running, where it is not.
     reason: Any = None
+    #: How its last planned move went.
+    moved: Migration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class ControlPolicy:
     lease: float | None = None
     #: What happens without a majority of the known nodes: ``"quorum"`` creates, moves and starts nothing until it
     #: is back; ``"availability"`` goes on, on either side of a cut, at the price of two owners.
-    partition: Literal["quorum", "availability"] = "availability"
+    partition: Partition = "availability"
     #: Of how many destroyed sandboxes the last epoch is remembered one by one.
     tombstones: int = 100_000
     #: How many of the last events are kept for `ControlState.story`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from superlearner.core.control_events import ControlEvent
@@ -33,7 +34,9 @@ from superlearner.core.control_records import (
     SandboxRecord,
     Work,
 )
+from superlearner.core.control_starts import ROWS
 from superlearner.core.history import Event
+from superlearner.core.loads import Ranking
 from superlearner.core.placement import Placement, peers_for, place
 from superlearner.core.quorum import has_quorum
 from superlearner.core.snapshots import CheckpointInfo
@@ -46,8 +49,12 @@ class Registry:
 
     def __init__(self, policy: ControlPolicy | None = None) -> None:
         self.policy = policy or ControlPolicy()
-        #: The living nodes.
+        #: The living nodes; only `_set_node` and `_drop_node` change them.
         self.nodes: dict[str, NodeRecord] = {}
+        #: Their loads, the freest first.
+        self._ranking = Ranking()
+        #: Those that are silent.
+        self._suspected: set[str] = set()
         #: The registry as everybody may read it.
         self.sandboxes: dict[str, SandboxRecord] = {}
         #: The same sandboxes with what is under way.
@@ -160,12 +167,28 @@ class Registry:
     # -- Nodes and what they carry --
 
     @property
+    def reach(self) -> tuple[int, int]:
+        """How many of the known nodes are heard of, and how many are known."""
+        return len(self.nodes) - len(self._suspected), len(self.members)
+
+    @property
     def no_quorum(self) -> NoQuorum | None:
         """Why nothing may be decided now: half of the known nodes, or more, are not heard of; None when they are."""
-        alive, known = sum(not node.suspected for node in self.nodes.values()), len(self.members)
+        alive, known = self.reach
         if self.policy.partition == "availability" or not known or has_quorum(alive, known):
             return None
         return NoQuorum(alive, known)
+
+    def _set_node(self, node: NodeRecord) -> None:
+        """Add a node, or change its record."""
+        self.nodes[node.name] = node
+        self._ranking.put(node.load)
+        (self._suspected.add if node.suspected else self._suspected.discard)(node.name)
+
+    def _drop_node(self, name: str) -> None:
+        del self.nodes[name]
+        self._ranking.remove(name)
+        self._suspected.discard(name)
 
     def _own(self, work: Work, node: str, at: float) -> None:
         self._by_node.add(node, work.id)
@@ -179,17 +202,20 @@ class Registry:
         self._release(work, node, work.placed_at)
 
     def _place(
-        self, spec: SandboxSpec, node: str | None = None, avoid: Mapping[str, str] | None = None
+        self,
+        spec: SandboxSpec,
+        node: str | None = None,
+        avoid: Mapping[str, str] | None = None,
+        among: int | None = ROWS,
     ) -> Placement:
         """Choose among the living nodes, beside the sandboxes that they carry."""
-        loads = [record.load for record in self.nodes.values()]
-        neighbours = self._labels.neighbours(spec, self.nodes)
-        return place(spec, loads, node=node, avoid=avoid, neighbours=neighbours)
+        neighbour = partial(self._labels.neighbour, spec)
+        return place(spec, self._ranking, node=node, avoid=avoid, neighbour=neighbour, among=among)
 
     def _reserve(self, work: Work, node: str) -> None:
         record = self.nodes[node]
         self._labels.add(node, work.record.spec)
-        self.nodes[node] = replace(record, load=record.load.reserve(work.record.spec))
+        self._set_node(replace(record, load=record.load.reserve(work.record.spec)))
 
     def _release(self, work: Work, node: str, placed_at: float) -> None:
         spec = work.record.spec
@@ -197,7 +223,7 @@ class Registry:
         record = self.nodes.get(node)
         if record is not None:
             fresh = record.sampled_at is None or placed_at > record.sampled_at
-            self.nodes[node] = replace(record, load=record.load.release(spec, fresh=fresh))
+            self._set_node(replace(record, load=record.load.release(spec, fresh=fresh)))
             self._freed = self._freed or kept_others_away or spec.resources.memory is not None
 
     def _stop(self, work: Work, epoch: int, node: str, event: ControlEvent, reason: str) -> None:
@@ -250,9 +276,12 @@ class Registry:
 
     def _wish(self, work: Work, node: str | None, keep: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the peers that the sandbox should have on `node`: the living ones it has, then the next."""
-        order = peers_for(work.id, node, self.nodes, len(self.nodes))
-        kept = [peer for peer in keep if peer in self.nodes and peer != node]
-        return tuple(dict.fromkeys([*kept, *order]))[: work.record.spec.checkpoint.copies]
+        copies = work.record.spec.checkpoint.copies
+        kept = tuple(peer for peer in keep if peer in self.nodes and peer != node)[:copies]
+        if len(kept) == copies:
+            return kept
+        others = (name for name in self.nodes if name not in kept)
+        return kept + peers_for(work.id, node, others, copies - len(kept))
 
     def _want_peers(self, work: Work, peers: tuple[str, ...]) -> None:
         for peer in work.peers:

@@ -9,6 +9,7 @@ from typing import Any
 from superlearner.core.control_group_records import Group
 from superlearner.core.control_groups import Groups
 from superlearner.core.control_records import OWNED, Work
+from superlearner.core.loads import Ranking
 
 #: A sandbox's id, or None for the cluster, with what is wrong.
 Complaint = tuple[str | None, str]
@@ -83,10 +84,13 @@ def _check_indexes(registry: Groups) -> Iterator[Complaint]:
             yield None, f"The index {name} holds {found}, not {sorted(pairs)}."
         if gone := {node for node, _key in found} - set(registry.nodes):
             yield None, f"The index {name} names nodes that are not there: {sorted(gone)}."
+    ranking = Ranking(node.load for node in registry.nodes.values())
     short = {w.id for w in works if w.phase in OWNED and len(w.peers) < w.record.spec.checkpoint.copies}
-    rows = {
+    rows: dict[str, tuple[Any, Any]] = {
         "short": (set(registry._short), short),
         "count of starts": ({registry.starting}, {sum(w.phase == "starting" for w in works)}),
+        "ranks": (list(registry._ranking), list(ranking)),
+        "suspected": (registry._suspected, {name for name, node in registry.nodes.items() if node.suspected}),
         "lost": (set(registry._lost), {w.id for w in works if w.phase == "lost"}),
         "timers": (set(registry._timers.items()), {(w.timer, w.id) for w in works if w.timer}),
         "sandboxes": (set(registry.sandboxes), {w.id for w in works}),

@@ -32,11 +32,14 @@ class NodeHealth(NamedTuple):
 def node_health(
     *,
     reachable: bool,
+    suspected: bool = False,
     processes: int | None = None,
     memory: int | None = None,
     thresholds: Thresholds | None = None,
 ) -> NodeHealth:
-    """Judge one node: critical if it cannot be reached, a warning above a threshold; None is not measured.
+    """Judge one node: critical if it cannot be reached, a warning if it is silent or above a threshold.
+
+    None is not measured.
 
     >>> node_health(reachable=True, processes=12, memory=3_000_000_000)
     NodeHealth(health='warning', reasons=('it uses 3,000,000,000 bytes, more than 2,000,000,000',))
@@ -44,7 +47,7 @@ def node_health(
     limits = thresholds or Thresholds()
     if not reachable:
         return NodeHealth("critical", ("it cannot be reached",))
-    reasons = []
+    reasons = ["it has been silent for half of its lease"] if suspected else []
     if processes is not None and processes > limits.processes:
         reasons.append(f"it runs {processes:,} processes, more than {limits.processes:,}")
     if memory is not None and memory > limits.memory:

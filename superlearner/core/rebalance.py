@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 from superlearner.core.control_labels import Labels
 from superlearner.core.control_records import SandboxRecord
-from superlearner.core.placement import NodeLoad, place
+from superlearner.core.loads import NodeLoad, Ranking
+from superlearner.core.placement import place
 from superlearner.core.spec import SandboxSpec
 
 #: A move must take this share of a node off the fullest one: less is not worth a pause.
@@ -67,8 +69,9 @@ def _best(
         before = pressure(source)
         for sandbox, spec in sorted(carried[source.node].items()):
             for target in sorted(nodes.values(), key=lambda load: (pressure(load), load.node)):
-                neighbours = labels.neighbours(spec, [target.node])
-                if target.node == source.node or place(spec, [target], neighbours=neighbours).node is None:
+                neighbour = partial(labels.neighbour, spec)
+                only = Ranking([target])
+                if target.node == source.node or place(spec, only, neighbour=neighbour).node is None:
                     continue
                 after = max(pressure(source.release(spec, fresh=False)), pressure(target.reserve(spec)))
                 if before - after >= WORTH and (best is None or after < best[0]):

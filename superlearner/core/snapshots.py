@@ -14,6 +14,8 @@ SandboxStatus = Literal[
 ]
 NodeStatus = Literal["joining", "up", "suspected", "draining", "down"]
 Health = Literal["healthy", "warning", "critical"]
+#: What happens without a majority of the known nodes: see `superlearner.core.control_records.ControlPolicy`.
+Partition = Literal["quorum", "availability"]
 
 
 class ChildInfo(NamedTuple):
@@ -84,6 +86,59 @@ class CheckpointInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseInfo:
+    """A node's right to answer, which is that of every sandbox on it, as the control plane reckons it."""
+
+    #: When the node last joined or asked for it: Unix time in seconds.
+    heard_at: float
+    #: When it has surely ended, unless the node is heard of before: Unix time in seconds.
+    ends_at: float
+    #: Whether the node has been silent for half of it.
+    suspected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MoveInfo:
+    """A planned move under way; `Migration` tells how one went."""
+
+    source: str
+    target: str
+    #: ``quiesce``: the old instance comes to rest and stores its state; ``start``: the state is copied, and the
+    #: new instance starts from it. With the end of that the registry names the new one, and calls go there.
+    phase: Literal["quiesce", "start"]
+    #: When this phase began: Unix time in seconds.
+    since: float
+    #: Bytes of state; None until they are known.
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """How a planned move went."""
+
+    sandbox: str
+    source: str
+    target: str
+    epoch: int
+    #: Seconds spent in each phase, in order.
+    phases: Mapping[str, float]
+    #: Bytes of state that were moved.
+    bytes: int
+    #: Seconds in which callers had to wait.
+    pause: float
+
+    def as_detail(self) -> dict[str, Any]:
+        """Return what an event tells of it beside its own sandbox and epoch."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "phases": dict(self.phases),
+            "bytes": self.bytes,
+            "pause": self.pause,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxInfo:
     """One sandbox, as the registry and the last telemetry know it."""
 
@@ -108,6 +163,12 @@ class SandboxInfo:
     group: str | None = None
     #: Whether its OS process answered when its node last looked; None until it has looked.
     responsive: bool | None = None
+    #: Its node's right to answer; None without an instance, and where nodes need none.
+    lease: LeaseInfo | None = None
+    #: The planned move that is under way.
+    move: MoveInfo | None = None
+    #: How its last planned move went.
+    moved: Migration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +213,10 @@ class NodeInfo:
     #: Bytes that the machine has.
     memory_limit: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: Its right to answer; None for one that is down, and where nodes need none.
+    lease: LeaseInfo | None = None
+    #: Why it is down, where it is and the log still tells.
+    reason: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +227,19 @@ class ClusterStatus:
     total_nodes: int
     healthy_nodes: int
     cluster_health: Literal["healthy", "degraded", "critical"]
-    #: Whether more than half of the known nodes are reachable.
+    #: Whether more than half of the known nodes are heard of.
     quorum: bool
     #: ``running`` while the control plane answers.
     control_plane: str
     sandboxes: int = 0
     #: The scheduler's address.
     address: str = ""
+    #: How many of the known nodes are heard of: neither down nor suspected.
+    reachable_nodes: int = 0
+    #: What happens without a quorum.
+    partition: Partition = "quorum"
+    #: Seconds of silence after which a node is replaced; None: only a death that was seen counts.
+    lease: float | None = None
 
 
 class Location(NamedTuple):
@@ -181,37 +252,12 @@ class Location(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Migration:
-    """How a planned move went."""
-
-    sandbox: str
-    source: str
-    target: str
-    epoch: int
-    #: Seconds spent in each phase, in order.
-    phases: Mapping[str, float]
-    #: Bytes of state that were moved.
-    bytes: int
-    #: Seconds in which callers had to wait.
-    pause: float
-
-    def as_detail(self) -> dict[str, Any]:
-        """Return what an event tells of it beside its own sandbox and epoch."""
-        return {
-            "source": self.source,
-            "target": self.target,
-            "phases": dict(self.phases),
-            "bytes": self.bytes,
-            "pause": self.pause,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class PlacementRow:
     """One node's line in the placement table; the higher the total, the better."""
 
     node: str
-    #: Each score lies between 0 and 1; None where the strategy does not look at it.
+    #: Each share of what is free is 1 at most, and below 0 where more is reserved than there is; None where the
+    #: strategy does not look at it.
     memory: float | None
     cpu: float | None
     network: float | None

@@ -17,6 +17,7 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 
 PlacementStrategy = Literal["least_loaded", "uniform"]
 OnUnresponsive = Literal["report", "restart"]
+Durability = Literal["interval", "reply"]
 #: A shorter silence is none: a garbage collection or a busy machine causes it.
 SHORTEST_SILENCE = 0.5
 
@@ -139,8 +140,18 @@ class Resources:
 class Checkpoint:
     """When a sandbox's state is copied, and to how many other nodes.
 
+    With ``durability="reply"`` every answer of the sandbox waits until a checkpoint with its effect is stored: on
+    its own node, on at least one of the nodes that get copies, where there are any, and in the state directory,
+    where the cluster or manager has one. So what was answered survives the loss of its node at any instant. Where a
+    sandbox has neither other nodes nor a state directory, it survives the loss of its OS process alone. When a
+    checkpoint cannot be stored the call raises `superlearner.errors.NotDurable`: it was carried out, and may be lost.
+    Answers that come close together share a checkpoint, which has the states of all processes: this is for small
+    states. What a sandbox sends by itself, as a cast to another one, does not wait.
+
     >>> Checkpoint(every=2.0).copies
     2
+    >>> Checkpoint(durability="reply", copies=1).durability
+    'reply'
     """
 
     #: Seconds between checkpoints; one is taken only when messages were handled since. None: never by time.
@@ -151,9 +162,17 @@ class Checkpoint:
     copies: int = 2
     #: How many versions each node keeps, so that a bad one has one before it.
     keep: int = 3
+    #: ``"interval"``: answers leave at once, and what came after the newest checkpoint may be lost. ``"reply"``: an
+    #: answer leaves when its effect is stored.
+    durability: Durability = "interval"
 
     def __post_init__(self) -> None:
         _seconds(self.every, "every", none_means="no checkpoints by time")
+        if self.durability not in get_args(Durability):
+            raise InvalidSpec(
+                f'durability={self.durability!r} must be "interval" (answers leave at once; what came after the newest '
+                'checkpoint may be lost) or "reply" (an answer leaves when its effect is stored).'
+            )
         _count(self.messages, "messages", none_means="no checkpoints by count")
         _count(self.copies, "copies", least=0)
         _count(self.keep, "keep", least=1)

@@ -31,6 +31,7 @@ from superlearner.core.strategy_events import (
     DeleteRequested,
     Prune,
     RestartRequested,
+    Resume,
     RetryDue,
     SpecChanged,
     StartRequested,
@@ -107,6 +108,9 @@ class SupervisorState:
         match event:
             case Begin():
                 return self._begin()
+            case Resume():
+                self.phase = "running"
+                return [StartChild(key, c.spec) for key, c in self.children.items() if key not in event.down]
             case ChildStarted():
                 return self._started(event)
             case ChildStartFailed():

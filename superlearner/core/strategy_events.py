@@ -18,6 +18,16 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """The supervisor goes on after its own end: start its children again; one that cannot start is tried again."""
+
+    #: The children that had ended before, and stay so.
+    down: frozenset[Hashable] = frozenset()
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ChildStarted:
     """A `StartChild` succeeded; a `pid` of None says that the child chose not to run (OTP's ignore)."""
 
@@ -134,6 +144,7 @@ class Prune:
 
 SupervisorEvent: TypeAlias = (
     Begin
+    | Resume
     | ChildStarted
     | ChildStartFailed
     | ChildExited

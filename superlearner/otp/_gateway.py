@@ -59,8 +59,13 @@ class Gateway(Protocol):
     arrives in order.
     """
 
-    def call(self, to: Far, request: Any, caller: Pid, timeout: float | None) -> asyncio.Future[Any]:
-        """Send a call; the future is cancelled, or given an exception, by who does not wait any more."""
+    def call(
+        self, to: Far, request: Any, caller: Pid, timeout: float | None, request_id: str | None
+    ) -> asyncio.Future[Any]:
+        """Send a call, with its id if it has one.
+
+        The future is cancelled, or given an exception, by who does not wait any more.
+        """
 
     def post(self, verb: Literal["cast", "send"], to: Far, message: Any) -> None:
         """Send a message that has no answer."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from superlearner.core.childspec import validate_name
 from superlearner.core.history import Event, EventLog
 from superlearner.core.times import seconds
-from superlearner.errors import CallsItself, CallTimeout, NameTaken, NoProcess
+from superlearner.errors import CallsItself, CallTimeout, InvalidSpec, NameTaken, NoProcess
 from superlearner.otp._deadlines import USUAL, Deadlines
 from superlearner.otp._gateway import Far, FarProcess, Gateway, OnDown, Outsider, far
 from superlearner.otp._pid import Pid, Ref, SecondsLeft, Timer
@@ -239,14 +239,20 @@ class Kernel:
         process.deliver((CALL, Sender(caller, future, process, request)))
         return future
 
+    def take_call(self, sender: Sender) -> None:
+        """Hand a call to its callee, as `post_call` does, for whoever has made the sender."""
+        assert sender.callee is not None
+        if self.copy_messages:
+            sender.request = copy.deepcopy(sender.request)
+        sender.callee.deliver((CALL, sender))
+
     def _call_away(
-        self, address: Far, request: Any, caller: Pid, timeout: float | None
+        self, address: Far, request: Any, caller: Pid, timeout: float | None, request_id: str | None = None
     ) -> asyncio.Future[Any]:
         assert self.gateway is not None
-        answer = self.gateway.call(address, request, caller, timeout)
         if self.tracer is not None:
             self.tracer.sent_away(str(address), (CALL, Sender(caller, request=request)))
-        return answer
+        return self.gateway.call(address, request, caller, timeout, request_id)
 
     async def call(self, target: Any, request: Any, timeout: float | None, caller: Pid) -> Any:
         """Send a call and wait for its answer."""
@@ -260,6 +266,22 @@ class Kernel:
         if timeout is not None:
             seconds(timeout)
         return await self.answer(self.post_call(target, request, caller, timeout), target, timeout)
+
+    async def call_once(
+        self, target: Any, request: Any, timeout: float | None, caller: Pid, request_id: str
+    ) -> Any:
+        """Send a call with an id to another sandbox and wait for its answer."""
+        address = self.elsewhere(target)
+        if address is None:
+            raise InvalidSpec(
+                f"request_id= is for calls to another sandbox, and {str(target)!r} is in this one; nothing was sent. "
+                "Leave it out: within a sandbox a call is never sent twice."
+            )
+        if timeout is not None:
+            seconds(timeout)
+        return await self.answer(
+            self._call_away(address, request, caller, timeout, request_id), target, timeout
+        )
 
     async def answer(self, future: asyncio.Future[Any], target: Any, timeout: float | None) -> Any:
         """Wait for an answer, at most `timeout` seconds."""

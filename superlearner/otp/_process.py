@@ -78,6 +78,9 @@ class Sender:
         if future is not None and not future.done():
             future.set_exception(error)
 
+    def kept(self) -> None:
+        """Learn that the call has been taken, and is answered later."""
+
     @property
     def answered(self) -> bool:
         """Whether nobody waits for an answer any more."""
@@ -224,6 +227,7 @@ class Process:
 
     def owe(self, sender: Sender) -> None:
         """Remember a call that is answered later, until it is answered or its caller gives up."""
+        sender.kept()
         if sender.future is not None and not sender.future.done():
             self.unanswered[sender] = None
             sender.future.add_done_callback(lambda _: self.unanswered.pop(sender, None))

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from superlearner.core.childspec import refuse_unknown
+from superlearner.core.request_ids import validate_request_id
 from superlearner.core.snapshots import ChildCounts, ChildInfo
 from superlearner.errors import NoProcess, NotInProcess, Unsupported
 from superlearner.otp._pid import DONE, Done, Pid, Ref, SecondsLeft, Timer
@@ -23,7 +24,9 @@ from superlearner.otp.task import FunctionProcess
 # -- Messages ---------------------------------------------------------------------------------------
 
 
-def call(target: Any, request: Any, timeout: float | None = 5.0) -> Coroutine[Any, Any, Any]:
+def call(
+    target: Any, request: Any, timeout: float | None = 5.0, *, request_id: str | None = None
+) -> Coroutine[Any, Any, Any]:
     """Ask a server and wait for its answer: ``await call("counter", "increment")``.
 
     Parameters
@@ -35,6 +38,9 @@ def call(target: Any, request: Any, timeout: float | None = 5.0) -> Coroutine[An
         Anything; it is what `handle_call` gets.
     timeout
         Seconds; None waits for ever.
+    request_id
+        For a process of another sandbox: a text by which the request takes effect once, however often it is sent,
+        as for `superlearner.Sandbox.call`. It is sent again by itself when a node or an OS process there is lost.
 
     Raises
     ------
@@ -43,6 +49,8 @@ def call(target: Any, request: Any, timeout: float | None = 5.0) -> Coroutine[An
     NoConnection, SandboxFailed, NotSerializable
         Of another sandbox: its node was lost before it answered; it has been given up; the request cannot leave
         (nothing was sent). While it is restarted or moved the call waits.
+    NotDurable, RequestIdTaken
+        Of another sandbox: the effect could not be stored; the id is that of another request.
     NotInProcess
         In a plain handler, which cannot wait: write ``async def``.
     """
@@ -50,6 +58,10 @@ def call(target: Any, request: Any, timeout: float | None = 5.0) -> Coroutine[An
     if process.task is None and (asyncio.current_task() is None or process.current in {"init", "terminate"}):
         raise NotInProcess(
             f"{process.behaviour}.{process.current} is a plain function and cannot wait for a call."
+        )
+    if request_id is not None:
+        return process.kernel.call_once(
+            target, request, timeout, process.pid, validate_request_id(request_id)
         )
     return process.kernel.call(target, request, timeout, process.pid)
 

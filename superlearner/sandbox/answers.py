@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from superlearner.errors import CallTimeout, NoConnection, NotSerializable, ProcessDied, SuperlearnerError
+from superlearner.core.retry import Outcome
+from superlearner.errors import (
+    CallTimeout,
+    NoConnection,
+    NotDurable,
+    NotSerializable,
+    ProcessDied,
+    StaleEpoch,
+    SuperlearnerError,
+)
 from superlearner.sandbox import payload
 
 
@@ -22,6 +31,8 @@ def unpack(status: int, body: Any, target: str | None = None) -> Any:
             raise NoConnection(target, reason)
         case ("call_timeout", _, _, _, timeout):
             raise CallTimeout(target, timeout)
+        case ("not_durable", _, reason, *_):
+            raise NotDurable(target, reason)
         case ("not_serializable", _, what, reason, *_):
             raise NotSerializable(what, reason)
         case (_, definite, message, *_):
@@ -31,3 +42,15 @@ def unpack(status: int, body: Any, target: str | None = None) -> Any:
     raise SuperlearnerError(
         f"The node refused the request in words that this version does not know: {body!r}."
     )
+
+
+def outcome(status: int, body: Any) -> Outcome:
+    """Tell what an answer that brings no value means for the request."""
+    return _OUTCOMES.get(body[0], "refused") if status == 2 else "refused"
+
+
+_OUTCOMES: dict[str, Outcome] = {
+    StaleEpoch.code: "stale",
+    ProcessDied.code: "died",
+    NoConnection.code: "closed",  # the lease of its node ran out under it
+}

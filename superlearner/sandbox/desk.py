@@ -118,6 +118,9 @@ class Desk:
         elif verb == "watch":
             number = next(self._numbers)
             self._watches[number] = (call_id, answer, target)
+        elif verb == "once":
+            number = next(self._numbers)
+            self._inflight[number] = (call_id, answer, target)
         try:
             link.write([verb, number, target, payload, timeout])
         except FrameError as error:
@@ -125,7 +128,7 @@ class Desk:
             self._watches.pop(number, None)
             self._refuse(frame, answer, ["not_serializable", True, "the request", str(error)])
 
-    def reply(self, number: int, status: int, payload: bytes) -> None:
+    def reply(self, number: int, status: int, payload: Any) -> None:
         """Hand on an answer of the host."""
         found = self._inflight.pop(number, None)
         if found is None and (found := self._watches.pop(number, None)) is None:

@@ -6,18 +6,21 @@
 | ``["call" or "command", number, target, payload, timeout]`` | ``[number, 0, value]`` or ``[number, 1, error]`` |
 | ``["cast" or "send", 0, target, payload, None]`` | none |
 | ``["ask", number, target, payload, timeout]``: a call from another sandbox, ``(caller, request)`` | as a call |
+| ``["once", number, target, payload, timeout]``: a call with an id, ``(caller, id, request)`` | as a call |
 | ``["watch", number, target, key, None]`` | ``[number, 0, (pid, text, reason)]`` when that process has ended |
 | ``["unwatch", 0, key, payload, None]`` | ``[number of the watch, 0, nothing]`` |
 | ``["in", number, status, payload]``: the answer to an ``out`` | none |
 | ``["save", number, settle]`` | ``["saved", number, payload, handled, next_serial, skipped]``, ``["not_saved", ...]`` |
+| ``["stored"]``: the checkpoint that answers waited for is stored, or could not be | none |
 | ``["ping"]`` | ``["pong", handled, mailbox]`` |
 | ``["lease", until]`` | none |
 | ``["stop", reason, timeout]`` | ``["ended", reason]``, then the end of file |
 
 Unasked it sends ``["born", shared bytes]`` first, ``["events", events]``, ``["saved", 0, ...]`` by its checkpoint
-policy, and ``["ended", reason]`` when its root ends by itself. ``["out", verb, number, sandbox, target, payload,
-timeout]`` is for another sandbox: ``ask``, ``cast``, ``send``, ``watch``, ``command``, or ``drop``, by which nobody
-waits for that number any more. The host leaves at once when its instance is gone.
+policy, and ``["ended", reason]`` when its root ends by itself. With ``durability="reply"`` an answer comes as
+``["owed", number, status, payload]``, and a checkpoint with its effect after it. ``["out", verb, number, sandbox,
+target, payload, timeout]`` is for another sandbox: ``ask``, ``once``, ``cast``, ``send``, ``watch``, ``command``, or
+``drop``, by which nobody waits for that number any more. The host leaves at once when its instance is gone.
 """
 
 from __future__ import annotations
@@ -54,7 +57,9 @@ from superlearner.otp._kernel import Kernel
 from superlearner.otp.messages import one_line
 from superlearner.sandbox.frames import FrameError, FrameStream
 from superlearner.sandbox.limits import EXIT_BROKEN, EXIT_FENCED, EXIT_MEMORY, EXIT_ORPHANED
+from superlearner.sandbox.once import OnceCalls, Outcome
 from superlearner.sandbox.outward import Outward
+from superlearner.sandbox.owed import OwedReplies, Replies, post_waiting
 from superlearner.sandbox.payload import cut, dumps, dumps_error, keep_modules_here, loads
 from superlearner.sandbox.telling import Teller
 from superlearner.sandbox.usage import resident
@@ -76,6 +81,10 @@ COMMANDS = frozenset(
         *("reload", "trace", "whereis", "start_child", "terminate_child", "restart_child", "delete_child"),
         *("which_children", "count_children"),
     }
+)
+#: Those that show no state and change nothing: with ``durability="reply"`` their answers wait for no checkpoint.
+LOOKS = frozenset(
+    {"tree", "processes", "process", "events", "trace", "whereis", "which_children", "count_children"}
 )
 #: Seconds that a parting host waits for its last frames to be read.
 _FAREWELL = 5.0
@@ -163,6 +172,11 @@ class Host:
         self._done: asyncio.Future[int] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._stream: FrameStream
+        #: Where answers go: straight to the stream, or through what sees to a checkpoint after them.
+        self._replies: Replies
+        self._owed: OwedReplies | None = None
+        self._post_call: Callable[[Any, Any, Any], asyncio.Future[Any]]
+        self._once_calls: OnceCalls
         self._outward = Outward(self._loop, self._write)
         self._rt: Runtime
         self._kernel: Kernel
@@ -240,6 +254,11 @@ class Host:
                 self._spawn(self._command(number, verb, payload))
             case ["ping"]:
                 self._stream.write(["pong", self._rt.handled, self._waiting_mail()])
+            case ["stored"]:
+                if self._owed is not None:
+                    self._owed.stored()
+            case ["once", number, target, payload, timeout]:
+                self._once(number, _target(target), payload, timeout)
             case ["lease", until]:
                 self._lease = until
             case ["save", number, _] if not self._started:
@@ -257,23 +276,41 @@ class Host:
     def _call(self, number: int, target: Any, payload: bytes, timeout: float | None) -> None:
         # No task per call: the answer's future calls back.
         try:
-            answer = self._kernel.post_call(target, loads(payload, "the request"), self._kernel.outside)
+            answer = self._post_call(target, loads(payload, "the request"), self._kernel.outside)
         except BaseException as error:
-            self._reply_error(number, error)
+            self._reply_error(self._replies, number, error)
         else:
-            self._await(number, target, answer, timeout)
+            self._await(number, target, answer, timeout, self._answered)
 
     def _ask(self, number: int, target: Any, payload: bytes, timeout: float | None) -> None:
         """Take a call of a process of another sandbox: the callee sees who it is."""
         try:
             caller, request = loads(payload, "the request")
-            answer = self._kernel.post_call(target, request, caller)
+            answer = self._post_call(target, request, caller)
         except BaseException as error:
-            self._reply_error(number, error)
+            self._reply_error(self._replies, number, error)
         else:
-            self._await(number, target, answer, timeout)
+            self._await(number, target, answer, timeout, self._answered)
 
-    def _await(self, number: int, target: Any, answer: asyncio.Future[Any], timeout: float | None) -> None:
+    def _once(self, number: int, target: Any, payload: bytes, timeout: float | None) -> None:
+        """Take a call with an id, from outside (no caller) or from another sandbox."""
+        try:
+            caller, id, request = loads(payload, "the request")
+            caller = self._kernel.outside if caller is None else caller
+            answer = self._once_calls.call(self._kernel, id, target, request, caller, payload)
+        except BaseException as error:
+            self._reply_error(self._replies, number, error)
+        else:
+            self._await(number, target, answer, timeout, self._told)
+
+    def _await(
+        self,
+        number: int,
+        target: Any,
+        answer: asyncio.Future[Any],
+        timeout: float | None,
+        then: Callable[[int, asyncio.TimerHandle | Waiting | None, asyncio.Future[Any]], None],
+    ) -> None:
         timer: asyncio.TimerHandle | Waiting | None = None
         if timeout is not None:
             limits = self._limits.get(timeout)
@@ -283,7 +320,7 @@ class Host:
                 timer = limits.add(answer, target)
             else:
                 timer = self._loop.call_later(timeout, _expire, answer, target, timeout)
-        answer.add_done_callback(functools.partial(self._answered, number, timer))
+        answer.add_done_callback(functools.partial(then, number, timer))
 
     def _answered(
         self, number: int, timer: asyncio.TimerHandle | Waiting | None, answer: asyncio.Future[Any]
@@ -291,13 +328,24 @@ class Host:
         if timer is not None:
             timer.cancel()
         if answer.cancelled():
-            self._reply_error(number, ProcessDied("the call was cancelled"))
+            self._reply_error(self._replies, number, ProcessDied("the call was cancelled"))
         elif (error := answer.exception()) is not None:
-            self._reply_error(number, error)
+            self._reply_error(self._replies, number, error)
         else:
-            self._reply(number, answer.result())
+            self._reply(self._replies, number, answer.result())
             if self._rt.handled >= self._save_due:
                 self._save_if_dirty()
+
+    def _told(
+        self, number: int, timer: asyncio.TimerHandle | Waiting | None, answer: asyncio.Future[Outcome]
+    ) -> None:
+        """Hand on what became of a call with an id."""
+        if timer is not None:
+            timer.cancel()
+        if (error := answer.exception()) is not None:
+            self._reply_error(self._replies, number, error)
+        else:
+            self._replies.write([number, *answer.result()])
 
     def _tell(self, verb: str, target: Any, payload: bytes) -> None:
         try:
@@ -315,6 +363,7 @@ class Host:
         return sum(len(process.mailbox) for process in self._kernel.processes.values())
 
     async def _command(self, number: int, verb: str, payload: bytes) -> None:
+        replies = self._stream if verb in LOOKS else self._replies
         try:
             method = self._method(verb)
             arguments, keywords = loads(payload, "the request")
@@ -322,9 +371,9 @@ class Host:
             if inspect.isawaitable(value):
                 value = await value
         except BaseException as error:
-            self._reply_error(number, error)
+            self._reply_error(replies, number, error)
         else:
-            self._reply(number, value)
+            self._reply(replies, number, value)
 
     def _method(self, verb: str) -> Callable[..., Any]:
         if verb not in COMMANDS:
@@ -332,27 +381,41 @@ class Host:
             raise Unsupported(f"A sandbox has no command {verb!r}. There are: {known}.")
         return getattr(self._rt, verb)  # type: ignore[no-any-return]
 
-    def _reply(self, number: int, value: Any) -> None:
+    def _reply(self, replies: Replies, number: int, value: Any) -> None:
         try:
             data = dumps(value, "the reply")
             if len(data) <= self._config["limit"]:
-                self._stream.write([number, 0, data])
+                replies.write([number, 0, data])
             else:
-                self._reply_error(number, MessageTooLarge("the reply", len(data), self._config["limit"]))
+                limit = self._config["limit"]
+                self._reply_error(replies, number, MessageTooLarge("the reply", len(data), limit))
         except FrameError as error:
-            self._reply_error(number, NotSerializable("the reply", error))
+            self._reply_error(replies, number, NotSerializable("the reply", error))
         except BaseException as error:  # a value may leave the interpreter while it is pickled
-            self._reply_error(number, error)
+            self._reply_error(replies, number, error)
 
-    def _reply_error(self, number: int, error: BaseException) -> None:
-        self._stream.write([number, 1, dumps_error(error)])
+    def _reply_error(self, replies: Replies, number: int, error: BaseException) -> None:
+        replies.write([number, 1, dumps_error(error)])
+
+    def _encode(self, value: Any, error: BaseException | None) -> Outcome:
+        """Return what an answer is on its way, for later repetition."""
+        caught = _Caught()
+        if error is None:
+            self._reply(caught, 0, value)
+        else:
+            self._reply_error(caught, 0, error)
+        return caught.outcome
 
     # -- Life
 
     async def _start(self) -> None:
         config = self._config
+        limit, age = config["request_ids"]
+        self._once_calls = OnceCalls(limit, age, self._encode)
         try:
-            restore = config["restore"]
+            restore = None if config["restore"] is None else loads(config["restore"], "the checkpoint")
+            if restore is not None and "answers" in restore:
+                self._once_calls.restore(restore["answers"])
             self._rt = Runtime(
                 as_application(loads(config["application"], "the application")),
                 asynchronous=True,
@@ -360,12 +423,16 @@ class Host:
                 sandbox=config["sandbox"],
                 epoch=config["epoch"],
                 first_serial=config["first_serial"],
-                restore=None if restore is None else loads(restore, "the checkpoint"),
+                restore=restore,
                 on_event=self._teller.add,
                 gateway=self._outward,
             )
             await self._rt.start()
             self._kernel = self._rt.kernel
+            self._replies, self._post_call = self._stream, self._kernel.post_call
+            if config["durable"]:
+                self._replies = self._owed = OwedReplies(self._loop, self._write, lambda: self._save(0))
+                self._post_call = functools.partial(post_waiting, self._kernel)
         except BaseException as error:
             reason = error.reason if isinstance(error, StartFailed) else error
             if isinstance(reason, BaseException) and not isinstance(reason, SuperlearnerError):
@@ -455,6 +522,8 @@ class Host:
         handled = self._rt.handled
         try:
             snapshot = self._rt.snapshot()
+            if answers := self._once_calls.snapshot():
+                snapshot["answers"] = answers
             skipped = [["/".join(map(str, path)), cut(str(why))] for path, why in snapshot["skipped"].items()]
             payload = dumps(snapshot, "the checkpoint")
             self._stream.write(["saved", number, payload, handled, snapshot["next_serial"], skipped])
@@ -464,6 +533,15 @@ class Host:
         self._saved_at = handled
         if self._config["messages"] is not None:
             self._save_due = handled + self._config["messages"]
+
+
+class _Caught:
+    """Takes one answer instead of a stream."""
+
+    outcome: Outcome
+
+    def write(self, frame: list[Any]) -> None:
+        self.outcome = (frame[1], frame[2])
 
 
 def _expire(answer: asyncio.Future[Any], target: Any, timeout: float) -> None:

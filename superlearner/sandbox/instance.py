@@ -26,6 +26,7 @@ from superlearner.sandbox.desk import Desk
 from superlearner.sandbox.keeper import Keeper
 from superlearner.sandbox.link import Interrupted, Link, Saved
 from superlearner.sandbox.output import farewell, joined
+from superlearner.sandbox.owing import OwingDesk
 from superlearner.sandbox.services import NODES, Answer, NodeServices, Outlet, Peer, StartRequest
 
 __all__ = ["NODES", "Answer", "Instance", "NodeServices", "Peer", "StartRequest"]
@@ -34,6 +35,8 @@ __all__ = ["NODES", "Answer", "Instance", "NodeServices", "Peer", "StartRequest"
 QUIESCE_TIMEOUT = 5.0
 #: Seconds that a host has to make a checkpoint that was asked for.
 SAVE_TIMEOUT = 10.0
+#: Seconds that the control plane has to take the news of a restart, before it counts as silent.
+SETTLE_TIMEOUT = 0.25
 #: Bytes of a dead host's output that the event of its end carries.
 LAST_WORDS = 2048
 
@@ -57,7 +60,10 @@ class Instance:
         self.status = "starting"
         self._request = request
         self._given = services
-        self._desk = Desk(request.spec.id, request.epoch)
+        durable = request.spec.checkpoint.durability == "reply"
+        #: The desk, where answers wait for checkpoints.
+        self._owing = OwingDesk(request.spec.id, request.epoch) if durable else None
+        self._desk = self._owing or Desk(request.spec.id, request.epoch)
         self._keeper = Keeper(request, self._node_services)
         self._link: Link | None = None
         #: The tail of what former hosts wrote.
@@ -125,6 +131,7 @@ class Instance:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._keeper.close()
         return {"reason": self._reason}
 
     async def restart(self, reason: str = "restart") -> dict[str, Any]:
@@ -170,11 +177,13 @@ class Instance:
         Parameters
         ----------
         frame
-            ``[verb, call_id, epoch, target, payload, timeout]``, where verb is ``call``, ``cast``, ``send`` or
-            ``command``. A cast or send is never answered, unless it is refused and has a call_id.
+            ``[verb, call_id, epoch, target, payload, timeout]``, where verb is ``call``, ``once`` (a call with a
+            request id), ``cast``, ``send`` or ``command``. A cast or send is never answered, unless it is refused
+            and has a call_id.
         answer
             Takes ``[call_id, status, payload]``: 0 and the value, 1 and the exception, or 2 and a refusal:
             ``["stale_epoch", True, word, sandbox, epoch, current]``, ``["process_died", False, reason, target]``,
+            ``["not_durable", False, reason, target]`` (it was handled, and that is not stored where it has to be),
             ``["call_timeout", True, message, target, timeout]`` (it has never left the node),
             ``["not_serializable", True, what, message]`` or ``["overloaded", True, message]``.
         """
@@ -214,7 +223,7 @@ class Instance:
             if again is not None:
                 self._restarts += 1
                 self._report("instance_restarted", reason=again, restarts=self._restarts, **started)
-                await self._node_services().settled()
+                await self._node_services().settled(SETTLE_TIMEOUT)
             if not self._moving:
                 self.status = "running"
                 self._desk.open(link)
@@ -234,6 +243,8 @@ class Instance:
             "first_serial": max(self._serial, 0 if version is None else version.next_serial),
             "every": policy.every,
             "messages": policy.messages,
+            "durable": policy.durability == "reply",
+            "request_ids": [config.get("request-ids.limit"), config.get("request-ids.age")],
             "lease": self._node_services().lease_until,
             "limit": config.get("message-limit"),
             # What is restored, or started past a bad checkpoint, is worth a checkpoint of its own at once.
@@ -327,7 +338,7 @@ class Instance:
         self._desk.close(status)
         self._desk.fail(reason)
 
-    # -- Checkpoints and moves
+    # -- Checkpoints
 
     async def checkpoint(self, settle: float = 0) -> dict[str, Any]:
         """Take a checkpoint now, and store it on the node and its peers.
@@ -351,32 +362,68 @@ class Instance:
         if link is None or link.ended.done():
             raise CheckpointFailed(self.spec.id, f"the sandbox is {self.status}")
         try:
-            version = await link.save(SAVE_TIMEOUT, settle)
+            saved, version = await link.save(SAVE_TIMEOUT, settle)
         except CheckpointFailed as error:
             raise CheckpointFailed(self.spec.id, error.reason) from None
         except StaleEpoch as error:
             raise CheckpointFailed(self.spec.id, str(error)) from error
-        return await self._keeper.copy(version)
+        stored = await self._keeper.copy(version)
+        if self._owing is not None:
+            self._owing.hand_over(saved.mark, await self._keeper.secure(version) or _incomplete(saved))
+        return stored
 
     def on_checkpoint(self, saved: Saved) -> None:
-        """Take a checkpoint that the host made by its policy."""
+        """Take a checkpoint that the host made by its policy, or for the answers before it."""
         try:
-            self.keep(saved)
+            version = self.keep(saved)
         except (StaleEpoch, CheckpointFailed) as error:
-            self.on_not_saved(str(error))
+            self.on_not_saved(str(error), saved.mark)
         else:
-            self._spawn(self._keeper.copy_newest())
+            self._spawn(self._store(version, saved))
 
-    def on_not_saved(self, reason: str) -> None:
+    async def _store(self, version: CheckpointVersion, saved: Saved) -> None:
+        if self._owing is None:
+            await self._keeper.copy_newest()
+            return
+        try:
+            trouble = await self._keeper.secure(version) or _incomplete(saved)
+        except Exception as error:  # whoever waits is told: without a word the host would wait for ever, too
+            trouble = f"{type(error).__name__}: {error}"
+        self._dealt_with(saved.mark, trouble)
+
+    def on_not_saved(self, reason: str, mark: int) -> None:
         """Tell that a checkpoint by the host's policy failed; the one before it still counts."""
         self._event("checkpoint_failed", reason=reason)
+        self._dealt_with(mark, reason)
+
+    def _dealt_with(self, mark: int, trouble: str | None) -> None:
+        if self._owing is not None:
+            self._owing.hand_over(mark, trouble)
+            if self._link is not None:
+                self._owing.go_on(self._link)
+
+    def on_owed(self, number: int, status: int, payload: bytes) -> None:
+        """Hold an answer of the host until its effect is stored."""
+        if self._owing is not None and self._link is not None:
+            self._owing.owed(self._link, number, status, payload)
+
+    def on_taken(self) -> int:
+        """Note that the host has taken a checkpoint."""
+        return 0 if self._owing is None else self._owing.mark()
 
     def keep(self, saved: Saved) -> CheckpointVersion:
         """Number and store a checkpoint of the host."""
-        version = self._keeper.keep(saved)
+        try:
+            version = self._keeper.keep(saved)
+        except (StaleEpoch, CheckpointFailed) as error:
+            if self._owing is not None:
+                self._owing.hand_over(saved.mark, str(error))
+            raise
         if saved.skipped:
             self._event("checkpoint_incomplete", detail={"skipped": dict(saved.skipped)})
         return version
+
+    # -- Moves
 
     async def quiesce(self) -> dict[str, Any]:
         """Take no more requests, finish those in flight, and checkpoint: the first half of a move.
@@ -398,6 +445,11 @@ class Instance:
         try:
             # Calls that take longer are told that their process died, when the old host stops.
             await self._desk.idle(QUIESCE_TIMEOUT)
+            if not self._moving:
+                # It was told to go on meanwhile: what is held back from here on nobody would let go.
+                raise CheckpointFailed(self.spec.id, "the move was given up meanwhile")  # noqa: TRY301
+            if self._owing is not None:
+                self._owing.freeze()
             # Casts and messages that are still in a mailbox would be left behind.
             return await self.checkpoint(settle=QUIESCE_TIMEOUT)
         except BaseException:
@@ -407,6 +459,8 @@ class Instance:
     async def resume(self) -> None:
         """Serve again after a move that was rolled back."""
         self._moving = False
+        if self._owing is not None:
+            self._owing.thaw()
         if self.status == "migrating" and self._link is not None:
             self.status = "running"
             self._desk.open(self._link)
@@ -512,3 +566,11 @@ class Instance:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _incomplete(saved: Saved) -> str | None:
+    """Return what keeps a checkpoint from being all there is to keep."""
+    if not saved.skipped:
+        return None
+    process, why = saved.skipped[0]
+    return f"the state of {process!r} cannot be saved: {why}"

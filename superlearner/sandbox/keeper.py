@@ -8,9 +8,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.core.durability import Holders, why_not_durable
 from superlearner.errors import StartFailed
 from superlearner.sandbox.link import Saved
 from superlearner.sandbox.services import NodeServices, Peer, StartRequest
+
+#: Seconds between two reports of stored checkpoints where there is one for each group of answers, unless the
+#: registry has to know at once.
+REPORT_INTERVAL = 1.0
+#: Seconds that the control plane has to take a report on which answers wait.
+TELL_TIMEOUT = 5.0
 
 
 class Keeper:
@@ -30,6 +37,13 @@ class Keeper:
         self._seq = 0
         self._copying = asyncio.Lock()
         self._newest: CheckpointVersion | None = None
+        #: Whether answers wait for checkpoints.
+        self._holds_back = request.spec.checkpoint.durability == "reply"
+        self._holders = Holders()
+        #: The newest that is stored so that answers may leave.
+        self._durable = 0
+        self._reported_at = 0.0
+        self._report_due: asyncio.TimerHandle | None = None
         #: The nodes that get copies.
         self.peers: tuple[Peer, ...] = request.peers
         #: Until it is told that it is the owner, nothing is stored that would fence off another.
@@ -120,7 +134,8 @@ class Keeper:
     async def copy(self, version: CheckpointVersion) -> dict[str, Any]:
         """Store a version on the peers and report it; return its ``epoch seq size nodes``."""
         async with self._copying:
-            return await self._copy(version)
+            nodes, _ = await self._copy(version, told_now=True)
+            return {"epoch": version.epoch, "seq": version.seq, "size": version.size, "nodes": nodes}
 
     async def copy_newest(self) -> None:
         """Store the newest version on the peers, unless that has been done."""
@@ -128,17 +143,64 @@ class Keeper:
             # While one version was on its way newer ones have replaced each other.
             newest = self._newest
             if newest is not None and (self.stored is None or self.stored["seq"] < newest.seq):
-                await self._copy(newest)
+                await self._copy(newest, told_now=True)
 
-    async def _copy(self, version: CheckpointVersion) -> dict[str, Any]:
+    async def secure(self, version: CheckpointVersion) -> str | None:
+        """Store a version, or a newer one, so that answers may leave; return why that failed, None when it is done."""
+        async with self._copying:
+            if version.seq <= self._durable:
+                return None
+            assert self._newest is not None
+            _, trouble = await self._copy(self._newest, told_now=False)
+            return trouble
+
+    async def _copy(self, version: CheckpointVersion, *, told_now: bool) -> tuple[list[str], str | None]:
+        """Return who has it now, and why it does not count as stored."""
         if self.on_trial:
-            return {"epoch": version.epoch, "seq": version.seq, "size": version.size, "nodes": []}
-        nodes = [self._request.node, *await self._services().replicate(version, self.peers)]
-        stored = {"epoch": version.epoch, "seq": version.seq, "size": version.size, "nodes": nodes}
-        if self.stored is None or self.stored["seq"] <= version.seq:
-            self.stored = stored | {"at": version.at}
-            self._services().report("checkpoint_stored", sandbox=version.sandbox, **self.stored)
-        return stored
+            return [], "this instance is not the owner yet"
+        peers = [node for node, _ in self.peers]
+        copies = await self._services().replicate(version, self.peers)
+        nodes = [self._request.node, *copies.nodes]
+        trouble = why_not_durable(peers, copies)
+        if self.stored is not None and version.seq < self.stored["seq"]:
+            return nodes, trouble
+        self.stored = {
+            "epoch": version.epoch,
+            "seq": version.seq,
+            "size": version.size,
+            "nodes": nodes,
+            "at": version.at,
+        }
+        asked = [self._request.node, *peers]
+        comes_first = self._holds_back and self._holders.must_tell(asked, nodes)
+        self._report_soon(now=told_now or comes_first)
+        if trouble is None and comes_first:
+            if not await self._services().settled(TELL_TIMEOUT):
+                return nodes, "the control plane does not answer"
+            self._holders.told(asked)
+        if trouble is None:
+            self._durable = version.seq
+        return nodes, trouble
+
+    def _report_soon(self, *, now: bool) -> None:
+        loop = asyncio.get_running_loop()
+        wait = 0.0 if now else self._reported_at + REPORT_INTERVAL - loop.time()
+        if wait <= 0:
+            self._report()
+        elif self._report_due is None:
+            self._report_due = loop.call_later(wait, self._report)
+
+    def _report(self) -> None:
+        self.close()
+        self._reported_at = asyncio.get_running_loop().time()
+        assert self.stored is not None
+        self._services().report("checkpoint_stored", sandbox=self._request.spec.id, **self.stored)
+
+    def close(self) -> None:
+        """Report nothing more by itself."""
+        if self._report_due is not None:
+            self._report_due.cancel()
+            self._report_due = None
 
     async def set_peers(self, peers: Sequence[Peer]) -> None:
         """Copy to these nodes from now on; the newest version goes to them at once. Only the owner is told this."""

@@ -33,6 +33,12 @@ class Owner(Protocol):
     def on_reply(self, number: int, status: int, payload: bytes) -> None:
         """Take the answer to request `number`."""
 
+    def on_owed(self, number: int, status: int, payload: bytes) -> None:
+        """Take an answer that may leave when a checkpoint that is taken later is stored."""
+
+    def on_taken(self) -> int:
+        """Learn that the host has taken a checkpoint, or could not; return the mark by which it is known."""
+
     def on_events(self, events: list[dict[str, Any]]) -> None:
         """Take events that the host recorded."""
 
@@ -42,7 +48,7 @@ class Owner(Protocol):
     def on_checkpoint(self, saved: Saved) -> None:
         """Take a checkpoint that the host made by its policy."""
 
-    def on_not_saved(self, reason: str) -> None:
+    def on_not_saved(self, reason: str, mark: int) -> None:
         """Learn that a checkpoint by the host's policy failed."""
 
     def on_health(self, *, responsive: bool) -> None:
@@ -62,6 +68,8 @@ class Saved:
     next_serial: int
     #: Processes whose state could not be saved, each with the reason.
     skipped: tuple[tuple[str, str], ...] = ()
+    #: What `Owner.on_taken` said of it.
+    mark: int = 0
 
 
 class Interrupted(StartFailed):
@@ -89,7 +97,7 @@ class Link:
         self._stream: FrameStream
         self._drained: asyncio.Future[None] = loop.create_future()
         self._ready: asyncio.Future[None] = loop.create_future()
-        self._saves: dict[int, asyncio.Future[CheckpointVersion]] = {}
+        self._saves: dict[int, asyncio.Future[tuple[Saved, CheckpointVersion]]] = {}
         self._next_save = 0
         #: Its way to other sandboxes, once it has sent something there.
         self.outlet: Outlet | None = None
@@ -156,7 +164,7 @@ class Link:
         """Bytes that wait because the host does not read."""
         return self._stream.queued
 
-    async def save(self, timeout: float, settle: float = 0) -> CheckpointVersion:
+    async def save(self, timeout: float, settle: float = 0) -> tuple[Saved, CheckpointVersion]:
         """Let the host make a checkpoint now, or when its mailboxes are empty, at most `settle` seconds later.
 
         It is kept the moment it comes, before any that the host makes after it: the newest has the newest number.
@@ -170,7 +178,7 @@ class Link:
         """
         self._next_save += 1
         number = self._next_save
-        saved: asyncio.Future[CheckpointVersion] = self._loop.create_future()
+        saved: asyncio.Future[tuple[Saved, CheckpointVersion]] = self._loop.create_future()
         self._saves[number] = saved
         try:
             self.write(["save", number, settle])
@@ -257,10 +265,11 @@ class Link:
             case ["pong", handled, mailbox]:
                 self.handled, self.mailbox = handled, mailbox
                 self._watcher.pong()
+            case ["owed", number, status, payload]:
+                self._owner.on_owed(number, status, payload)
             case ["saved", number, payload, handled, next_serial, skipped]:
-                self._on_saved(
-                    number, Saved(payload, handled, next_serial, tuple((a, b) for a, b in skipped))
-                )
+                missing = tuple((a, b) for a, b in skipped)
+                self._on_saved(number, Saved(payload, handled, next_serial, missing, self._owner.on_taken()))
             case ["not_saved", number, reason]:
                 self._on_not_saved(number, reason)
             case ["born", shared]:
@@ -302,14 +311,14 @@ class Link:
             self._owner.on_checkpoint(saved)
         elif not waiting.done():
             try:
-                waiting.set_result(self._owner.keep(saved))
+                waiting.set_result((saved, self._owner.keep(saved)))
             except (StaleEpoch, CheckpointFailed) as error:
                 waiting.set_exception(error)
 
     def _on_not_saved(self, number: int, reason: str) -> None:
         waiting = self._saves.get(number)
         if waiting is None:
-            self._owner.on_not_saved(reason)
+            self._owner.on_not_saved(reason, self._owner.on_taken())
         elif not waiting.done():
             waiting.set_exception(CheckpointFailed(None, reason))
 

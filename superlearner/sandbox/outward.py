@@ -48,11 +48,15 @@ class Outward:
 
     # -- Going out: the gateway
 
-    def call(self, to: Far, request: Any, caller: Pid, timeout: float | None) -> asyncio.Future[Any]:
+    def call(
+        self, to: Far, request: Any, caller: Pid, timeout: float | None, request_id: str | None
+    ) -> asyncio.Future[Any]:
         """Send a call; when its future is done otherwise than by the answer, the answer is dropped."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        body = dumps((caller, request), "the request")
-        number = self._ask("ask", to, body, timeout, functools.partial(_settle, future, to))
+        verb = "ask" if request_id is None else "once"
+        what = (caller, request) if request_id is None else (caller, request_id, request)
+        body = dumps(what, "the request")
+        number = self._ask(verb, to, body, timeout, functools.partial(_settle, future, to))
         future.add_done_callback(lambda _: self._drop(number))
         return future
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.durability import Copies
 from superlearner.core.spec import SandboxSpec
 from superlearner.sandbox.forkserver import ForkServer
 
@@ -89,11 +90,11 @@ class NodeServices(Protocol):
     def report(self, kind: str, **fields: Any) -> None:
         """Tell the control plane, at once and in order; every report carries ``sandbox`` and ``epoch``."""
 
-    async def settled(self) -> None:
-        """Return when the control plane has taken all reports so far; a silent one is not waited for."""
+    async def settled(self, patience: float) -> bool:
+        """Wait until the control plane has taken all reports so far; return False if it has not within `patience`."""
 
-    async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> list[str]:
-        """Store a checkpoint on the peers; return the names of the nodes that have it."""
+    async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> Copies:
+        """Store a checkpoint on the peers, and in the state directory; return what came of it."""
 
     def outlet(self, sandbox: str, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
         """Open the way of one host of `sandbox` to other sandboxes.

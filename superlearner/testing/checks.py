@@ -27,7 +27,8 @@ LIVENESS = "once faults end and a quorum is back, every sandbox that should run 
 NOTHING_LEFT = "nothing is left behind of what was stopped"
 QUORUM = "without a quorum nothing is started"
 OUTWAITED = "a silent node is given up only when its lease has surely ended"
-ONCE = "a call that is not idempotent is carried out at most once"
+ONCE = "a call takes effect at most once"
+CONSISTENT = "the machine is consistent"
 STALE = "a store accepts no checkpoint of an epoch that is over"
 
 
@@ -82,12 +83,11 @@ class Checks:
 
     def after_step(self) -> None:
         """Check what any step may break: that each sandbox has one owner."""
-        for sandbox, instances in self._cluster.hosts.items():
-            if len(instances) > 1:
-                owners = [instance for instance in instances if instance.answers]
-                if len(owners) > 1:
-                    where = [f"{i.node.address} (epoch {i.epoch})" for i in owners]
-                    raise Violation(ONE_OWNER, f"{sandbox!r} answers on {' and on '.join(where)}")
+        for sandbox in self._cluster.twice:
+            owners = [instance for instance in self._cluster.hosts[sandbox] if instance.answers]
+            if len(owners) > 1:
+                where = [f"{i.node.address} (epoch {i.epoch})" for i in owners]
+                raise Violation(ONE_OWNER, f"{sandbox!r} answers on {' and on '.join(where)}")
 
     # -- The control plane --
 
@@ -106,8 +106,6 @@ class Checks:
                 case c.Record(logged):
                     self._recorded(logged)
         self._count_restarts(event, out)
-        if out:
-            self._look_at_registry()
 
     def _outwaited(self, address: str) -> None:
         node = self._cluster.node_at(address)
@@ -166,7 +164,8 @@ class Checks:
         if recent > most:
             raise Violation(INTENSITY, f"{what!r} was restarted {recent} times in {seconds} s, not {most}")
 
-    def _look_at_registry(self) -> None:
+    def look_at_registry(self) -> None:
+        """Compare the whole registry with what was seen of it before."""
         for sandbox, record in self._cluster.plane.state.sandboxes.items():
             if record.epoch < self._epochs.get(sandbox, 0):
                 raise Violation(EPOCHS, f"the epoch of {sandbox!r} went down to {record.epoch}")
@@ -225,10 +224,19 @@ class Checks:
         )
 
     def executed(self, call: str) -> None:
-        """An instance has carried a call out; the name of an idempotent one ends with ``*``."""
+        """An instance has carried a call out; the name of one with a request id ends with ``*``.
+
+        That one may be carried out again where its effect was lost.
+        """
         self._executed[call] += 1
         if self._executed[call] > 1 and not call.endswith("*"):
             raise Violation(ONCE, f"call {call} was carried out {self._executed[call]} times")
+
+    def applied(self, instance: SimulatedInstance, call: str) -> None:
+        """An instance carries a call with a request id out: its state must not have the effect of that yet."""
+        if call in instance.applied:
+            where = f"epoch {instance.epoch} on {instance.node.address}"
+            raise Violation(ONCE, f"call {call} takes effect a second time in {where}")
 
     # -- The end --
 

@@ -9,6 +9,7 @@ from superlearner.core.retry import Outcome, decide
 from superlearner.errors import NoConnection, ProcessDied, StaleEpoch
 from superlearner.testing.channels import Pool
 from superlearner.testing.engine import EXPECTED, Process
+from superlearner.testing.instance import Fenced
 
 if TYPE_CHECKING:
     from superlearner.testing.cluster import SimulatedCluster
@@ -45,9 +46,9 @@ class SimulatedClient:
         else:
             self.outcomes[f"{verb} ok"] += 1
 
-    async def call(self, sandbox: str, call: str, *, durable: bool, idempotent: bool, timeout: float) -> None:
-        """Call a sandbox wherever it lives, and note how that ended."""
-        work = self.process.spawn(self._call(sandbox, call, durable, idempotent, timeout))
+    async def call(self, sandbox: str, call: str, *, durable: bool, timeout: float) -> None:
+        """Call a sandbox wherever it lives, and note how that ended; with ``*`` at its end its name is its id."""
+        work = self.process.spawn(self._call(sandbox, call, durable, timeout))
         try:
             await self.process.within(timeout, work)
         except EXPECTED as error:
@@ -55,7 +56,7 @@ class SimulatedClient:
         else:
             self.outcomes["call ok"] += 1
 
-    async def _call(self, sandbox: str, call: str, durable: bool, idempotent: bool, timeout: float) -> Any:
+    async def _call(self, sandbox: str, call: str, durable: bool, timeout: float) -> Any:
         stale: Place | None = None
         while True:
             place = await self._locate(sandbox, stale, 0.8 * timeout)
@@ -67,7 +68,7 @@ class SimulatedClient:
             try:
                 return await channel.request(sandbox, place[1], call, durable)
             except EXPECTED as error:
-                match decide(_outcome(error, closed=channel.closed), idempotent=idempotent):
+                match decide(_outcome(error, closed=channel.closed), idempotent=call.endswith("*")):
                     case "elsewhere":
                         stale = place
                     case "again":
@@ -89,7 +90,7 @@ class SimulatedClient:
 
 
 def _outcome(error: BaseException, *, closed: bool) -> Outcome:
-    if closed:
+    if closed or isinstance(error, Fenced):
         return "closed"
     if isinstance(error, StaleEpoch):
         return "stale"

@@ -6,10 +6,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from superlearner.core.checkpoints import CheckpointStore
 from superlearner.core.control import ControlPolicy, ControlState
+from superlearner.core.durability import ReplyGate
 from superlearner.core.lease import HeldLease
+from superlearner.core.request_ids import RequestMemory
 from superlearner.testing.checks import Checks, Violation
 from superlearner.testing.client import SimulatedClient
 from superlearner.testing.engine import Clock, Engine
@@ -22,8 +25,8 @@ from superlearner.testing.schedule import CLIENTS, Schedule
 
 #: Seconds after the last step until everything must have come to rest.
 SETTLE = 120.0
-#: Steps of the engine in one run; more mean that something goes round in circles.
-MOST_STEPS = 40_000
+#: Steps of the engine in one run for each node and sandbox; more mean that something goes round in circles.
+MOST_STEPS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,9 @@ class Parts:
     lease: Callable[[float | None], HeldLease] = HeldLease
     #: How long the control plane waits for a node, given how long its lease is.
     patience: Callable[[float], float] = float
+    #: What holds durable answers back, and what remembers request ids (how many, and for how long).
+    gate: Callable[[], ReplyGate[Any]] = ReplyGate
+    memory: Callable[[int, float], RequestMemory] = RequestMemory
     #: The invariants.
     checks: Callable[[SimulatedCluster], Checks] = Checks
 
@@ -65,6 +71,8 @@ class SimulatedCluster:
         self.network = Network(self.engine, schedule.seed)
         #: Sandbox -> the instances of it whose hosts live.
         self.hosts: dict[str, dict[SimulatedInstance, None]] = {}
+        #: The sandboxes that have more than one.
+        self.twice: dict[str, None] = {}
         self.checks = self.parts.checks(self)
         self.plane = SimulatedPlane(self)
         self.clients = {name: SimulatedClient(self, name) for name in CLIENTS}
@@ -104,6 +112,7 @@ class SimulatedCluster:
             self._play(until=last + second + 1)
             complaint = self.checks.unsettled()
             if complaint is None and second >= 12:  # every fault has ended by itself
+                self.plane.look_through()
                 return
         assert complaint is not None
         raise complaint
@@ -112,7 +121,7 @@ class SimulatedCluster:
         while self.engine.step(until):
             self.checks.after_step()
             self.steps += 1
-            if self.steps > MOST_STEPS:
+            if self.steps > MOST_STEPS * (len(self.nodes) + len(self.hosts)):
                 raise Violation("everything comes to rest", f"{self.steps} steps were not enough")
 
     def later(self, seconds: float, run: Callable[[], object]) -> None:
@@ -142,8 +151,14 @@ class SimulatedCluster:
 
     def host_up(self, instance: SimulatedInstance) -> None:
         """A host lives."""
-        self.hosts.setdefault(instance.spec.id, {})[instance] = None
+        hosts = self.hosts.setdefault(instance.spec.id, {})
+        hosts[instance] = None
+        if len(hosts) > 1:
+            self.twice[instance.spec.id] = None
 
     def host_down(self, instance: SimulatedInstance) -> None:
         """A host has ended."""
-        self.hosts.get(instance.spec.id, {}).pop(instance, None)
+        hosts = self.hosts.get(instance.spec.id, {})
+        hosts.pop(instance, None)
+        if len(hosts) < 2:
+            self.twice.pop(instance.spec.id, None)

@@ -46,11 +46,11 @@ class Faults:
         """Ask for a move."""
         self._ask(client, "move", sandbox, node)
 
-    def call(self, client: str, sandbox: str, number: int, durable: bool, idempotent: bool) -> None:
+    def call(self, client: str, sandbox: str, number: int, durable: bool, has_id: bool) -> None:
         """Increment the counter of a sandbox; a durable call is answered when its copies are stored."""
         calling = self._cluster.clients[client]
-        name = f"{number}{'*' if idempotent else ''}"
-        work = calling.call(sandbox, name, durable=durable, idempotent=idempotent, timeout=CALL_TIMEOUT)
+        name = f"{number}{'*' if has_id else ''}"
+        work = calling.call(sandbox, name, durable=durable, timeout=CALL_TIMEOUT)
         calling.process.spawn(work)
 
     # -- What breaks --

@@ -8,6 +8,7 @@ The module is long because an instance is one thing: its life, its requests and 
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,13 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from superlearner.core.checkpoints import CheckpointVersion, choose
 from superlearner.core.control import Addresses, StartInstance
+from superlearner.core.durability import GroupCommit, Holders, ReplyGate, why_not_durable
+from superlearner.core.request_ids import Kept, RequestMemory
 from superlearner.core.restart import Backoff, Intensity, should_restart
-from superlearner.errors import CheckpointFailed, ProcessDied, StaleEpoch, StartFailed
+from superlearner.errors import CheckpointFailed, NotDurable, ProcessDied, StaleEpoch, StartFailed
 from superlearner.testing.engine import Process, Promise, Task
 
 if TYPE_CHECKING:
     from superlearner.testing.node import SimulatedNode
 
+#: Seconds that the control plane has to take a report on which answers wait.
+TELL_TIMEOUT = 5.0
 #: Seconds past its lease after which a host ends by itself, as `sandbox.host` does.
 HOST_GRACE = 0.05
 
@@ -61,8 +66,18 @@ class SimulatedInstance:
         self._on_trial = order.on_trial
         #: ``starting running restarting migrating stopped failed``.
         self.status = "starting"
-        #: The state: how often it was incremented.
+        #: The state: how often it was incremented, the calls with ids that have done so, and the memory of them.
         self.value = 0
+        self.applied: frozenset[str] = frozenset()
+        self._memory = self._new_memory()
+        self._joined: dict[str, list[tuple[Promise, bool]]] = {}
+        self._gate: ReplyGate[tuple[Promise, int]] = node.cluster.parts.gate()
+        self._commit = GroupCommit()
+        self._holders = Holders()
+        #: The nodes that have what is stored, as far as it knows.
+        self._claims = (node.name, *(name for name, _ in order.peers))
+        self._durable = 0
+        self._copying: Task | None = None
         #: The version that its host began with.
         self.restored = (0, 0)
         self.host: Process | None = None
@@ -92,6 +107,9 @@ class SimulatedInstance:
         host = self.host
         return host is not None and host.alive and self.status == "running" and host.time() < self.lease_until
 
+    def _new_memory(self) -> RequestMemory:
+        return self.node.cluster.parts.memory(1000, 600.0)
+
     def _report(self, kind: str, **fields: Any) -> None:
         self.node.report(kind, sandbox=self.spec.id, epoch=self.epoch, **fields)
 
@@ -99,7 +117,10 @@ class SimulatedInstance:
 
     async def start(self) -> tuple[int, int] | None:
         """Start the host from the newest checkpoint that can be had; return its version."""
-        versions = await self._fetch(self._sources)
+        own = [] if self._on_trial else self._later(self.node.store.newest(self.spec.id))
+        # A node that has what is known to be stored asks nobody.
+        known = self._expects is not None and self._suffice(own)
+        versions = own if known else await self._fetch((*self._sources, *self.peers))
         self._seq = max((v.seq for v in versions if v.epoch == self.epoch), default=0)
         return await self._launch(versions)
 
@@ -109,7 +130,11 @@ class SimulatedInstance:
             self._close("stopped")
             raise StartFailed("it may not start any more", self.spec.id)
         version = choose(versions)
-        self.value = 0 if version is None else int(version.payload)
+        self.value, self.applied, self._memory = 0, frozenset(), self._new_memory()
+        if version is not None:
+            self.value, self.applied, kept = pickle.loads(version.payload)
+            self._memory.restore(kept, self.node.process.time())
+        self._commit = GroupCommit()
         self.restored = (0, 0) if version is None else version.version
         host = self.host = Process(self.node.process.engine, f"{self.spec.id}#{self.epoch}", self.node.clock)
         self.lease_until = self.node.lease.until
@@ -208,6 +233,8 @@ class SimulatedInstance:
             host.die()
 
     def _fail(self, error: Exception) -> None:
+        self._gate.clear()
+        self._joined.clear()
         in_flight, self._in_flight = self._in_flight, {}
         for promise in in_flight:
             promise.fail(error)
@@ -259,7 +286,10 @@ class SimulatedInstance:
     # -- Requests --
 
     async def call(self, call: str, *, durable: bool) -> Written:
-        """Increment the counter; a durable call is answered when its copies are stored."""
+        """Increment the counter; a durable call is answered when its copies are stored.
+
+        One whose name ends with ``*`` has that for its request id.
+        """
         if self.status in ("starting", "restarting"):
             waits = Promise()
             self._waiting.append(waits)
@@ -274,20 +304,34 @@ class SimulatedInstance:
 
     async def _work(self, call: str, answer: Promise, *, durable: bool) -> None:
         host = self.host
+        has_id = call.endswith("*")
+        if has_id and host is not None:
+            match self._memory.ask(call, b"", host.time()):
+                case Kept(body=body):
+                    self._reply(answer, int(body), durable=durable)
+                    return
+                case "running":
+                    self._joined.setdefault(call, []).append((answer, durable))
+                    return
         await self.node.process.sleep(0.002)
         if host is None or host is not self.host or not host.alive:
             return  # its end answers
         self.value += 1
         self.node.cluster.checks.executed(call)
-        value = self.value
-        nodes: tuple[str, ...] = ()
-        if durable:
-            try:
-                nodes = await self.checkpoint()
-            except CheckpointFailed as error:
-                self._answered(answer, partial(answer.fail, error))
-                return
-        self._answered(answer, partial(answer.resolve, (value, nodes)))
+        if has_id:
+            self.node.cluster.checks.applied(self, call)
+            self.applied |= {call}
+            self._memory.answered(call, 0, str(self.value).encode(), host.time())
+        for waiting, waits_longer in [(answer, durable), *self._joined.pop(call, [])]:
+            self._reply(waiting, self.value, durable=waits_longer)
+
+    def _reply(self, answer: Promise, value: int, *, durable: bool) -> None:
+        if not durable:
+            self._answered(answer, partial(answer.resolve, (value, ())))
+            return
+        self._gate.hold((answer, value))
+        if self._commit.answered():
+            self.node.process.call_later(0.0, self._take, self.host)
 
     def _answered(self, answer: Promise, tell: Callable[[], None]) -> None:
         self._in_flight.pop(answer, None)
@@ -295,17 +339,26 @@ class SimulatedInstance:
         if not self._in_flight:
             self._idle.resolve()
 
-    # -- Checkpoints and moves --
+    # -- Checkpoints --
 
     async def checkpoint(self) -> tuple[str, ...]:
         """Store the state on the node and its peers; return the names of those that have it."""
         if self.host is None or not self.host.alive:
             raise CheckpointFailed(self.spec.id, f"the sandbox is {self.status}")
-        return await self._copy(self._keep())
+        mark = self._gate.mark()
+        try:
+            version = self._keep()
+        except CheckpointFailed as error:
+            self._hand_over(mark, error.reason)
+            raise
+        nodes, trouble = await self._store(version)
+        self._hand_over(mark, trouble)
+        return tuple(nodes)
 
     def _keep(self) -> CheckpointVersion:
         self._seq += 1
-        payload = str(self.value).encode()
+        kept = self._memory.snapshot(self.node.process.time())
+        payload = pickle.dumps((self.value, self.applied, kept))
         version = CheckpointVersion.of(self.spec.id, self.epoch, self._seq, payload)
         try:
             if not self._on_trial:
@@ -320,17 +373,84 @@ class SimulatedInstance:
             version = self._keep()
         except CheckpointFailed:
             return  # an event tells; the one before it still counts
-        self.node.process.spawn(self._copy(version))
+        self.node.process.spawn(self._store(version))
 
-    async def _copy(self, version: CheckpointVersion) -> tuple[str, ...]:
+    async def _store(self, version: CheckpointVersion | None = None) -> tuple[list[str], str | None]:
+        """Copy a version, one after the other; None: the newest, for the answers that wait for it."""
+        while self._copying is not None and not self._copying.done:
+            with suppress(OSError):
+                await self._copying
+        newest = version or self._newest
+        assert newest is not None
+        self._copying = self.node.process.spawn(self._copy(newest, told_now=version is not None))
+        stored: tuple[list[str], str | None] = await self._copying
+        return stored
+
+    async def _copy(self, version: CheckpointVersion, *, told_now: bool) -> tuple[list[str], str | None]:
+        """Do as `sandbox.keeper` does: return who has it now, and why it does not count as stored."""
         if self._on_trial:
-            return ()
-        others = await self.node.replicate(version, self.peers, self.spec.checkpoint.keep)
-        nodes = (self.node.name, *others)
-        if self._stored <= version.seq:
-            self._stored = version.seq
-            self._report("checkpoint_stored", seq=version.seq, size=version.size, nodes=nodes)
-        return nodes
+            return [], "this instance is not the owner yet"
+        if not told_now and version.seq <= self._durable:
+            return [], None
+        peers = [name for name, _ in self.peers]
+        copies = await self.node.replicate(version, self.peers, self.spec.checkpoint.keep)
+        nodes = [self.node.name, *copies.nodes]
+        trouble = why_not_durable(peers, copies)
+        if version.seq < self._stored:
+            return nodes, trouble
+        self._stored = version.seq
+        asked = [self.node.name, *peers]
+        comes_first = self._holders.must_tell(asked, nodes)
+        if told_now or comes_first:
+            self._report("checkpoint_stored", seq=version.seq, size=version.size, nodes=tuple(nodes))
+        if trouble is None and comes_first:
+            if not await self.node.settled(TELL_TIMEOUT):
+                return nodes, "the control plane does not answer"
+            self._holders.told(asked)
+        if trouble is None:
+            self._durable = version.seq
+            self._claims = tuple(nodes)
+        return nodes, trouble
+
+    # -- Answers that wait for checkpoints --
+
+    def _take(self, host: Process | None) -> None:
+        """Take the checkpoint that answers wait for."""
+        if host is None or host is not self.host or not host.alive:
+            return
+        self._commit.taken()
+        mark = self._gate.mark()
+        self._let_go()
+        try:
+            self._keep()
+        except CheckpointFailed as error:
+            self._hand_over(mark, error.reason)
+            self._go_on()
+        else:
+            self.node.process.spawn(self._secure(mark))
+
+    async def _secure(self, mark: int) -> None:
+        _, trouble = await self._store()
+        self._hand_over(mark, trouble)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._commit.ended():
+            self._take(self.host)
+
+    def _hand_over(self, mark: int, trouble: str | None) -> None:
+        if trouble is None:
+            self._gate.stored(mark)
+            self._let_go()
+            return
+        for answer, _ in self._gate.lost(mark):
+            self._answered(answer, partial(answer.fail, NotDurable(self.spec.id, trouble)))
+
+    def _let_go(self) -> None:
+        for answer, value in self._gate.due():
+            self._answered(answer, partial(answer.resolve, (value, self._claims)))
+
+    # -- Moves --
 
     async def quiesce(self) -> tuple[int, int]:
         """Take no more requests, finish those in flight, and checkpoint; return the checkpoint's number and size."""
@@ -343,6 +463,7 @@ class SimulatedInstance:
                 self._idle = Promise()
                 with suppress(TimeoutError):  # calls that take longer are told that their process died
                     await self.node.process.within(5.0, self._idle)
+            self._gate.freeze()
             await self.checkpoint()
         except CheckpointFailed:
             await self.resume()
@@ -353,6 +474,8 @@ class SimulatedInstance:
     async def resume(self) -> None:
         """Serve again after a move that was rolled back."""
         self._moving = False
+        self._gate.thaw()
+        self._let_go()
         if self.status == "migrating" and self.host is not None and self.host.alive:
             self._open()
 
@@ -366,4 +489,4 @@ class SimulatedInstance:
             if self._newest is not None:
                 self.node.put(self._newest, self.spec.checkpoint.keep)
         if new and self._newest is not None:
-            await self._copy(self._newest)
+            await self._store(self._newest)

@@ -41,6 +41,11 @@ class End:
         #: Arrivals that a cut keeps back.
         self._stalled = 0
 
+    @property
+    def pair(self) -> frozenset[str]:
+        """The names of the two processes."""
+        return frozenset((self.process.name, self.other.process.name))
+
     def send(self, message: Any, *, twice: bool = False) -> None:
         """Send something; nothing comes of it if the connection is broken. `twice`: it may be doubled."""
         if self.closed:
@@ -127,8 +132,8 @@ class Network:
         self._cuts: Counter[frozenset[str]] = Counter()
         self._slow: dict[str, float] = {}
         self._listening: dict[str, tuple[Process, Callable[[str, End], object]]] = {}
-        #: One end of each connection -> its kind.
-        self._ends: dict[End, str] = {}
+        #: Names of two processes -> one end of each connection between them -> its kind.
+        self._ends: dict[frozenset[str], dict[End, str]] = {}
         self._waiting: dict[frozenset[str], list[Callable[[], None]]] = {}
         self._made: Counter[str] = Counter()
 
@@ -165,19 +170,20 @@ class Network:
         rng = random.Random(f"{self._seed} {key} {self._made[key]}")
         here, there = End(self, process, rng), End(self, target, rng)
         here.other, there.other = there, here
-        self._ends[here] = self._ends[there] = kind
+        self._ends.setdefault(here.pair, {}).update({here: kind, there: kind})
         target.run(accept, kind, there)
         process.run(promise.resolve, here)
 
     def forget(self, end: End) -> None:
         """Take note that an end is closed."""
-        self._ends.pop(end, None)
+        self._ends[end.pair].pop(end, None)
 
     def died(self, process: Process) -> None:
         """Close every connection of a process that has died."""
-        for end in [end for end in self._ends if end.process is process]:
-            end.died()
-            self.forget(end)
+        for pair in [pair for pair in self._ends if process.name in pair]:
+            for end in [end for end in self._ends[pair] if end.process is process]:
+                end.died()
+                self.forget(end)
 
     # -- Faults --
 
@@ -196,17 +202,16 @@ class Network:
         if self._cuts[pair] > 0:
             return
         del self._cuts[pair]
-        for end in list(self._ends):
-            if frozenset((end.process.name, end.other.process.name)) == pair:
-                end.release()
-                end.other.release()
+        for end in list(self._ends.get(pair, ())):
+            end.release()
+            end.other.release()
         for again in self._waiting.pop(pair, ()):
             again()
 
     def break_(self, one: str, other: str, kind: str) -> None:
         """Break the connections of a kind between the two: what is under way is lost."""
-        for end, its in list(self._ends.items()):
-            if its == kind and (end.process.name, end.other.process.name) == (one, other):
+        for end, its in list(self._ends.get(frozenset((one, other)), {}).items()):
+            if its == kind and end.process.name == one:
                 end.lose()
                 end.other.lose()
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from superlearner.cluster.lease import Lease
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control import Addresses, StartInstance
+from superlearner.core.durability import Copies
 from superlearner.errors import StaleEpoch, StartFailed, SuperlearnerError
 from superlearner.testing.channels import Pool
-from superlearner.testing.engine import EXPECTED, Clock, Process, Task
+from superlearner.testing.engine import EXPECTED, Clock, Process, Promise, Task
 from superlearner.testing.instance import Fenced, SimulatedInstance, Written
 from superlearner.testing.network import End
 
@@ -49,6 +50,8 @@ class SimulatedNode:
         self.slow = 0.0
         self._rng = random.Random(f"{cluster.schedule.seed} {self.address}")
         self._starts: dict[Task, None] = {}
+        self._settling: dict[int, Promise] = {}
+        self._settles = 0
         self._peers = Pool(cluster.network, self.process, "peer")
         self._stream: End | None = None
         self.lease = Lease(
@@ -142,6 +145,9 @@ class SimulatedNode:
             case ("rejoin", int(incarnation)):
                 if incarnation == self.incarnation:
                     self._begin_anew()
+            case ("settled", int(number)):
+                if (taken := self._settling.pop(number, None)) is not None:
+                    taken.resolve()
             case ("gone", str(address)):
                 self._peers.abandon(address)
 
@@ -180,15 +186,28 @@ class SimulatedNode:
         self.store.put(version, keep)
         self.cluster.checks.stored(self, version)
 
-    async def replicate(self, version: CheckpointVersion, peers: Addresses, keep: int) -> list[str]:
-        """Store a version on the peers, all at once; return the names of those that have it."""
+    async def settled(self, patience: float) -> bool:
+        """Wait until the control plane has taken all reports so far; return False if it has not within `patience`."""
+        self._settles += 1
+        taken = self._settling[self._settles] = Promise()
+        self.report("settle", number=self._settles)
+        try:
+            await self.process.within(patience, taken)
+        except TimeoutError:
+            return False
+        return True
+
+    async def replicate(self, version: CheckpointVersion, peers: Addresses, keep: int) -> Copies:
+        """Store a version on the peers, all at once; return what came of it."""
         if not self.lease.holds:
-            return []
+            return Copies(stale=True)
         asked = [
             (node, self.process.spawn(self._ask_peer(address, "store", version, keep)))
             for node, address in peers
         ]
-        return [node for node, task in asked if await task is True]
+        answers = [(node, await task) for node, task in asked]
+        stale = any(isinstance(answer, str) for _, answer in answers)
+        return Copies(tuple(node for node, answer in answers if answer is True), stale=stale)
 
     async def fetch(self, sandbox: str, sources: Addresses) -> list[CheckpointVersion]:
         """Return the versions that this node and the sources hold, newest first, each once."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from superlearner.core import control as c
 from superlearner.errors import InvalidTransition, NoSandbox, SandboxFailed, StartFailed
 from superlearner.testing.channels import Pool
-from superlearner.testing.checks import Violation
+from superlearner.testing.checks import CONSISTENT, Violation
 from superlearner.testing.engine import EXPECTED, Process, Promise, Task, Timer
 from superlearner.testing.network import End
 
@@ -21,6 +21,9 @@ MOVE_TIMEOUT = 30.0
 STALE_FOR = 0.25
 #: Seconds until a node is asked again whose connection broke.
 AGAIN = 0.2
+#: Up to twice as many nodes and sandboxes the whole registry is looked through after each event; of more, after
+#: so many times fewer events than there are of them, so that it costs the same for each event.
+BESIDE = 10
 
 
 class SimulatedPlane:
@@ -40,6 +43,8 @@ class SimulatedPlane:
         #: Requests under way -> who waits.
         self.waiting: dict[str, Promise] = {}
         self._causes = 0
+        #: Events since the registry was looked through.
+        self._handled = 0
         self._timers: dict[str, Timer] = {}
         self._effects: dict[Task, str] = {}
         #: The last order to a sandbox about its rest, and the last one about its peers.
@@ -66,6 +71,9 @@ class SimulatedPlane:
         return {"cause": f"{what}-{self._causes}", "at": self.process.time()}
 
     def _on_report(self, end: End, kind: str, fields: dict[str, Any]) -> None:
+        if kind == "settle":
+            end.send(("settled", fields["number"]))
+            return
         # A report of a start carries the cause of the start.
         told = {**self._cause(kind), **fields}
         if kind == "node_ready":
@@ -122,15 +130,26 @@ class SimulatedPlane:
         """Give one event to the machine and carry out what it says, in order."""
         try:
             out = self.state.handle(event)
-            self.state.validate()
         except InvalidTransition as bug:
-            raise Violation("the machine is consistent", str(bug)) from bug
+            raise Violation(CONSISTENT, str(bug)) from bug
         self.watch(event, out)
+        self._handled += 1
+        if self._handled >= (len(self.state.nodes) + len(self.state.sandboxes)) // BESIDE:
+            self.look_through()
         before: list[Task] = []
         for instruction in out:
             self._carry_out(instruction, before)
         changed, self._changed = self._changed, Promise()
         changed.resolve()
+
+    def look_through(self) -> None:
+        """Check the whole registry."""
+        self._handled = 0
+        try:
+            self.state.validate()
+        except InvalidTransition as bug:
+            raise Violation(CONSISTENT, str(bug)) from bug
+        self.cluster.checks.look_at_registry()
 
     def _carry_out(self, instruction: c.Instruction, before: list[Task]) -> None:
         match instruction:

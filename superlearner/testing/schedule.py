@@ -10,6 +10,8 @@ from typing import Any
 NODES = ("alpha", "beta", "gamma", "delta", "epsilon")
 CLIENTS = ("ann", "bob")
 SANDBOXES = ("shop", "bank", "mail")
+#: Of longer schedules only the length is shown.
+MOST_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,16 @@ class Schedule:
     steps: tuple[Step, ...] = ()
 
     @classmethod
-    def generate(cls, seed: int) -> Schedule:
-        """Draw a schedule."""
+    def generate(cls, seed: int, nodes: int | None = None, sandboxes: int | None = None) -> Schedule:
+        """Draw a schedule, for that many nodes and sandboxes; None: for a few of them, as many as are drawn, too.
+
+        The more nodes, the more happens in the same time.
+        """
         rng = random.Random(seed)
-        nodes = NODES[: rng.choice((3, 3, 4, 5))]
-        steps = sorted(_draw(rng, nodes), key=lambda step: step.at)
-        return cls(seed, nodes, watched=rng.random() < 0.4, steps=tuple(steps))
+        names = _names(NODES, rng.choice((3, 3, 4, 5)) if nodes is None else nodes)
+        spaces = _names(SANDBOXES, rng.choice((1, 2, 3)) if sandboxes is None else sandboxes)
+        steps = sorted(_draw(rng, names, spaces), key=lambda step: step.at)
+        return cls(seed, names, watched=rng.random() < 0.4, steps=tuple(steps))
 
     def only(self, kept: Sequence[int]) -> Schedule:
         """Return it with only the steps of these numbers."""
@@ -61,8 +67,10 @@ class Schedule:
 
     def __str__(self) -> str:
         how = "ends of processes are seen" if self.watched else "only leases tell"
-        head = f"seed {self.seed}: nodes {', '.join(self.nodes)}; lease {self.lease} s; {how}"
-        return "\n".join([head, *map(str, self.steps)])
+        nodes = ", ".join(self.nodes) if len(self.nodes) <= len(NODES) else f"{len(self.nodes):,}"
+        head = f"seed {self.seed}: nodes {nodes}; lease {self.lease} s; {how}"
+        steps = [f"{len(self.steps):,} steps"] if len(self.steps) > MOST_SHOWN else map(str, self.steps)
+        return "\n".join([head, *steps])
 
 
 #: How often each fault is drawn, in relation to the others.
@@ -86,22 +94,32 @@ _WEIGHTS = {
 }
 
 
-def _draw(rng: random.Random, nodes: tuple[str, ...]) -> Iterator[Step]:
-    sandboxes = SANDBOXES[: rng.choice((1, 2, 3))]
+#: For how many nodes more the faults of a few are drawn once more, and the most that are parted from the others.
+_NODES_TO_A_CLUSTER = 50
+_MOST_PARTED = 20
+
+
+def _names(few: tuple[str, ...], number: int) -> tuple[str, ...]:
+    """Return that many names: the usual ones, where they are enough."""
+    return few[:number] if number <= len(few) else tuple(f"{few[0]}-{n}" for n in range(number))
+
+
+def _draw(rng: random.Random, nodes: tuple[str, ...], sandboxes: tuple[str, ...]) -> Iterator[Step]:
+    times = max(1, len(nodes) // _NODES_TO_A_CLUSTER)
     for sandbox in sandboxes:
         restart = rng.choice(("permanent", "permanent", "permanent", "transient", "temporary"))
         yield Step(0.6, "create", (rng.choice(CLIENTS), sandbox, rng.choice(("auto", *nodes)), restart, 2))
     verbs, weights = zip(*_WEIGHTS.items(), strict=True)
     # Faults come in bursts: most trouble needs two of them at about the same time.
     at = 1.5
-    for _ in range(rng.randint(4, 14)):
-        at += rng.choice((0.01, 0.05, 0.3, 1.0, 3.0)) * rng.uniform(0.5, 1.5)
+    for _ in range(times * rng.randint(4, 14)):
+        at += rng.choice((0.01, 0.05, 0.3, 1.0, 3.0)) * rng.uniform(0.5, 1.5) / times
         verb = rng.choices(verbs, weights)[0]
         yield Step(round(at, 3), verb, _arguments(rng, verb, nodes, sandboxes))
-    for n in range(rng.randint(10, 25)):
+    for n in range(times * rng.randint(10, 25)):
         when = round(rng.uniform(1.0, at + 4.0), 3)
-        durable, idempotent = rng.random() < 0.6, rng.random() < 0.5
-        yield Step(when, "call", (rng.choice(CLIENTS), rng.choice(sandboxes), n, durable, idempotent))
+        durable, has_id = rng.random() < 0.6, rng.random() < 0.5
+        yield Step(when, "call", (rng.choice(CLIENTS), rng.choice(sandboxes), n, durable, has_id))
 
 
 def _arguments(
@@ -113,7 +131,8 @@ def _arguments(
         case "crash" | "pause" | "isolate":
             return node, seconds
         case "part":
-            return tuple(rng.sample(nodes, rng.randint(1, len(nodes) - 1))), seconds
+            most = min(len(nodes) - 1, _MOST_PARTED)
+            return tuple(rng.sample(nodes, rng.randint(1, most))), seconds
         case "hold_up":
             return (seconds / 3,)
         case "cut":

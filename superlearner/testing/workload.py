@@ -77,39 +77,29 @@ register, counter = application(REGISTER), application(COUNTER)
 
 
 async def create(cluster: Any, name: str) -> None:
-    """Create one of the two sandboxes."""
+    """Create one of the two sandboxes: what it answers is stored before the answer leaves."""
     await cluster.create_sandbox(
         name,
         f"{__name__}:{name}",
-        # Copies that are made by time meet those that are asked for, in one of the two.
-        checkpoint=Checkpoint(every=None if name == REGISTER else 0.1),
+        # Copies that are made by time meet those that answers wait for, in one of the two.
+        checkpoint=Checkpoint(every=None if name == REGISTER else 0.1, durability="reply"),
         max_restarts=1000,
         max_seconds=1.0,
     )
 
 
-async def ask(sandbox: Any, kind: str, number: int, argument: Any) -> tuple[Any, str]:
-    """Carry out one operation; return its value and who answered, when what was seen and done is stored.
+async def ask(sandbox: Any, kind: str, number: int, argument: Any) -> tuple[Any, str | None]:
+    """Carry out one operation; return its value, and which incarnation answered, where that is known.
 
-    A checkpoint is taken after the answer; it holds what the answer said if the same incarnation was there
-    before and after.
+    The counter is asked with ids, so that a request which was not answered is made again: its answer may be
+    that of an incarnation which is over.
     """
-    value, who = await sandbox.call(sandbox.id, (kind, number, argument), timeout=PATIENCE)
-    try:
-        stored = await sandbox.checkpoint()
-        _, still = await sandbox.call(sandbox.id, ("read", number, None), timeout=PATIENCE)
-    except SuperlearnerError as error:  # it has happened, whatever has become of this
-        raise NotStored from error
-    if still != who or len(stored["nodes"]) < 2:
-        raise NotStored
-    return value, who
-
-
-class NotStored(SuperlearnerError):
-    """An operation was answered, and it is not known whether that is stored: whatever it did may be lost."""
-
-    code = "not_stored"
-    definite = False
+    if sandbox.id == REGISTER:
+        value, who = await sandbox.call(REGISTER, (kind, number, argument), timeout=PATIENCE)
+        return value, who
+    request = (kind, number, argument)
+    value, _ = await sandbox.call(COUNTER, request, timeout=PATIENCE, request_id=f"request-{number}")
+    return value, None
 
 
 class Client:

@@ -1,6 +1,6 @@
 """Seeing: pure functions from frozen snapshots to pictures, each with a twin in text.
 
-- `tree`, `nodes`, `sandboxes`, `feed` and `story` take what a cluster, a sandbox or a runtime returned
+- `tree`, `nodes`, `sandboxes`, `faults`, `feed` and `story` take what a cluster, a sandbox or a runtime returned
   and know nothing else; every picture says whether it is real or simulated.
 - `Dashboard`, `sandbox_panel` and `watch` are the live widgets made of them. They need the ``lab`` extra
   and are loaded when they are first used.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from superlearner.views.faults import FaultsView, faults
 from superlearner.views.feed import FeedView, feed
 from superlearner.views.nodes import NodesView, nodes
 from superlearner.views.sandboxes import SandboxesView, sandboxes
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dashboard",
+    "FaultsView",
     "FeedView",
     "NodesView",
     "SandboxPanel",
     "SandboxesView",
     "TreeView",
+    "faults",
     "feed",
     "nodes",
     "sandbox_panel",

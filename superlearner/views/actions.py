@@ -1,27 +1,39 @@
 """What the buttons may do now: each action with its target, and the reason where it cannot work.
 
-This is the whole logic of the buttons, and it is pure: which are enabled, which ask twice, and which
-click counts. A click names the `turn` of the picture it was made on; the first click on a turn is
-taken and starts the next turn, so a double click, or two windows, never do a thing twice.
+This is the whole logic of the buttons, and it is pure: which are enabled, which ask twice, what they lead to.
+Which click counts is decided in `superlearner.views.desk`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
+from superlearner.core.faults import SCHEDULER
+from superlearner.core.rebalance import Suggestion
 from superlearner.core.snapshots import NodeInfo, SandboxInfo
-from superlearner.views.marks import Tone
+from superlearner.views import format as fmt
+from superlearner.views.faults import AnyFault, frozen, what
+from superlearner.views.sandboxes import moving
 from superlearner.views.tree import TreeNode
 
-ActionName = Literal["create", "kill_process", "restart", "move", "kill_sandbox", "destroy", "kill_node"]
+ActionName = Literal[
+    "create", "kill_process", "restart", "move", "kill_sandbox", "destroy",
+    "pause_node", "partition", "drain", "kill_node", "rebalance", "rebalance_now", "heal", "revert",
+]  # fmt: skip
 
 #: In these states a sandbox's tree is what it is now, and not only the last one known.
 SHOWS_ITSELF: frozenset[str] = frozenset({"running", "suspended", "migrating"})
 
 #: Those that ask for a second click: what they end does not come back as it was.
-DANGEROUS: frozenset[str] = frozenset({"destroy", "kill_node"})
+DANGEROUS: frozenset[str] = frozenset({"destroy", "drain", "kill_node"})
+
+#: Those that end what was broken: they are taken at any time, whatever else runs, and twice does no harm.
+URGENT: frozenset[str] = frozenset({"heal", "revert"})
+
+#: For how long a node can be paused: what is sent, and how it reads; the first is offered first.
+PAUSES = (("5", "for 5 s"), ("2", "for 2 s"), ("10", "for 10 s"), ("30", "for 30 s"), ("", "until healed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,7 @@ class Action:
     """One button."""
 
     name: ActionName
-    #: The heading it stands under: Process, Sandbox or Node.
+    #: The heading it stands under: Process, Sandbox, Node, Cluster or Fault.
     group: str
     label: str
     #: What it acts on, as the cluster knows it; empty for none.
@@ -42,19 +54,18 @@ class Action:
     reason: str = ""
     #: How the target is called in the row, where that is not `target` itself.
     shown: str = ""
+    #: What can be chosen beside the button: what is sent, and how it reads; the first is offered first.
+    choices: tuple[tuple[str, str], ...] = ()
 
     @property
     def dangerous(self) -> bool:
         """Whether it asks for a second, confirming click."""
         return self.name in DANGEROUS
 
-
-@dataclass(frozen=True, slots=True)
-class StatusLine:
-    """What the buttons last did: what happened, whether it took effect, and what to do."""
-
-    text: str = "Ready."
-    tone: Tone = "quiet"
+    @property
+    def urgent(self) -> bool:
+        """Whether it is taken while something else runs."""
+        return self.name in URGENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +77,14 @@ class Chosen:
     node: NodeInfo | None = None
 
 
-def actions(chosen: Chosen, nodes: Sequence[NodeInfo], *, unreachable: str = "") -> tuple[Action, ...]:
-    """Return all buttons, in the order of the row.
+def actions(
+    chosen: Chosen,
+    nodes: Sequence[NodeInfo],
+    *,
+    faults: Sequence[AnyFault] = (),
+    unreachable: str = "",
+) -> tuple[Action, ...]:
+    """Return all buttons, in the order of the row, and one for each fault, which stands beside it.
 
     Parameters
     ----------
@@ -75,16 +92,25 @@ def actions(chosen: Chosen, nodes: Sequence[NodeInfo], *, unreachable: str = "")
         What is selected.
     nodes
         All nodes, to see where a sandbox may move.
+    faults
+        The faults in force.
     unreachable
-        Why the cluster cannot be asked at all; empty when it can.
+        Why the cluster cannot be asked at all; empty when it can. What is broken can be healed all the same.
     """
-    up = [node for node in nodes if node.status == "up"]
+    up = sorted((node for node in nodes if node.status == "up"), key=lambda node: node.name)
     made = (
         *_process_actions(chosen),
         *_sandbox_actions(chosen.sandbox, up),
-        *_node_actions(chosen.node),
+        *_node_actions(chosen.node, nodes, faults),
+        *_cluster_actions(nodes, up, faults),
     )
-    return tuple(replace(action, reason=unreachable) for action in made) if unreachable else made
+    if unreachable:
+        made = tuple(action if action.urgent else replace(action, reason=unreachable) for action in made)
+    reverts = (
+        Action("revert", "Fault", "End", fault.id, f"Ending {fault.id}", f"What ends: {what(fault)}")
+        for fault in faults
+    )
+    return (*made, *reverts)
 
 
 def _process_actions(chosen: Chosen) -> tuple[Action, ...]:
@@ -122,7 +148,8 @@ def _sandbox_actions(sandbox: SandboxInfo | None, up: Sequence[NodeInfo]) -> tup
         Action("restart", "Sandbox", "Restart", target, f"Restarting {target}",
                "Its OS process starts again from its newest checkpoint", none),
         Action("move", "Sandbox", "Move", target, f"Moving {target}", "It goes to another node, with its state",
-               idle or ("" if others else "There is no other node that is up.")),
+               idle or ("" if others else ALONE),
+               choices=(("auto", "to any"), *((node.name, f"to {node.name}") for node in others))),
         Action("kill_sandbox", "Sandbox", "Kill", target, f"Killing sandbox {target}",
                "Its OS process ends at once; the cluster starts it again", idle),
         Action("destroy", "Sandbox", "Destroy", target, f"Destroying {target}",
@@ -130,125 +157,128 @@ def _sandbox_actions(sandbox: SandboxInfo | None, up: Sequence[NodeInfo]) -> tup
     )  # fmt: skip
 
 
-def _node_actions(node: NodeInfo | None) -> tuple[Action, ...]:
+def _node_actions(
+    node: NodeInfo | None, nodes: Sequence[NodeInfo], faults: Sequence[AnyFault]
+) -> tuple[Action, ...]:
     target = node.name if node else ""
     down = f"{target} is down already." if node and node.status == "down" else ""
     why = down if node else "Select a node first."
+    paused = f"{target} is paused already." if node and frozen(target, faults) else ""
+    others = [other for other in nodes if other.name != target]
+    alone = "" if others else ALONE
+    draining = f"{target} is being drained already." if node and node.status == "draining" else ""
+    free = "" if any(other.status == "up" for other in others) else ALONE
     return (
+        Action("pause_node", "Node", "Pause", target, f"Pausing node {target}",
+               "Its worker process freezes (SIGSTOP); past its lease it is replaced", paused or why,
+               choices=PAUSES),
+        Action("partition", "Node", "Partition", target, f"Cutting node {target} off",
+               "The links between the two groups stop carrying anything, until healed", why or alone,
+               choices=sides(target)),
+        Action("drain", "Node", "Drain", target, f"Draining node {target}",
+               f"{_gives(node)}; then its worker retires for good", why or draining or free),
         Action("kill_node", "Node", "Kill", target, f"Killing node {target}",
                "Its OS process ends at once; its sandboxes start elsewhere", why),
     )  # fmt: skip
 
 
-# -- Which click counts ------------------------------------------------------------------------------
+def _gives(node: NodeInfo | None) -> str:
+    carried = node.sandboxes if node else ()
+    moves = "move" if len(carried) > 1 else "moves"
+    return f"{', '.join(carried) or 'It carries nothing, so nothing'} {moves} to other nodes"
 
 
-@dataclass(frozen=True, slots=True)
-class Press:
-    """A click as the browser reports it."""
-
-    name: str
-    target: str
-    turn: int
-    #: For a move: the node to move to, or "auto".
-    to: str = "auto"
-    #: Whether it is the second, confirming click, or its refusal.
-    answer: Literal["", "yes", "no"] = ""
-
-    @classmethod
-    def from_message(cls, message: Any) -> Press | None:
-        """Read a message from the browser; None when it is not one of ours."""
-        match message:
-            case {
-                "press": str(name),
-                "target": str(target),
-                "turn": int(turn),
-                "to": str(to),
-                "answer": str(said),
-            }:
-                answer: Literal["", "yes", "no"] = "yes" if said == "yes" else "no" if said == "no" else ""
-                return cls(name, target, turn, to, answer)
-            case _:
-                return None
+def _cluster_actions(
+    nodes: Sequence[NodeInfo], up: Sequence[NodeInfo], faults: Sequence[AnyFault]
+) -> tuple[Action, ...]:
+    return (
+        Action("rebalance", "Cluster", "Rebalance", "", "Planning moves",
+               "Shows which sandboxes should move so that the nodes carry equal shares; then asks",
+               "" if len(up) > 1 else ALONE, shown=fmt.count(len(nodes), "node")),
+        Action("heal", "Cluster", "Heal", "", "Healing", "Ends every fault, whoever made it",
+               "" if faults else "No fault is in force."),
+    )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """The state of the buttons, apart from the cluster's; frozen, each step returns a new one.
-
-    >>> kill = Action("kill_node", "Node", "Kill", "beta", "Killing node beta", "")
-    >>> desk, todo = Desk().press(Press("kill_node", "beta", turn=0), [kill]); todo is None, desk.armed.target
-    (True, 'beta')
-    >>> desk, todo = desk.press(Press("kill_node", "beta", turn=1, answer="yes"), [kill]); todo.doing
-    'Killing node beta'
-    >>> desk, todo = desk.press(Press("kill_node", "beta", turn=1, answer="yes"), [kill]); todo is None
-    True
-    """
-
-    turn: int = 0
-    #: The action that waits for its confirming click.
-    armed: Action | None = None
-    #: The action that runs.
-    busy: Action | None = None
-    status: StatusLine = field(default_factory=StatusLine)
-
-    def press(self, press: Press, offered: Sequence[Action]) -> tuple[Desk, Action | None]:
-        """Take a click; return the next state, and the action to carry out now, if any."""
-        if press.turn != self.turn or self.busy is not None:
-            return self, None
-        on = replace(self, turn=self.turn + 1, armed=None)
-        action = next((a for a in offered if (a.name, a.target) == (press.name, press.target)), None)
-        if action is None:
-            return replace(
-                on, status=StatusLine("Nothing was done: what you clicked is no longer there.", "warn")
-            ), None
-        if press.answer == "no":
-            return replace(on, status=StatusLine(f"{action.doing}: not done.", "quiet")), None
-        if action.reason:
-            return replace(on, status=StatusLine(action.reason, "warn")), None
-        if action.dangerous and not (press.answer == "yes" and self.armed == action):
-            question = StatusLine(
-                f"{action.label} {action.group.lower()} {action.target}? {action.title}.", "warn"
-            )
-            return replace(on, armed=action, status=question), None
-        return replace(on, busy=action, status=StatusLine(f"{action.doing} …", "busy")), action
-
-    def done(self, status: StatusLine) -> Desk:
-        """Return the state after the running action has ended as `status` says."""
-        return replace(self, busy=None, armed=None, turn=self.turn + 1, status=status)
+#: Why nothing can be moved.
+ALONE = "There is no other node that is up."
 
 
-def as_dict(desk: Desk, offered: Sequence[Action], targets: Sequence[str], *, real: bool) -> dict[str, Any]:
-    """Return the buttons as plain data, for a widget's trait.
+def sides(node: str) -> tuple[tuple[str, str], ...]:
+    """Return the ways to cut the cluster apart at a node: what is sent, and how it reads."""
+    return (
+        ("alone", f"{node or 'node'} | the rest"),
+        ("scheduler", f"{node or 'node'}, scheduler | the rest"),
+        ("each", "each node alone"),
+    )
+
+
+def groups(side: str, node: str, nodes: Sequence[str]) -> list[list[str]]:
+    """Return the groups of a partition, as ``chaos.partition`` takes them.
 
     Parameters
     ----------
-    desk
-        The state of the buttons.
-    offered
-        What `actions` returned.
-    targets
-        The nodes a sandbox may move to.
-    real
-        Whether the buttons act on a real cluster.
+    side
+        One of `sides`: the node alone, so that it is the minority; with the scheduler, so that the cluster has no
+        quorum; or every node for itself, the given one with the scheduler.
+    node
+        The node at which it is cut.
+    nodes
+        The names of all nodes.
+
+    >>> groups("alone", "beta", ["alpha", "beta", "gamma"])
+    [['beta'], ['scheduler', 'alpha', 'gamma']]
+    >>> groups("scheduler", "beta", ["alpha", "beta", "gamma"])
+    [['beta', 'scheduler'], ['alpha', 'gamma']]
+    >>> groups("each", "beta", ["alpha", "beta", "gamma"])
+    [['beta', 'scheduler'], ['alpha'], ['gamma']]
     """
-    return {
-        "real": real,
-        "turn": desk.turn,
-        "busy": desk.busy is not None,
-        "buttons": [asdict(action) | {"dangerous": action.dangerous} for action in offered],
-        "targets": ["auto", *targets],
-        "armed": None if desk.armed is None else asdict(desk.armed),
-        "status": {"text": desk.status.text, "tone": desk.status.tone},
-        "text": text(desk, offered),
-    }
+    others = [name for name in nodes if name != node]
+    match side:
+        case "scheduler":
+            return [[node, SCHEDULER], others]
+        case "each":
+            return [[node, SCHEDULER], *([name] for name in others)]
+        case _:
+            return [[node], [SCHEDULER, *others]]
 
 
-def text(desk: Desk, offered: Sequence[Action]) -> str:
-    """Return the buttons and the status line as text."""
-    lines = [
-        f"[{action.group}: {action.label}{' ' + action.target if action.target else ''}]"
-        + (f" not now: {action.reason}" if action.reason else "")
-        for action in offered
-    ]
-    return "\n".join([*lines, desk.status.text])
+class Question(NamedTuple):
+    """What an action has led to: something that is asked first."""
+
+    text: str
+    #: What is done on yes.
+    then: Action
+
+
+def moves(plan: Sequence[Suggestion]) -> str:
+    """Name the moves of a plan.
+
+    >>> moves([Suggestion("shop", "alpha", "beta", "alpha is 20% full and beta 0%")])
+    'shop from alpha to beta'
+    """
+    return ", ".join(f"{move.sandbox} from {move.source} to {move.target}" for move in plan) or "nothing"
+
+
+def plan(action: Action, suggested: Sequence[Suggestion]) -> str | Question:
+    """Ask whether the moves of a dry run are to be made; say so when there are none."""
+    if not suggested:
+        return "The nodes carry equal shares; nothing needs to move."
+    now = replace(action, name="rebalance_now", label="Move", target="", doing="Rebalancing")
+    return Question(f"Move {moves(suggested)}? {suggested[0].reason}.", now)
+
+
+def progress(action: Action, nodes: Sequence[NodeInfo], sandboxes: Sequence[SandboxInfo]) -> str:
+    """Say how far a running action is; empty where that cannot be seen from outside."""
+    match action.name:
+        case "drain":
+            left = [len(node.sandboxes) for node in nodes if node.name == action.target]
+            return (
+                f"{fmt.count(left[0], 'sandbox', 'sandboxes')} still there" if left else "its worker is gone"
+            )
+        case "move":
+            return "".join(moving(info.move) for info in sandboxes if info.id == action.target and info.move)
+        case "rebalance_now":
+            return "; ".join(f"{info.id} {moving(info.move)}" for info in sandboxes if info.move)
+        case _:
+            return ""

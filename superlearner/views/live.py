@@ -1,13 +1,15 @@
-"""What keeps the pictures alive: three plain threads with one task each.
+"""What keeps the pictures alive: five plain threads with one task each.
 
 - the **looker** asks the cluster: after every event, and every two seconds for the telemetry;
+- the **peeker** looks into one sandbox, which may be hurt and not answer for seconds;
 - the **writer** is the only thread that writes to widgets. A task on the kernel's asyncio loop would
   freeze whenever a cell blocks, and with two writers updates are lost;
 - the **worker** carries out what was clicked, in order. A widget's callback runs on whichever thread
-  the kernel likes, so it only puts work onto the queue.
+  the kernel likes, so it only puts work onto the queue;
+- the **medic** carries out what heals, which must not wait for the worker: that may wait for what is broken.
 
 They are apart because asking a hurt cluster may take seconds, in which the status line must go on.
-Nothing here knows a widget: `look` and `draw` are given.
+Nothing here knows a widget: `look`, `peek` and `draw` are given.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from superlearner.core.history import Event
@@ -23,6 +26,8 @@ from superlearner.core.history import Event
 EVERY = 2.0
 #: Seconds in which events are gathered into one look: shorter than the eye, longer than a burst.
 GATHER = 0.05
+#: Seconds after which a look that has not come back is told to be late.
+LATE = 1.0
 #: Seconds that `close` waits for a thread that is in the middle of a call.
 PATIENCE = 10.0
 
@@ -38,6 +43,8 @@ class Live:
         Asks the cluster and remembers what it said. Runs on the looker only; may block.
     draw
         Writes what is remembered to the widgets. Runs on the writer only; must not ask the cluster.
+    peek
+        Looks closer at something, after each `look`; it may block for long. None: there is nothing to.
     trouble
         Told the error of a `look`, a `draw` or a piece of work that raised. Must only remember it.
     subscribe
@@ -56,24 +63,31 @@ class Live:
         trouble: Callable[[BaseException], None],
         subscribe: Subscribe | None = None,
         *,
+        peek: Callable[[], None] | None = None,
         every: float = EVERY,
         gather: float = GATHER,
     ) -> None:
-        self._look, self._draw, self._trouble = look, draw, trouble
+        self._look, self._draw, self._trouble, self._peek = look, draw, trouble, peek
         self._subscribe, self._every, self._gather = subscribe, every, gather
         self._unsubscribe: Callable[[], None] | None = None
+        #: Since when the present look is under way, on the monotonic clock.
+        self._since: float | None = None
         self._stop = threading.Event()
         self._news = threading.Event()
+        self._seen = threading.Event()
         self._dirty = threading.Event()
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._urgent: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         # Daemons: a kernel that exits must not wait for a cluster that does not answer.
         self._threads = [
             threading.Thread(target=run, name=f"superlearner-{name}", daemon=True)
             for name, run in (
                 ("looker", self._look_on),
+                ("peeker", self._peek_on),
                 ("writer", self._write_on),
-                ("worker", self._work_on),
+                ("worker", lambda: self._work_on(self._work)),
+                ("medic", lambda: self._work_on(self._urgent)),
             )
         ]
 
@@ -90,6 +104,12 @@ class Live:
         """Whether `close` has been called."""
         return self._stop.is_set()
 
+    @property
+    def late(self) -> bool:
+        """Whether the present look has not come back for long: what is remembered is old."""
+        since = self._since
+        return since is not None and time.monotonic() - since > LATE
+
     def look(self) -> None:
         """Ask for a look at the cluster soon; may be called from any thread."""
         self._news.set()
@@ -98,10 +118,10 @@ class Live:
         """Ask for a drawing of what is remembered; may be called from any thread."""
         self._dirty.set()
 
-    def do(self, work: Callable[[], None]) -> None:
-        """Put work onto the worker's queue; may be called from any thread, also a widget's callback."""
+    def do(self, work: Callable[[], None], *, urgent: bool = False) -> None:
+        """Put work onto the worker's queue, or the medic's; may be called from any thread, also a widget's callback."""
         if not self.closed:
-            self._work.put(work)
+            (self._urgent if urgent else self._work).put(work)
 
     def close(self) -> None:
         """End the subscription and the threads. Safe to call twice, and from a piece of work."""
@@ -111,8 +131,10 @@ class Live:
             self._stop.set()
         atexit.unregister(self.close)
         self._news.set()
+        self._seen.set()
         self._dirty.set()
         self._work.put(None)
+        self._urgent.put(None)
         if self._unsubscribe is not None:
             self._guard(self._unsubscribe)
         for thread in self._threads:
@@ -128,18 +150,30 @@ class Live:
                 self._stop.wait(timeout=self._gather)
             self._news.clear()
             if not self._stop.is_set():
+                self._since = time.monotonic()
                 self._guard(self._look)
+                self._since = None
+                self._dirty.set()
+                self._seen.set()
+
+    def _peek_on(self) -> None:
+        while not self._stop.is_set() and self._peek is not None:
+            self._seen.wait()
+            self._seen.clear()
+            if not self._stop.is_set():
+                self._guard(self._peek)
                 self._dirty.set()
 
     def _write_on(self) -> None:
         while not self._stop.is_set():
-            self._dirty.wait()
+            # That a look is late is nobody's news: only the clock tells it.
+            told = self._dirty.wait(timeout=LATE)
             self._dirty.clear()
-            if not self._stop.is_set():
+            if (told or self.late) and not self._stop.is_set():
                 self._guard(self._draw)
 
-    def _work_on(self) -> None:
-        while (work := self._work.get()) is not None and not self._stop.is_set():
+    def _work_on(self, wanted: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+        while (work := wanted.get()) is not None and not self._stop.is_set():
             self._guard(work)
 
     def _guard(self, work: Callable[[], None]) -> None:

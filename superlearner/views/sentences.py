@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from superlearner.core.history import Event
 from superlearner.core.restart import is_normal
-from superlearner.views import faults
 from superlearner.views import format as fmt
+from superlearner.views.faults import ended, made
 from superlearner.views.marks import Tone
 
 
@@ -81,7 +81,7 @@ def who(event: Event) -> str:
 
 def why(event: Event) -> str:
     """Return the reason in brackets, as it follows a verb; empty when there is none."""
-    return "" if event.reason is None else f" ({reason(event.reason)})"
+    return "" if event.reason is None else f" ({reason(event.reason).rstrip('.')})"
 
 
 def reason(value: Any) -> str:
@@ -237,6 +237,9 @@ def _sandbox(event: Event) -> Said | None:
             return Said(
                 "⇄", "busy", f"{id} comes to rest, to move from {event.node} to {detail.get('target')}."
             )
+        case "sandbox_copying":
+            much, where = fmt.size(detail.get("bytes")), detail.get("target")
+            return Said("⇄", "busy", f"{id} is at rest; {much} of state go to {where}, where it starts.")
         case "sandbox_moved":
             pause = fmt.seconds(detail.get("pause"))
             what = f"{fmt.size(detail.get('bytes'))} of state, callers waited {pause}"
@@ -291,7 +294,7 @@ def _odd(event: Event, on: str, epoch: str) -> Said | None:
         case "sandbox_responsive":
             return Said("●", "good", f"{id} answers again{on}.")
         case "fault_injected":
-            return Said("▲", "warn", f"A fault on purpose: {faults.made(detail, str(id))}{on}.")
+            return Said("▲", "warn", f"A fault on purpose: {made(detail, str(id))}{on}.")
         case "fault_reverted":
             return Said("●", "good", f"{id} is not frozen any more.")
         case _:
@@ -329,6 +332,19 @@ def _group(event: Event) -> Said | None:
             return Said("↻", "warn", f"Group {id}: all of it starts anew{why(event)}: {names or 'nobody'}.")
         case "group_failed":
             return Said("✕", "bad", f"Group {id} has given up, and all its sandboxes stay down{why(event)}.")
+        case "group_restored" if detail.get("status") == "failed":
+            return Said(
+                "✕", "bad", f"Group {id} is known again: it had given up{why(event)}, and stays down."
+            )
+        case "group_restored":
+            text = f"Group {id} is back after the end of its control plane; its strategy is {detail.get('strategy')}."
+            return Said("◔", "busy", text)
+        case "group_not_restored":
+            text = f"Group {id} cannot be brought back{why(event)}; its sandboxes go on alone."
+            return Said("▲", "warn", text)
+        case "group_not_kept":
+            text = f"Group {id} would not come back as it is if the whole cluster were killed{why(event)}."
+            return Said("▲", "warn", text)
         case "group_destroyed":
             return Said("■", "quiet", f"Group {id} was destroyed, with all its sandboxes.")
         case _:
@@ -356,17 +372,19 @@ def _node(event: Event) -> Said | None:
             )
             return Said("●", "good", f"The journal is written again{lacks}.")
         case "healed":
-            ended = fmt.count(len(event.detail.get("faults") or ()), "fault")
-            return Said("●", "good", f"All is healed: {ended} ended.")
+            number = fmt.count(len(event.detail.get("faults") or ()), "fault")
+            return Said("●", "good", f"All is healed: {number} ended.")
         case "fault_injected":
             whom = who(event) if event.node else "the scheduler"
-            return Said("▲", "warn", f"A fault on purpose: {faults.made(event.detail, whom)}.")
+            return Said("▲", "warn", f"A fault on purpose: {made(event.detail, whom)}.")
         case "fault_reverted" if event.node is None:
-            return Said("●", "good", faults.ended(event.detail))
+            return Said("●", "good", ended(event.detail))
         case _ if event.node is None:
             return _group(event)
         case "node_joined":
             return Said("●", "good", f"Node {event.node} has joined.")
+        case "node_lost" if event.reason == "it has left" and not event.detail.get("sandboxes"):
+            return Said("■", "quiet", f"Node {event.node} has left, with nothing on it.")
         case "node_lost":
             carried = event.detail.get("sandboxes")
             with_it = (
@@ -378,7 +396,9 @@ def _node(event: Event) -> Said | None:
         case "node_failed":
             return Said("✕", "bad", f"Node {event.node} cannot carry sandboxes{why(event)}.")
         case "node_suspected":
-            return Said("?", "warn", f"Node {event.node} is silent{why(event)}.")
+            silent = event.detail.get("silent")
+            long = f" for {fmt.seconds(silent)}" if isinstance(silent, int | float) else ""
+            return Said("?", "warn", f"Node {event.node} is silent{long}; it gets nothing new.")
         case "node_draining":
             return Said("▷", "warn", f"Node {event.node} gives its sandboxes away and gets no new ones.")
         case "node_drained":

@@ -5,10 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from typing import Any
-from unittest.mock import patch
 
-from superlearner.core import control_registry
 from superlearner.core.control import ControlState
 from superlearner.core.control_events import (
     CheckpointStored,
@@ -22,10 +19,8 @@ from superlearner.core.control_events import (
     Quiesced,
 )
 from superlearner.core.control_instructions import Instruction, QuiesceInstance, StartInstance, StopInstance
-from superlearner.core.placement import Placement
 from superlearner.core.spec import SandboxSpec
 
-_NODES = 10
 _ROUNDS = 200
 _SIZE = 1000
 
@@ -33,7 +28,7 @@ _SIZE = 1000
 class Machine:
     """The machine with something that does at once whatever it instructs to do."""
 
-    def __init__(self, nodes: int = _NODES) -> None:
+    def __init__(self, nodes: int) -> None:
         self.state = ControlState()
         self.events = 0
         self.nodes = nodes
@@ -82,44 +77,15 @@ def _outcome(instruction: Instruction) -> list[ControlEvent]:
             return []
 
 
-def control_event(sandboxes: int) -> Iterator[float]:
+def control_event(sandboxes: int, nodes: int = 10) -> Iterator[float]:
     """Yield the mean cost of an event in us, again and again beside a few more sandboxes each time."""
-    machine = Machine()
+    machine = Machine(nodes)
     for n in range(sandboxes):
         machine.create(f"old-{n}")
     assert all(record.status == "running" for record in machine.state.sandboxes.values())
-    yield from _costs(machine, _ROUNDS)
-
-
-def _costs(machine: Machine, rounds: int) -> Iterator[float]:
-    """Yield the mean cost of an event in us over so many rounds, for ever."""
-    for first in itertools.count(0, rounds):
+    for first in itertools.count(0, _ROUNDS):
         machine.events = 0
         began = time.perf_counter()
-        for n in range(first, first + rounds):
+        for n in range(first, first + _ROUNDS):
             machine.round(n)
         yield 1e6 * (time.perf_counter() - began) / machine.events
-
-
-def control_event_wide(nodes: int, sandboxes: int) -> Iterator[float]:
-    """Yield the mean cost of an event in us on many nodes; the sandboxes are dealt out evenly before."""
-    machine = Machine(nodes)
-    names = [f"node-{n}" for n in range(nodes)]
-    dealt = itertools.cycle(names)
-    following = dict(zip(names, [*names[1:], names[0]], strict=True))
-
-    def deal(*_: Any, **__: Any) -> Placement:
-        return Placement(next(dealt), ())
-
-    def neighbours(_sandbox: str, node: str, *_: Any) -> tuple[str, ...]:
-        return following[node], following[following[node]]
-
-    # To choose among all nodes 100,000 times would take a quarter of an hour; what is measured does choose.
-    with (
-        patch.object(control_registry, "place", deal),
-        patch.object(control_registry, "peers_for", neighbours),
-    ):
-        for n in range(sandboxes):
-            machine.create(f"old-{n}")
-    assert all(record.status == "running" for record in machine.state.sandboxes.values())
-    yield from _costs(machine, _ROUNDS // 10)

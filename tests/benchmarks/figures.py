@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import statistics
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -135,6 +137,32 @@ def calls_in_flight(boxes: int) -> Iterator[float]:
         async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
             targets = [_incrementer(await cluster.create_sandbox(fresh(), app())) for _ in range(boxes)]
             return await rate(targets, total=30 * IN_FLIGHT)
+
+    yield asyncio.run(run())
+
+
+def durable_call(in_flight: int) -> Iterator[dict[str, float]]:
+    """What durable calls, without and with ids, take in relation to plain ones, turn about."""
+    durable = sl.Checkpoint(durability="reply")
+
+    async def run() -> dict[str, float]:
+        async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
+            plain = await cluster.create_sandbox(fresh(), app())
+            sure, once = [await cluster.create_sandbox(fresh(), app(), checkpoint=durable) for _ in range(2)]
+            calls: dict[str, Callable[[], Awaitable[Any]]] = {
+                "plain": lambda: plain.call("counter", "increment", 60),
+                "durable": lambda: sure.call("counter", "increment", 60),
+                "with id": lambda: once.call("counter", "increment", 60, request_id=str(uuid.uuid4())),
+            }
+            seen: dict[str, list[float]] = {name: [] for name in calls}
+            for turn in range(1100 if in_flight == 1 else 30):
+                for name, call_it in calls.items():
+                    began = time.perf_counter()
+                    await asyncio.gather(*(call_it() for _ in range(in_flight)))
+                    if turn >= (100 if in_flight == 1 else 5):  # what came before warms up
+                        seen[name].append(time.perf_counter() - began)
+            medians = {name: statistics.median(times) for name, times in seen.items()}
+            return {name: median / medians["plain"] for name, median in medians.items()}
 
     yield asyncio.run(run())
 

@@ -95,7 +95,20 @@ _LATENCY = "One call after the other; Ray's and xoscar's are not encrypted."
 _IN_FLIGHT = (
     "Ours keep the order of each caller, Dask's do not; Dask and Ray send bursts of 1,000 from one caller."
 )
-_CONTROL = "A mix of creating, starting, checkpoints, samples and moves in the pure machine."
+_DURABLE = (
+    'What a call with durability="reply" takes, in plain calls of the same run, turn about: three nodes, two copies, '
+    "a state directory, a small state."
+)
+
+
+def _control_event(sandboxes: int, nodes: int = 10) -> Figure:
+    return Figure(
+        "us",
+        Source("control_figures", "control_event", (sandboxes, nodes)),
+        against=None if (sandboxes, nodes) == (1_000, 10) else "control_event_1000",
+        note=f"A mix of creating, starting, checkpoints, samples and moves in the pure machine, on {nodes:,} nodes.",
+    )
+
 
 FIGURES = {
     "import": Figure("s", _own("import_time")),
@@ -138,6 +151,18 @@ FIGURES = {
     "call_latency": Figure("us", _own("call_latency", part="median"), _latencies("median"), note=_LATENCY),
     "call_latency_p99": Figure("us", _own("call_latency", part="p99"), _latencies("p99"), note=_LATENCY),
     "call_latency_sync": Figure("us", _own("call_latency_sync")),
+    "durable_call": Figure(
+        "plain calls", _own("durable_call", 1, part="durable"), runs=3, note=_DURABLE + " One call at a time."
+    ),
+    "durable_call_in_flight": Figure(
+        "plain calls", _own("durable_call", 200, part="durable"), runs=3, note=_DURABLE + " 200 in flight."
+    ),
+    "durable_call_with_id": Figure(
+        "plain calls",
+        _own("durable_call", 1, part="with id"),
+        runs=3,
+        note=_DURABLE + " With request ids, too.",
+    ),
     **_neighbour("median"),
     **_neighbour("p99"),
     "calls_in_flight_one": Figure("1/s", _own("calls_in_flight", 1), _in_flight(1), note=_IN_FLIGHT),
@@ -162,25 +187,11 @@ FIGURES = {
         _own("failover_30", part="lost"),
         note="With a wrong state, or no answer in 20 s; to be 0.",
     ),
-    "control_event_1000": Figure("us", Source("control_figures", "control_event", (1_000,)), note=_CONTROL),
-    "control_event_10000": Figure(
-        "us",
-        Source("control_figures", "control_event", (10_000,)),
-        against="control_event_1000",
-        note=_CONTROL,
-    ),
-    "control_event_100000": Figure(
-        "us",
-        Source("control_figures", "control_event", (100_000,)),
-        against="control_event_1000",
-        note=_CONTROL,
-    ),
-    "control_event_1000_nodes": Figure(
-        "us",
-        Source("control_figures", "control_event_wide", (1_000, 100_000)),
-        against="control_event_1000",
-        note="As control_event_1000, beside 100,000 sandboxes on 1,000 nodes; the others are on 10.",
-    ),
+    "control_event_1000": _control_event(1_000),
+    "control_event_10000": _control_event(10_000),
+    "control_event_100000": _control_event(100_000),
+    "control_event_1000_on_1000_nodes": _control_event(1_000, 1_000),
+    "control_event_100000_on_1000_nodes": _control_event(100_000, 1_000),
     "status_300": Figure("ms", _own("looks_300", part="status"), runs=20),
     "sandboxes_300": Figure("ms", _own("looks_300", part="sandboxes"), runs=20),
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,25 +56,59 @@ def end(processes: Sequence[subprocess.Popen[str]]) -> None:
             process.wait()
 
 
+DASK = [sys.executable, "-m", "dask"]
+
+
+def _on_loopback(_name: str) -> tuple[str, list[str]]:
+    return "127.0.0.1", []
+
+
+def start_worker(
+    folder: Path,
+    address: str,
+    name: str,
+    options: Sequence[str] = (),
+    *,
+    where: Callable[[str], tuple[str, list[str]]] = _on_loopback,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """Run a `dask worker` with its nanny; `where` is as for `dask_by_hand`."""
+    host, before = where(name)
+    command = [*before, *DASK, "worker", address, "--name", name, "--nthreads", "1", "--host", host]
+    command += ["--no-dashboard", "--local-directory", str(folder), *options]
+    env = {**os.environ, **(env or {})}
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True, cwd=folder, env=env)
+
+
 @contextmanager
 def dask_by_hand(
-    folder: Path, names: Sequence[str], *, scheduler: Sequence[str] = (), worker: Sequence[str] = ()
+    folder: Path,
+    names: Sequence[str],
+    *,
+    scheduler: Sequence[str] = (),
+    worker: Sequence[str] = (),
+    where: Callable[[str], tuple[str, list[str]]] = _on_loopback,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """Run `dask scheduler` and a `dask worker` for each name, with their nannies, on loopback; give the address."""
-    dask = [sys.executable, "-m", "dask"]
-    command = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
+    """Run `dask scheduler` and a `dask worker` for each name, with their nannies; give the address.
+
+    `where` gives for a name, or ``"scheduler"``, the host's address and the words before the command.
+    """
+    host, before = where("scheduler")
+    command = [*before, *DASK, "scheduler", "--host", host, "--port", "0", "--dashboard-address", f"{host}:0"]
     first = subprocess.Popen(
-        [*command, "--no-dashboard", *scheduler], stderr=subprocess.PIPE, text=True, cwd=folder
+        [*command, "--no-dashboard", *scheduler],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, **(env or {})},
     )
     processes = [first]
     try:
         address = next(
             m[1] for line in first.stderr if (m := re.search(r"Scheduler at:\s+(\S+://\S+)", line))
         )
-        for name in names:
-            command = [*dask, "worker", address, "--name", name, "--nthreads", "1", "--host", "127.0.0.1"]
-            command += ["--no-dashboard", "--local-directory", str(folder), *worker]
-            processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=folder))
+        processes += (start_worker(folder, address, name, worker, where=where, env=env) for name in names)
         yield address
     finally:
         end(processes[::-1])

@@ -39,16 +39,16 @@ class Box:
             return
         self.order.append(target)
         self.got.append((verb, body))
-        if verb in ("ask", "watch"):
+        if verb in ("ask", "once", "watch"):
             self.open[seq] = answer
 
     def forget(self, answer):
         self.open = {seq: owed for seq, owed in self.open.items() if owed is not answer}
 
-    def answer_all(self):
+    def answer_all(self, status=0, body=b"done"):
         answers, self.open = self.open, {}
         for seq, answer in answers.items():
-            answer([seq, 0, b"done"])
+            answer([seq, status, body])
 
 
 class Route:
@@ -214,6 +214,31 @@ async def _lost(world):
 
 def test_what_was_sent_on_a_lost_connection_fails_and_is_not_sent_again():
     _lost()
+
+
+@in_a_world
+async def _with_ids(world, why):
+    world.send("once", "first", number=1)
+    world.send("ask", "second", number=2)
+    world.send("once", "third", number=3)
+    await world.settle()
+    if why == "the connection is lost":
+        world.route.cut()
+    else:
+        code = "process_died" if why == "its OS process died" else "no_connection"
+        world.box.answer_all(2, [code, False, why])
+    await world.settle()
+    assert set(world.answers) == {2}
+    assert [body for _, body in world.box.got] == ["first", "second", "third", "first", "third"]
+    world.box.answer_all()
+    await world.settle()
+    assert world.answers[1] == world.answers[3] == [0, b"done"]
+    assert world.courier.idle
+
+
+@pytest.mark.parametrize("why", ["the connection is lost", "its OS process died", "its lease ran out"])
+def test_a_call_with_an_id_is_sent_again(why):
+    _with_ids(why=why)
 
 
 @in_a_world

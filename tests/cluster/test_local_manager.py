@@ -233,7 +233,7 @@ class TestAStateDirectory:
     def test_that_cannot_be_written_refuses_the_creation(self, tmp_path, monkeypatch):
         with sl.LocalSandboxManager(tmp_path) as manager:
 
-            def full(self, spec, epoch):
+            def full(self, kept):
                 raise OSError(28, "No space left on device")
 
             monkeypatch.setattr(StateDirectory, "remember", full)
@@ -241,6 +241,51 @@ class TestAStateDirectory:
                 manager.create_sandbox("shop", Counter)
             monkeypatch.undo()
             manager.create_sandbox("shop", Counter)
+
+    def test_keeps_groups_with_their_order_and_whether_they_had_given_up(self, tmp_path):
+        with sl.LocalSandboxManager(tmp_path) as manager:
+            manager.create_group("site", strategy="one_for_all", max_restarts=0)
+            for id in ("web", "db"):
+                manager.create_sandbox(id, shop(), group="site")
+        with sl.LocalSandboxManager(tmp_path) as manager:
+            assert manager.call("db/counter", "increment", timeout=10) == 1
+            manager.sandbox("db").checkpoint()
+            group = manager.group("site")
+            assert (group.strategy, group.members, group.status) == ("one_for_all", ("web", "db"), "running")
+            with awaiting(manager, "group_failed") as failed:
+                psutil.Process(manager.sandbox("web").info().pid).kill()
+                failed()
+        with sl.LocalSandboxManager(tmp_path) as manager:
+            assert manager.group("site").status == "failed"
+            assert {info.status for info in manager.sandboxes()} == {"failed"}
+            assert manager.restart_group("site").status == "running"
+            assert manager.call("db/counter", "increment", timeout=10) == 2
+            manager.destroy_group("site")
+        assert not [*(tmp_path / "groups").iterdir(), *(tmp_path / "sandboxes").iterdir()]
+
+    def test_tells_of_a_group_that_it_cannot_read_and_runs_its_sandboxes_alone(self, tmp_path):
+        with sl.LocalSandboxManager(tmp_path) as manager:
+            manager.create_group("site")
+            manager.create_sandbox("web", shop(), group="site")
+        (tmp_path / "groups" / "site").write_bytes(b"half a fi")
+        (tmp_path / "groups" / ".new-left").write_bytes(b"by a crash")
+        with sl.LocalSandboxManager(tmp_path) as manager:
+            assert manager.call("web/counter", "value", timeout=10) == 0
+            assert (manager.groups(), manager.sandbox("web").info().group) == ([], None)
+            (told,) = manager.events(kind="group_not_restored")
+            assert told.detail == {"group": "site"}
+            assert "damaged" in told.reason
+        assert [path.name for path in (tmp_path / "groups").iterdir()] == ["site"]
+
+    def test_tells_of_a_group_that_cannot_be_written_and_makes_it_all_the_same(self, tmp_path, monkeypatch):
+        def full(self, kept):
+            raise OSError(28, "No space left on device")
+
+        with sl.LocalSandboxManager(tmp_path) as manager:
+            monkeypatch.setattr(StateDirectory, "remember_group", full)
+            assert manager.create_group("site").status == "running"
+            (told,) = manager.events(kind="group_not_kept")
+            assert (told.detail, "No space left" in told.reason) == ({"group": "site"}, True)
 
 
 def test_an_interrupted_start_leaves_nothing_behind():

@@ -12,7 +12,10 @@ from cluster_kit import awaiting, run
 from contract_kit import SUBJECTS, awaitable_manager, listening, open_manager
 
 import superlearner as sl
+from superlearner.errors import RequestIdTaken
 from superlearner.otp import child, supervisor
+
+DURABLE = sl.Checkpoint(every=None, durability="reply")
 
 
 @pytest.fixture(scope="module", params=SUBJECTS)
@@ -251,6 +254,66 @@ class TestWhenThingsDie:
         sandbox.call("counter", "increment")
         before = sandbox.info().pid
         assert sandbox.restart().pid != before
+        assert sandbox.call("counter", "value") == 1
+
+
+class TestWhatIsPromised:
+    def test_a_durable_answer_survives_its_host_at_any_instant(self, manager, fresh):
+        sandbox = manager.create_sandbox(fresh, shop(), checkpoint=DURABLE)
+        for number in range(1, 4):
+            assert sandbox.call("counter", "increment", timeout=20) == number
+            manager.chaos.kill_sandbox(fresh)
+        assert sandbox.call("counter", "value", timeout=20) == 3
+
+    def test_many_durable_calls_share_checkpoints_and_keep_their_order(self, subject, cluster, fresh):
+        async def work():
+            async with awaitable_manager(subject, cluster) as manager:
+                sandbox = await manager.create_sandbox(fresh, shop(), checkpoint=DURABLE)
+                calls = (sandbox.call("counter", "increment", timeout=30) for _ in range(500))
+                assert await asyncio.gather(*calls) == list(range(1, 501))
+                stored = await sandbox.checkpoint()
+                assert stored["seq"] < 250
+                await manager.destroy_sandbox(fresh)
+
+        run(work())
+
+    def test_a_request_with_an_id_takes_effect_once(self, manager, fresh):
+        sandbox = manager.create_sandbox(fresh, shop())
+        assert [sandbox.call("counter", "increment", request_id="order-1") for _ in range(3)] == [1, 1, 1]
+        assert manager.call(f"{fresh}/counter", "increment", request_id="order-1") == 1
+        sandbox.checkpoint()
+        manager.chaos.kill_sandbox(fresh)
+        assert sandbox.call("counter", "increment", 20, request_id="order-1") == 1
+        sandbox.restart()
+        assert sandbox.call("counter", "increment", 20, request_id="order-1") == 1
+        assert sandbox.call("counter", "increment", request_id="order-2") == 2
+
+    def test_one_that_was_lost_with_its_host_is_sent_again(self, manager, fresh):
+        sandbox = manager.create_sandbox(fresh, shop(), checkpoint=DURABLE)
+        sandbox.suspend("counter")
+        answers = []
+        caller = threading.Thread(
+            target=lambda: answers.append(sandbox.call("counter", "increment", 30, request_id="order-1"))
+        )
+        caller.start()
+        while not sandbox.process("counter").mailbox:
+            pass
+        manager.chaos.kill_sandbox(fresh)
+        caller.join(timeout=30)
+        assert answers == [1]
+        assert sandbox.call("counter", "increment", request_id="order-1") == 1
+        assert sandbox.call("counter", "value") == 1
+
+    def test_an_id_of_another_request_is_refused(self, manager, fresh):
+        sandbox = manager.create_sandbox(fresh, shop())
+        sandbox.call("counter", "increment", request_id="order-1")
+        for target, request in (("counter", "value"), ("other", "increment")):
+            with pytest.raises(RequestIdTaken, match="nothing was done") as caught:
+                sandbox.call(target, request, request_id="order-1")
+            assert caught.value.definite
+        for id in ("", 7, "x" * 201):
+            with pytest.raises(sl.InvalidSpec, match="nothing was sent"):
+                sandbox.call("counter", "increment", request_id=id)
         assert sandbox.call("counter", "value") == 1
 
 

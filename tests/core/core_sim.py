@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from superlearner.core.control import (
@@ -15,6 +15,7 @@ from superlearner.core.control import (
     DestroyRequested,
     DrainRequested,
     DropCheckpoints,
+    ForgetGroup,
     GiveUpNode,
     GroupCreateRequested,
     GroupDestroyRequested,
@@ -24,6 +25,10 @@ from superlearner.core.control import (
     InstanceStarted,
     InstanceStartFailed,
     InstanceStopped,
+    KeepGroup,
+    KeepSandbox,
+    KeptGroup,
+    KeptSandbox,
     MoveRequested,
     NodeJoined,
     NodeLost,
@@ -36,6 +41,7 @@ from superlearner.core.control import (
     RestartInstance,
     RestartRequested,
     ResumeInstance,
+    RunRemembered,
     SetPeers,
     SetTimer,
     StartInstance,
@@ -55,6 +61,13 @@ REQUESTS = (
     GroupDestroyRequested,
     GroupRestartRequested,
 )
+
+
+def _comes_back(kept):
+    """Whether a member of a group still is one in the next run."""
+    return kept.down is not None or kept.spec.restart != "temporary"
+
+
 #: The phases of members that are still to start.
 DOWN = ("held", "waiting", "lost", "starting")
 
@@ -91,6 +104,9 @@ class Sim:
         self.records: list[Any] = []
         self.epochs: dict[str, int] = {}
         self.started: set[tuple[str, int]] = set()
+        #: What the next run of the control plane will know.
+        self.kept: dict[str, KeptSandbox] = {}
+        self.kept_groups: dict[str, KeptGroup] = {}
 
     # -- The machine --
 
@@ -138,11 +154,20 @@ class Sim:
                     living.peers, living.on_trial = instruction.peers, False
             case DropCheckpoints():
                 self.dropped.append(instruction)
+                self.kept.pop(instruction.sandbox, None)
+            case KeepSandbox(kept):
+                self.kept[kept.spec.id] = kept
+            case KeepGroup(kept):
+                self.kept_groups[kept.spec.id] = kept
+            case ForgetGroup(group):
+                del self.kept_groups[group]
             case StartInstance():
                 key = (instruction.spec.id, instruction.epoch)
                 assert instruction.epoch >= self.epochs.get(instruction.spec.id, 0), "an epoch went down"
                 assert key not in self.started, "an epoch was handed out twice"
                 self.started.add(key)
+                spec = self.state.sandboxes[instruction.spec.id].spec
+                self.kept[spec.id] = KeptSandbox(spec, instruction.epoch)
                 self.orders.append(instruction)
             case GiveUpNode():
                 pass  # nothing is under way to a node here
@@ -227,6 +252,34 @@ class Sim:
         self._vanish(name)
         del self.nodes[name]
         self.tell(NodeLost(name, address, cause=self.cause(), at=self.at()))
+
+    def crash(self):
+        """The control plane ends, with its nodes and all that they run; the next one has what was kept."""
+        self.instances, self.orders, self.reports, self.timers = {}, [], [], []
+        self.asked = [cause for cause in self.asked if self.answers[cause]]  # the others know nothing
+        groups = {id: group for id, group in self.state._groups.items() if not group.dying}
+        for id in set(self.epochs) - set(self.kept):
+            del self.epochs[id]
+        self.started = {key for key in self.started if key[0] in self.kept}
+        before, self.state = self.state, ControlState(self.state.policy)
+        for name in list(self.nodes):
+            self.join(name)
+        sandboxes, kept = tuple(self.kept.values()), dict(self.kept)
+        self.tell(
+            RunRemembered(sandboxes, tuple(self.kept_groups.values()), cause=self.cause(), at=self.at())
+        )
+        for id, group in groups.items():
+            # One that was being destroyed comes back like the others: nobody was told that it is gone.
+            named = [member for member, was in kept.items() if was.spec.group == id]
+            members = [member for member in dict.fromkeys([*group.members, *named]) if member in named]
+            members = tuple(member for member in members if _comes_back(kept[member]))
+            reason = group.reason if group.status == "failed" else None
+            wanted = replace(group.info, members=members, restarts=0, reason=reason)
+            assert self.state.groups[id] == wanted, f"{before.story()}\n{wanted}"
+        for id, was in kept.items():
+            if was.down is not None:
+                now = self.state.sandboxes[id]
+                assert (now.status, now.reason) == (was.down, was.reason), "what was down stays down"
 
     def sample(self, name, **measured):
         self.tell(NodeSampled(name, **measured, cause=self.cause(), at=self.at()))
@@ -343,9 +396,10 @@ class Sim:
         self.check_whole()
 
     def check_whole(self):
-        wanted = {}
+        wanted, homeless = {}, self._homeless()
         for sandbox, record in self.state.sandboxes.items():
-            assert record.status in ("running", "failed", "stopped"), f"{record}\n{self.state.story(sandbox)}"
+            statuses = ("lost", "restarting") if sandbox in homeless else ("running", "failed", "stopped")
+            assert record.status in statuses, f"{record}\n{self.state.story(sandbox)}"
             if record.status == "running":
                 wanted[sandbox, record.epoch] = record
             if record.status == "stopped":
@@ -367,5 +421,17 @@ class Sim:
             peers = self.state._work[key[0]].peers
             assert [peer for peer, _ in living.peers] == list(peers), f"{key}: {living} {peers}\n{story}"
             assert len(peers) == min(len(self.nodes) - 1, wanted[key].spec.checkpoint.copies)
-        unanswered = [cause for cause in self.asked if not self.answers[cause]]
+        owed = {waiter.cause for id in homeless for waiter in self.state._work[id].waiters}
+        for group in self.state._groups.values():
+            owed |= set(group.restarters) if homeless & set(group.members) else set()
+        unanswered = [cause for cause in self.asked if not self.answers[cause] and cause not in owed]
         assert not unanswered, f"{unanswered}\n{story}"
+
+    def _homeless(self):
+        """Return the sandboxes that wait for a node, as no arrangement is made for labels, and those behind them."""
+        lost = {id for id, record in self.state.sandboxes.items() if record.status == "lost"}
+        for id in lost:
+            assert self.state._place(self.state.sandboxes[id].spec).node is None, self.state.story(id)
+        behind = [set(group.members) for group in self.state._groups.values() if lost & set(group.members)]
+        held = {id for members in behind for id in members if self.state._work[id].phase == "held"}
+        return lost | held

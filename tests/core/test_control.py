@@ -21,6 +21,7 @@ from superlearner.core.control import (
     InstanceStarted,
     InstanceStartFailed,
     InstanceStopped,
+    KeptSandbox,
     MoveRequested,
     NodeJoined,
     NodeLost,
@@ -33,7 +34,7 @@ from superlearner.core.control import (
     RestartInstance,
     RestartRequested,
     ResumeInstance,
-    SandboxRemembered,
+    RunRemembered,
     SetPeers,
     SetTimer,
     StartInstance,
@@ -41,7 +42,7 @@ from superlearner.core.control import (
     TimerFired,
 )
 from superlearner.core.restart import Backoff
-from superlearner.core.snapshots import CheckpointInfo, Migration
+from superlearner.core.snapshots import CheckpointInfo, Migration, MoveInfo
 from superlearner.core.spec import Checkpoint, Resources, SandboxSpec
 from superlearner.errors import (
     InvalidTransition,
@@ -177,23 +178,38 @@ def test_a_checkpoint_from_elsewhere_gets_an_epoch_that_no_store_here_takes_for_
     assert start.epoch == start.seed.epoch + 1
 
 
+def remembered(epoch, **kept):
+    return RunRemembered((KeptSandbox(SandboxSpec("shop"), epoch, **kept),), **WHY)
+
+
 def test_a_sandbox_of_an_earlier_run_starts_again_above_its_last_epoch():
     sim = cluster("alpha")
-    out = sim.tell(SandboxRemembered(SandboxSpec("shop"), 12, **WHY))
+    out = sim.tell(remembered(12))
     assert effects(out) == [StartInstance.match(node="alpha", epoch=13, seed=None)]
     assert kinds(out) == ["sandbox_restarting"]
     sim.tell(InstanceStarted("shop", "alpha", 13, pid=1, restored=(12, 4), **WHY))
     assert sim.state.sandboxes["shop"].status == "running"
-    assert sim.tell(SandboxRemembered(SandboxSpec("shop"), 12, **WHY)) == [], "it is there"
+    assert sim.tell(remembered(12)) == [], "it is there"
 
 
 def test_a_sandbox_of_an_earlier_run_that_no_node_can_take_or_start_is_not_forgotten():
     sim = cluster()
-    assert kinds(sim.tell(SandboxRemembered(SandboxSpec("shop"), 3, **WHY))) == ["sandbox_lost"]
+    assert kinds(sim.tell(remembered(3))) == ["sandbox_lost"]
     (start, *_) = effects(sim.tell(NodeJoined("alpha", "tcp://a", **WHY)))
     assert start == StartInstance.match(node="alpha", epoch=4)
     sim.tell(InstanceStartFailed("shop", "alpha", 4, "a module is missing", **WHY))
     assert sim.state.sandboxes["shop"].status == "restarting"
+
+
+@pytest.mark.parametrize("down", ["stopped", "failed"])
+def test_a_sandbox_that_was_down_in_an_earlier_run_stays_so_until_it_is_restarted(down):
+    sim = cluster("alpha")
+    assert kinds(sim.tell(remembered(3, down=down, reason="enough"))) == [f"sandbox_{down}"]
+    record = sim.state.sandboxes["shop"]
+    assert (record.status, record.reason, record.epoch) == (down, "enough", 3)
+    sim.restart("shop")
+    sim.rest()
+    assert (sim.state.sandboxes["shop"].status, sim.state.sandboxes["shop"].epoch) == ("running", 4)
 
 
 def test_a_creation_whose_node_is_lost_is_made_elsewhere_else_refused():
@@ -592,6 +608,19 @@ def test_a_move_rests_starts_flips_and_stops_the_old_instance():
         "shop", "alpha", "beta", 2, {"quiesce": 1.0, "start": 2.5}, bytes=77, pause=3.5
     )
     assert (shop(sim).node, shop(sim).epoch, shop(sim).pid, shop(sim).restarts) == ("beta", 2, 9, 0)
+    assert shop(sim).moved == sim.values["move"]
+
+
+def test_how_far_a_move_is_can_be_seen_while_it_is_under_way():
+    sim = moving(until="rest")
+    assert sim.state.move_of("shop") == MoveInfo("alpha", "beta", "quiesce", since=100.0)
+    out = sim.tell(Quiesced("shop", 1, 4, 77, cause="move", at=101.0))
+    assert sim.state.move_of("shop") == MoveInfo("alpha", "beta", "start", since=101.0, bytes=77)
+    (copying,) = [i.event for i in out if isinstance(i, Record)]
+    assert (copying.kind, copying.detail) == ("sandbox_copying", {"target": "beta", "bytes": 77})
+    sim.tell(InstanceStarted("shop", "beta", 2, 9, (1, 4), cause="move", at=103.5))
+    assert sim.state.move_of("shop") is None
+    assert sim.state.move_of("nowhere") is None
 
 
 @pytest.mark.parametrize(
@@ -845,6 +874,12 @@ def spoilt(**changes):
         (
             lambda s: s.nodes.update(
                 alpha=replace(s.nodes["alpha"], load=replace(s.nodes["alpha"].load, sandboxes=7))
+            ),
+            "registry's ranks are",
+        ),
+        (
+            lambda s: s._set_node(
+                replace(s.nodes["alpha"], load=replace(s.nodes["alpha"].load, sandboxes=7))
             ),
             "reserves",
         ),

@@ -52,6 +52,7 @@ def step(sim, rng, groups=()):
         moves += [lambda: sim.drain(rng.choice(list(sim.nodes)))] * flip(0.2)
         moves += [lambda: sim.sample(rng.choice(list(sim.nodes)), cpu=rng.random())]
     moves += [lambda: sim.join(rng.choice(NODES))] * flip(0.6)
+    moves += [sim.crash] * flip(0.1)
     alive = [key for key, living in sim.instances.items() if living.status == "serving"]
     if alive:
         key = rng.choice(alive)
@@ -149,6 +150,10 @@ class Schedules(RuleBasedStateMachine):
     @rule(data=st.data())
     def lose(self, data):
         self.sim.lose(data.draw(st.sampled_from(sorted(self.sim.nodes))))
+
+    @rule()
+    def crash(self):
+        self.sim.crash()
 
     @precondition(lambda self: self.sim.orders)
     @rule(data=st.data(), well=st.booleans(), cancelled=st.booleans())

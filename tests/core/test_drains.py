@@ -7,7 +7,7 @@ from core_sim import Sim
 from superlearner.core.control import QuiesceInstance, StartInstance
 from superlearner.core.control_drains import TOGETHER, TRIES
 from superlearner.core.control_records import SandboxRecord
-from superlearner.core.placement import NodeLoad
+from superlearner.core.loads import NodeLoad
 from superlearner.core.rebalance import plan, pressure
 from superlearner.core.spec import Resources, SandboxSpec
 from superlearner.errors import DrainFailed, NoPlacement, UnknownNode

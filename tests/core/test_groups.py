@@ -11,9 +11,12 @@ from superlearner.core.control import (
     ControlState,
     InstanceExited,
     InstanceStartFailed,
+    KeptGroup,
+    KeptSandbox,
     NodeJoined,
     Record,
     RestartRequested,
+    RunRemembered,
     SetTimer,
     StartInstance,
     StopInstance,
@@ -501,6 +504,120 @@ def test_a_group_that_is_spelt_wrong_is_refused():
         GroupSpec("a/b")
 
 
+# -- The next run of the control plane ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strategy", "taken"),
+    [
+        ("one_for_one", [("stop", "db"), ("start", "db")]),
+        ("rest_for_one", [("stop", "db"), ("stop", "mail"), ("start", "db"), ("start", "mail")]),
+        (
+            "one_for_all",
+            [("stop", "db"), ("stop", "mail"), ("stop", "web"), ("start", "web"), ("start", "db"), ("start", "mail")],
+        ),
+    ],
+)  # fmt: skip
+def test_a_group_goes_on_in_the_next_run_with_its_order_and_its_options(strategy, taken):
+    ids = ("web", "db", "mail")
+    sim = group(strategy, ids=ids, max_restarts=1, members={"db": {"max_restarts": 7}})
+    sim.crash()
+    assert steps(sim) == [("start", id) for id in ids]
+    assert epochs(sim) == dict.fromkeys(ids, 2)
+    assert info(sim) == GroupInfo("shop", strategy, 1, 60.0, "running", ids)
+    assert sim.state.sandboxes["db"].spec.max_restarts == 7
+    assert "group_restored" in kinds(sim)
+    end(sim, "db")
+    assert steps(sim) == taken
+    end(sim, "db")
+    steps(sim)
+    assert info(sim).status == "failed"
+
+
+def test_members_of_an_earlier_run_start_one_after_the_other_and_one_that_cannot_is_tried_again():
+    sim = group("rest_for_one")
+    sim.crash()
+    assert [order.spec.id for order in sim.orders] == ["db"]
+    sim.perform(0, well=False)
+    sim.deliver(0)
+    assert statuses(sim)["db"] == "restarting", "it is a restart that failed, not a creation"
+    sim.settle()
+    assert set(statuses(sim).values()) == {"running"}
+    started = [event.sandbox for event in sim.records if event.kind == "sandbox_restarted"]
+    assert started == list(IDS)
+
+
+def test_members_of_an_earlier_run_that_no_node_can_take_wait_for_one():
+    sim = group("one_for_all")
+    sim.nodes.clear()
+    sim.crash()
+    assert statuses(sim) == {"db": "lost", "web": "restarting", "mail": "restarting"}
+    sim.join("gamma")
+    assert steps(sim) == [("start", id) for id in IDS]
+
+
+def test_a_group_that_had_given_up_stays_so_in_the_next_run_until_it_is_restarted():
+    sim = group("one_for_all", max_restarts=0, members={"mail": {"restart": "transient"}})
+    end(sim, "mail", "normal")
+    end(sim, "web")
+    sim.rest()
+    assert statuses(sim) == {"db": "failed", "web": "failed", "mail": "stopped"}
+    before = info(sim)
+    sim.crash()
+    assert (steps(sim), info(sim)) == ([], before)
+    assert statuses(sim) == {"db": "failed", "web": "failed", "mail": "stopped"}
+    sim.restart("db")
+    assert isinstance(sim.values[sim.asked[-1]], GroupFailed)
+    sim.restart_group("shop")
+    assert steps(sim) == [("start", id) for id in IDS]
+    assert info(sim).status == "running"
+
+
+def test_a_run_that_ends_while_a_group_gives_up_leaves_no_member_running_in_the_next():
+    sim = group(ids=())
+    known = (
+        KeptSandbox(SandboxSpec("db", group="back"), 3),
+        KeptSandbox(SandboxSpec("web", group="gone"), 5),
+    )
+    groups = (
+        KeptGroup(GroupSpec("back"), ("db",), failed=True, reason="'db' ended"),
+        KeptGroup(GroupSpec("shop")),
+    )
+    sim.tell(RunRemembered(known, groups, **WHY))
+    assert statuses(sim) == {"db": "failed", "web": "restarting"}
+    assert "restart_group('back')" in sim.state.sandboxes["db"].reason
+    assert sim.state.sandboxes["web"].spec.group is None, "its group is not known"
+    assert info(sim).members == (), "a group that is there stays as it is"
+
+
+def test_a_member_that_had_ended_stays_down_in_the_next_run_and_is_still_a_member():
+    sim = group("rest_for_one", members={"web": {"restart": "transient"}})
+    end(sim, "web", "normal")
+    sim.rest()
+    sim.crash()
+    assert steps(sim) == [("start", "db"), ("start", "mail")]
+    assert (statuses(sim)["web"], info(sim).members) == ("stopped", IDS)
+    sim.restart("web")
+    sim.rest()
+    assert statuses(sim)["web"] == "running"
+
+
+def test_a_temporary_member_ends_with_its_run():
+    sim = group(members={"web": {"restart": "temporary"}})
+    sim.crash()
+    assert steps(sim) == [("start", "db"), ("start", "mail")]
+    assert info(sim).members == ("db", "mail")
+    record = sim.state.sandboxes["web"]
+    assert (record.status, record.reason, record.spec.group) == ("failed", "the control plane ended", None)
+
+
+def test_nothing_of_a_group_that_was_destroyed_is_kept():
+    sim = group()
+    sim.destroy_group("shop")
+    sim.rest()
+    assert (sim.kept, sim.kept_groups) == ({}, {})
+
+
 # -- Labels -----------------------------------------------------------------------------------------
 
 
@@ -523,6 +640,9 @@ def test_those_that_keep_apart_are_spread_and_one_more_is_refused_with_the_reaso
     assert isinstance(sim.values[sim.asked[-1]], NoPlacement), "whoever came first"
     sim.create("other", labels={"app": "web"}, anti_affinity={"app": "db", "tier": "back"})
     assert "other" in sim.state.sandboxes, "only one of the two labels is there"
+    sim.create("similar", labels={"app": "web", "tier": "back"}, anti_affinity={"app": "db", "tier": "front"})
+    sim.create("third", labels={"app": "db", "tier": "front"})
+    assert isinstance(sim.values[sim.asked[-1]], NoPlacement)
 
 
 def test_one_that_finds_no_node_of_its_own_is_lost_until_the_other_leaves():

@@ -31,6 +31,7 @@ from superlearner.core.control import (
 )
 from superlearner.core.control_leases import DRIFT, MARGIN
 from superlearner.core.lease import HeldLease
+from superlearner.core.snapshots import LeaseInfo
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import NoQuorum
 
@@ -101,6 +102,19 @@ def test_a_node_that_is_heard_of_is_never_suspected():
     cluster.wait(60, "alpha", "beta")
     assert set(cluster.state.nodes) == {"alpha", "beta"}
     assert "node_suspected" not in cluster.kinds()
+
+
+def test_how_a_lease_stands_can_be_seen_until_its_node_is_lost():
+    cluster = Cluster("alpha", "beta", "gamma")
+    cluster.wait(1.0, "alpha")
+    over = LEASE * (1 + DRIFT) + MARGIN
+    assert cluster.state.lease_of("alpha") == LeaseInfo(1.0, 1.0 + over)
+    cluster.wait(1.0, "alpha")
+    assert cluster.state.lease_of("beta") == LeaseInfo(0.0, over, suspected=True)
+    assert cluster.state.reach == (1, 3)
+    cluster.lose("beta")
+    assert cluster.state.lease_of("beta") is None
+    assert Cluster("alpha", lease=None).state.lease_of("alpha") is None
 
 
 def test_a_silent_node_is_suspected_after_half_of_its_lease_and_replaced_after_all_of_it():

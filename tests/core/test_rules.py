@@ -201,6 +201,7 @@ def test_two_parts_of_a_cluster_never_both_have_a_quorum(known, alive):
         ({"reachable": False, "memory": 1}, "critical", "cannot be reached"),
         ({"reachable": True}, "healthy", None),
         ({"reachable": True, "processes": 100_000, "memory": 2_000_000_000}, "healthy", None),
+        ({"reachable": True, "suspected": True}, "warning", "silent for half of its lease"),
         ({"reachable": True, "processes": 100_001}, "warning", "100,001 processes"),
         ({"reachable": True, "memory": 2_000_000_001}, "warning", "2,000,000,001 bytes"),
         (

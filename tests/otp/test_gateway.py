@@ -43,7 +43,7 @@ class FakeGateway:
         self.refusal = None
         self.asked = asyncio.Event()
 
-    def call(self, to, request, caller, timeout):
+    def call(self, to, request, caller, timeout, request_id=None):
         if self.refusal is not None:
             raise self.refusal
         future = asyncio.get_running_loop().create_future()

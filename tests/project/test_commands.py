@@ -200,6 +200,18 @@ def test_simulate_prints_the_schedule_of_one_seed_and_plays_a_part_of_it(run):
     assert len(told["schedule"]["steps"]) == 2
 
 
+def test_simulate_plays_a_cluster_of_any_size(run):
+    done = run("simulate", "--seed", "3", "--nodes", "60", "--sandboxes", "600")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("seed 3: nodes 60; ")
+    assert " steps\n" in done.stdout
+    told = json.loads(run("simulate", "--seed", "3", "--nodes", "7", "--sandboxes", "9", "--json").stdout)
+    assert told["command"] == "superlearner simulate --seed 3 --nodes 7 --sandboxes 9 --trace"
+    assert told["schedule"]["nodes"][-1] == "alpha-6"
+    assert told["events"]["sandbox_created"] == 9
+    assert run("simulate", "--nodes", "0").exit_code == 2
+
+
 def test_simulate_shrinks_a_seed_that_breaks_a_promise_and_says_how_to_replay_it(run, monkeypatch):
     from superlearner.core.control_registry import Registry
 

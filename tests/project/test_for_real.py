@@ -65,10 +65,37 @@ def test_the_demo_verifies_every_step_and_leaves_nothing_behind():
     assert {"process_restarted", "sandbox_created"} <= set(kinds)
 
 
-@pytest.mark.parametrize("after", ["the nodes are ready", "a checkpoint is taken"])
+def test_the_chaos_demo_verifies_every_step_and_what_clients_were_told():
+    done = run("demo", "--chaos", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["ok"]
+    assert [step["ok"] for step in told["steps"]] == [True] * 10
+    assert {told["counts"][name] for name in ("lost", "doubled", "out_of_order", "two_owners")} == {0}
+    assert told["counts"]["stored"] >= 200
+    figures = told["figures"]
+    assert figures["frozen_replaced_seconds"] > 1.0, "not before the lease is over"
+    assert figures["total_seconds"] > sum(figures[f"{name}_seconds"] for name in ("start", "stop"))
+    # The log tells the same story as the client saw.
+    kinds = {event["kind"] for event in told["events"]}
+    assert kinds >= {"sandbox_moved", "node_suspected", "node_fenced", "healed", "sandbox_restarted"}
+    # It tells what it does while it does it.
+    assert "freezing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "after"),
+    [
+        ("demo", "the nodes are ready"),
+        ("demo", "a checkpoint is taken"),
+        ("demo --chaos", "without a rest"),
+        ("demo --chaos", "is frozen"),
+        ("demo --chaos", "killing the scheduler"),
+    ],
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_demo_that_is_broken_off_leaves_nothing_behind(after: str, number: signal.Signals):
-    with started("demo") as demo:
+def test_a_demo_that_is_broken_off_leaves_nothing_behind(words: str, after: str, number: signal.Signals):
+    with started(*words.split()) as demo:
         line_with(demo, after)
         family = psutil.Process(demo.pid).children(recursive=True)
         demo.send_signal(number)

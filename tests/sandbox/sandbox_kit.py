@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
+from superlearner.core.durability import Copies
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import NoSandbox, SuperlearnerError
 from superlearner.otp import GenServer, Reply, Stop, child, supervisor
@@ -145,12 +146,12 @@ class Node:
         self.reports.append((kind, fields))
         self._news.set()
 
-    async def settled(self) -> None:
-        pass
+    async def settled(self, patience: float) -> bool:
+        return True
 
-    async def replicate(self, version: CheckpointVersion, peers: Sequence[tuple[str, str]]) -> list[str]:
+    async def replicate(self, version: CheckpointVersion, peers: Sequence[tuple[str, str]]) -> Copies:
         self.copies += [(node, version) for node, _ in peers]
-        return [node for node, _ in peers]
+        return Copies(tuple(node for node, _ in peers))
 
     async def fetch(self, sandbox: str, sources: Sequence[tuple[str, str]]) -> list[CheckpointVersion]:
         self.fetched += 1

@@ -15,6 +15,7 @@ import pytest
 from sandbox_kit import Counter, Refused, counter_app, on_a_node, open_answer
 
 from superlearner.core.checkpoints import CheckpointVersion
+from superlearner.core.durability import Copies
 from superlearner.core.spec import Checkpoint
 from superlearner.errors import CheckpointFailed, NotSerializable, ProcessDied, StartFailed, Unsupported
 from superlearner.otp import child, supervisor
@@ -340,6 +341,19 @@ async def test_what_was_cast_before_a_move_is_in_the_checkpoint(node):
 
 
 @on_a_node
+async def test_answers_leave_again_when_a_move_is_given_up_before_all_is_at_rest(node):
+    box = await node.start(checkpoint=Checkpoint(every=None, durability="reply"))
+    under_way = box.ask("call", "counter", ("do", lambda: time.sleep(0.3)))
+    quiescing = asyncio.ensure_future(box.instance.quiesce())
+    await asyncio.sleep(0)
+    await box.instance.resume()
+    await under_way
+    with pytest.raises(CheckpointFailed, match="given up meanwhile"):
+        await quiescing
+    assert await box.call("increment") == 1
+
+
+@on_a_node
 async def test_a_quiesced_instance_whose_host_dies_still_refuses(node):
     box = await node.start(checkpoint=BY_HAND)
     await box.instance.quiesce()
@@ -572,7 +586,7 @@ async def test_a_host_that_is_killed_while_it_is_being_restarted_is_started_once
     async def replicate(version, peers):
         copying.set()
         await go_on.wait()
-        return []
+        return Copies()
 
     node.replicate = replicate
     restarting = asyncio.create_task(box.instance.restart("asked for"))

@@ -7,8 +7,10 @@ from dataclasses import replace
 from superlearner.core import control_leases
 from superlearner.core.checkpoints import CheckpointStore
 from superlearner.core.control import ControlState, Quiesced
+from superlearner.core.durability import Holders, ReplyGate
 from superlearner.core.lease import HeldLease
-from superlearner.testing import Parts
+from superlearner.core.request_ids import RequestMemory
+from superlearner.testing import Parts, instance
 from superlearner.testing.checks import Checks
 from superlearner.testing.instance import SimulatedInstance
 from superlearner.testing.node import SimulatedNode
@@ -38,6 +40,22 @@ class AlwaysQuorum(ControlState):
     @property
     def no_quorum(self):
         return None
+
+
+class HastyGate(ReplyGate):
+    """Lets answers go when their checkpoint is taken, not when it is stored."""
+
+    def mark(self):
+        mark = super().mark()
+        self.stored(mark)
+        return mark
+
+
+class ForgetfulMemory(RequestMemory):
+    """Does not go with the state."""
+
+    def restore(self, remembered, now):
+        pass
 
 
 class OnlyOwners(Checks):
@@ -77,6 +95,17 @@ def state_of_a_namesake(monkeypatch):
     )
 
 
+class NobodyComesFirst(Holders):
+    """Never has the registry told of a copy that is missing."""
+
+    def must_tell(self, asked, confirmed):
+        return False
+
+
+def registry_hears_of_it_later(monkeypatch):
+    monkeypatch.setattr(instance, "Holders", NobodyComesFirst)
+
+
 def broken_means_gone(monkeypatch):
     async def ask_once(plane, i, *words):
         try:
@@ -109,4 +138,6 @@ FENCES = {
     ),
     "a lease counts from the grant's arrival": Parts(lease=LeaseFromArrival),
     "the quorum is not asked for": Parts(machine=AlwaysQuorum),
+    "an answer leaves before it is stored": Parts(gate=HastyGate),
+    "request ids are forgotten on a restore": Parts(memory=ForgetfulMemory),
 }

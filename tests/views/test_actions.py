@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from superlearner.core.snapshots import NodeInfo, ProcessInfo, SandboxInfo
-from superlearner.views.actions import Action, Chosen, Desk, Press, StatusLine, actions, as_dict
+from superlearner.core.faults import FaultRecord
+from superlearner.core.rebalance import Suggestion
+from superlearner.core.snapshots import MoveInfo, NodeInfo, ProcessInfo, SandboxInfo
+from superlearner.views.actions import Action, Chosen, actions, groups, plan, progress, sides
+from superlearner.views.desk import Desk, Press, StatusLine, as_dict
 from superlearner.views.tree import tree
 
 ALPHA = NodeInfo("alpha", "tls://a", 1, "up", "healthy")
@@ -21,19 +24,76 @@ TREE = tree(
 COUNTER, BROKEN = TREE.find("root/counter"), TREE.find("root/broken")
 
 
-def reasons(chosen: Chosen, *nodes: NodeInfo, unreachable: str = "") -> dict[str, str]:
-    return {action.name: action.reason for action in actions(chosen, nodes, unreachable=unreachable)}
+PAUSE = FaultRecord("pause_node-1", "pause_node", {"node": "beta", "seconds": 5.0}, at=0.0)
 
 
-def test_with_everything_selected_and_well_all_buttons_work():
-    assert not any(reasons(Chosen(COUNTER, SHOP, BETA), ALPHA, BETA).values())
+def reasons(chosen: Chosen, *nodes: NodeInfo, faults=(), unreachable: str = "") -> dict[str, str]:
+    offered = actions(chosen, nodes, faults=faults, unreachable=unreachable)
+    return {action.name: action.reason for action in offered}
 
 
-def test_with_nothing_selected_only_create_works_and_the_others_say_what_to_select():
-    said = reasons(Chosen(), ALPHA)
-    assert said.pop("create") == ""
-    assert said.pop("kill_node") == "Select a node first."
+def test_with_everything_selected_and_well_all_buttons_work_save_that_there_is_nothing_to_heal():
+    said = reasons(Chosen(COUNTER, SHOP, BETA), ALPHA, BETA)
+    assert said.pop("heal") == "No fault is in force."
+    assert not any(said.values())
+
+
+def test_with_nothing_selected_only_what_needs_no_target_works_and_the_others_say_what_to_select():
+    said = reasons(Chosen(), ALPHA, BETA)
+    said.pop("heal")
+    assert said.pop("create") == said.pop("rebalance") == ""
+    node = {said.pop(name) for name in ("pause_node", "partition", "drain", "kill_node")}
+    assert node == {"Select a node first."}
     assert set(said.values()) == {"Select a sandbox first."}
+
+
+def test_a_fault_can_be_ended_alone_or_with_all_others_and_a_paused_node_is_not_paused_again():
+    said = reasons(Chosen(node=BETA), ALPHA, BETA, faults=[PAUSE])
+    assert said["heal"] == said["revert"] == said["partition"] == ""
+    assert said["pause_node"] == "beta is paused already."
+    (revert,) = [action for action in actions(Chosen(), [BETA], faults=[PAUSE]) if action.name == "revert"]
+    assert (revert.target, revert.title) == ("pause_node-1", "What ends: node beta is frozen for 5 s")
+
+
+def test_the_only_node_is_not_cut_off_drained_or_evened_out():
+    said = reasons(Chosen(node=BETA), BETA)
+    assert {said[name] for name in ("partition", "drain", "rebalance")} == {
+        "There is no other node that is up."
+    }
+    assert reasons(Chosen(node=replace(BETA, status="draining")), ALPHA, BETA)["drain"] == (
+        "beta is being drained already."
+    )
+
+
+def test_draining_asks_first_and_says_what_moves():
+    full = replace(BETA, sandboxes=("shop", "till"))
+    offered = actions(Chosen(node=full), [ALPHA, full])
+    desk, todo = Desk().press(Press("drain", "beta", turn=0), offered)
+    assert todo is None
+    assert desk.status.text == (
+        "Drain node beta? shop, till move to other nodes; then its worker retires for good."
+    )
+    assert desk.press(Press("drain", "beta", turn=1, answer="yes"), offered)[1].name == "drain"
+
+
+def test_what_was_confirmed_is_asked_again_when_it_has_become_something_else():
+    full = replace(BETA, sandboxes=("shop",))
+    desk, _ = Desk().press(Press("drain", "beta", turn=0), actions(Chosen(node=full), [ALPHA, full]))
+    fuller = replace(BETA, sandboxes=("shop", "till"))
+    desk, todo = desk.press(
+        Press("drain", "beta", turn=1, answer="yes"), actions(Chosen(node=fuller), [ALPHA, fuller])
+    )
+    assert todo is None
+    assert "shop, till move" in desk.status.text
+
+
+def test_the_partition_that_is_offered_first_cuts_the_node_off_and_leaves_the_scheduler_with_the_rest():
+    (cut,) = [action for action in actions(Chosen(node=BETA), [ALPHA, BETA]) if action.name == "partition"]
+    assert cut.choices[0] == ("alone", "beta | the rest")
+    assert groups(cut.choices[0][0], "beta", ["alpha", "beta"]) == [["beta"], ["scheduler", "alpha"]]
+    assert [groups(side, "beta", ["alpha", "beta"])[0] for side, _ in sides("beta")[1:]] == [
+        ["beta", "scheduler"]
+    ] * 2
 
 
 def test_a_process_that_does_not_run_cannot_be_killed():
@@ -55,8 +115,10 @@ def test_a_node_that_is_down_cannot_be_killed_again():
     assert reasons(Chosen(node=down), ALPHA, down)["kill_node"] == "beta is down already."
 
 
-def test_while_the_cluster_cannot_be_asked_no_button_works_and_each_says_why():
-    assert set(reasons(Chosen(COUNTER, SHOP, BETA), ALPHA, BETA, unreachable="gone").values()) == {"gone"}
+def test_while_the_cluster_cannot_be_asked_no_button_works_but_those_that_heal():
+    said = reasons(Chosen(COUNTER, SHOP, BETA), ALPHA, BETA, faults=[PAUSE], unreachable="gone")
+    assert said.pop("heal") == said.pop("revert") == "", "what is broken can be healed all the same"
+    assert set(said.values()) == {"gone"}
 
 
 KILL = Action("kill_process", "Process", "Kill", "<a.b.2>", "Killing process counter", "It ends")
@@ -70,13 +132,57 @@ def test_a_click_is_carried_out_once_however_often_it_arrives():
     assert desk.status == StatusLine("Killing process counter …", "busy")
     desk, todo = desk.press(click, [KILL])
     assert todo is None
-    desk = desk.done(StatusLine("done", "good"))
+    desk = desk.done(KILL, StatusLine("done", "good"))
     assert desk.press(click, [KILL])[1] is None
 
 
 def test_while_something_runs_no_other_click_counts():
     desk, _ = Desk().press(Press("kill_process", "<a.b.2>", turn=0), [KILL, KILL_NODE])
     assert desk.press(Press("kill_node", "beta", turn=desk.turn), [KILL, KILL_NODE]) == (desk, None)
+
+
+HEAL = Action("heal", "Cluster", "Heal", "", "Healing", "Ends every fault")
+
+
+def test_what_heals_is_taken_while_something_else_runs_and_on_any_turn():
+    desk, _ = Desk().press(Press("kill_process", "<a.b.2>", turn=0), [KILL, HEAL])
+    desk, todo = desk.press(Press("heal", "", turn=0), [KILL, HEAL])
+    assert todo == HEAL
+    assert desk.running == (KILL, HEAL)
+    desk = desk.done(HEAL, StatusLine("2 faults ended.", "good"))
+    assert desk.status == StatusLine("2 faults ended. Killing process counter …", "busy")
+    assert desk.done(KILL, StatusLine("done", "good")).status == StatusLine("done", "good")
+
+
+REBALANCE = Action("rebalance", "Cluster", "Rebalance", "", "Planning moves", "Shows the moves")
+SUGGESTED = [Suggestion("shop", "alpha", "beta", "alpha is 20% full and beta 0%")]
+
+
+def test_a_plan_is_shown_before_it_is_carried_out():
+    desk, todo = Desk().press(Press("rebalance", "", turn=0), [REBALANCE])
+    asked = plan(todo, SUGGESTED)
+    assert asked.text == "Move shop from alpha to beta? alpha is 20% full and beta 0%."
+    desk = desk.done(todo, StatusLine(asked.text, "warn"), then=asked.then)
+    desk, todo = desk.press(Press("rebalance_now", "", turn=2, answer="yes"), [REBALANCE])
+    assert (todo.name, desk.status.text) == ("rebalance_now", "Rebalancing …")
+
+
+def test_a_plan_without_moves_says_so_and_asks_nothing():
+    assert plan(REBALANCE, []) == "The nodes carry equal shares; nothing needs to move."
+
+
+def test_how_far_a_long_action_is_can_be_seen():
+    drain = Action("drain", "Node", "Drain", "beta", "Draining node beta", "")
+    assert progress(drain, [replace(BETA, sandboxes=("shop", "till"))], []) == "2 sandboxes still there"
+    assert progress(drain, [ALPHA], []) == "its worker is gone"
+    moving = replace(SHOP, status="migrating", move=MoveInfo("alpha", "beta", "quiesce", 0.0))
+    move = Action("move", "Sandbox", "Move", "shop", "Moving shop", "")
+    assert progress(move, [], [moving, replace(SHOP, id="till")]) == "to beta: quiesce (step 1 of 4)"
+    now = replace(REBALANCE, name="rebalance_now")
+    assert progress(now, [], [moving, SHOP]) == "shop to beta: quiesce (step 1 of 4)"
+    assert progress(KILL, [], []) == ""
+    desk, _ = Desk().press(Press("kill_process", "<a.b.2>", turn=0), [KILL])
+    assert as_dict(desk, [], real=True, so_far="half")["status"]["text"] == "Killing process counter … half"
 
 
 def test_a_dangerous_action_asks_first_and_runs_on_yes():
@@ -110,14 +216,14 @@ def test_a_button_that_cannot_work_says_why_when_it_is_clicked_all_the_same():
 
 
 def test_messages_that_are_no_clicks_are_not_read_as_such():
-    click = {"press": "restart", "target": "shop", "turn": 3, "to": "auto", "answer": ""}
+    click = {"press": "restart", "target": "shop", "turn": 3, "choice": "", "answer": ""}
     assert Press.from_message(click) == Press("restart", "shop", 3)
     assert Press.from_message({"press": "restart"}) is None
     assert Press.from_message("restart") is None
 
 
 def test_the_buttons_have_a_twin_in_text():
-    shown = as_dict(Desk(), [KILL, replace(KILL_NODE, reason="It is down.")], [], real=True)
+    shown = as_dict(Desk(), [KILL, replace(KILL_NODE, reason="It is down.")], real=True)
     assert shown["text"].splitlines() == [
         "[Process: Kill <a.b.2>]",
         "[Node: Kill beta] not now: It is down.",

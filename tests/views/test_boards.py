@@ -13,7 +13,7 @@ import ipywidgets
 
 import superlearner as sl
 from superlearner.views import Dashboard, sandbox_panel
-from superlearner.views.actions import Press
+from superlearner.views.desk import Press
 from superlearner.views.samples import shop
 
 
@@ -125,11 +125,83 @@ def test_create_move_and_destroy_really_do_it(cluster):
 
 def test_an_action_that_fails_says_why_and_whether_it_took_effect(cluster):
     with Dashboard(cluster) as dashboard:
-        press(dashboard, "move", to="nowhere")
+        press(dashboard, "move", choice="nowhere")
         wait_for(dashboard.actions, lambda view: view["status"]["tone"] == "bad")
         said = dashboard.actions.view["status"]["text"]
         assert "Moving shop failed: There is no node 'nowhere'; nothing was changed." in said
         assert said.count("othing was changed") == 1
+
+
+def select_node(dashboard, name):
+    """Select a card as the browser does."""
+    dashboard.nodes.selected = name
+    wait_for(dashboard.actions, lambda view: any(b["target"] == name for b in view["buttons"]))
+
+
+def card(view, name):
+    return next(card for card in view["cards"] if card["name"] == name)
+
+
+def test_a_paused_node_is_shown_as_such_and_woken_by_the_button_beside_its_fault(cluster):
+    with Dashboard(cluster) as dashboard:
+        select_node(dashboard, "beta")
+        press(dashboard, "pause_node", choice="30")
+        wait_for(dashboard.faults, lambda view: [row["kind"] for row in view["rows"]] == ["pause_node"])
+        wait_for(dashboard.nodes, lambda view: card(view, "beta")["flags"] == ["paused"])
+        wait_for(dashboard.nodes, lambda view: "its lease has surely ended" in card(view, "beta")["trouble"])
+        assert "critical" in dashboard.nodes.view["summary"]
+        assert "NO quorum (1 of 2 reachable" in dashboard.nodes.view["summary"]
+        (row,) = dashboard.faults.view["rows"]
+        dashboard._pressed(Press("revert", row["key"], turn=0))
+        wait_for(dashboard.faults, lambda view: not view["rows"])
+        wait_for(dashboard.actions, lambda view: f"Ending {row['key']} … done in" in view["status"]["text"])
+        wait_for(dashboard.nodes, lambda view: card(view, "beta")["status"] == "up")
+
+
+def test_a_partition_without_a_majority_is_told_refuses_and_heals_while_something_waits(cluster):
+    with Dashboard(cluster) as dashboard:
+        select_node(dashboard, "alpha")
+        press(dashboard, "partition", choice="scheduler")
+        wait_for(dashboard.nodes, lambda view: "NO quorum (1 of 2 reachable" in view["summary"])
+        press(dashboard, "create")
+        wait_for(dashboard.actions, lambda view: view["status"]["tone"] == "bad")
+        said = dashboard.actions.view["status"]["text"]
+        assert said.startswith("Creating a sandbox failed: Only 1 of 2 nodes can be reached: no quorum.")
+        assert "Nothing was changed." in said
+        press(dashboard, "heal")
+        wait_for(dashboard.actions, lambda view: "1 fault ended." in view["status"]["text"])
+        wait_for(dashboard.nodes, lambda view: ", quorum (2 of 2 reachable" in view["summary"])
+
+
+def test_a_plan_is_shown_before_it_is_carried_out_and_draining_asks_and_says_what_went_where(cluster):
+    cluster.add_node("delta")
+    for number in range(2):
+        cluster.create_sandbox(f"job-{number}", shop(), node="delta", resources=sl.Resources(cpu=0.4))
+    with Dashboard(cluster) as dashboard:
+        press(dashboard, "rebalance")
+        wait_for(dashboard.actions, lambda view: view["armed"] is not None)
+        planned = cluster.rebalance()
+        assert f"Move {planned[0].sandbox} from delta to" in dashboard.actions.view["status"]["text"]
+        turn = dashboard.actions.view["turn"]
+        dashboard._pressed(Press("rebalance_now", "", turn, answer="yes"))
+        wait_for(dashboard.actions, lambda view: "Rebalancing … done in" in view["status"]["text"])
+        assert cluster.rebalance() == []
+        moved = cluster.sandbox(planned[0].sandbox).info()
+        wait_for(
+            dashboard.sandboxes,
+            lambda view: next(row for row in view["rows"] if row["id"] == moved.id)["move"].startswith(
+                "from delta"
+            ),
+        )
+        select_node(dashboard, "delta")
+        press(dashboard, "drain")
+        wait_for(dashboard.actions, lambda view: view["armed"] is not None)
+        press(dashboard, "drain", answer="yes")
+        wait_for(dashboard.actions, lambda view: "its worker is retired" in view["status"]["text"])
+        wait_for(dashboard.nodes, lambda view: [c["name"] for c in view["cards"]] == ["alpha", "beta"])
+        assert "job-" in dashboard.actions.view["status"]["text"]
+    for number in range(2):
+        cluster.destroy_sandbox(f"job-{number}")
 
 
 def test_a_click_waits_for_nothing_on_the_thread_that_brings_it(cluster):
@@ -137,7 +209,7 @@ def test_a_click_waits_for_nothing_on_the_thread_that_brings_it(cluster):
         began = time.perf_counter()
         press(dashboard, "restart")
         assert time.perf_counter() - began < 1.0
-        assert dashboard._desk.busy is not None
+        assert dashboard._desk.running
         wait_for(dashboard.actions, lambda view: "Restarting shop … done in" in view["status"]["text"])
 
 

@@ -185,6 +185,56 @@ def a_button_that_cannot_work_says_why(page):
     wait_for_status(page, "Select a process in the tree first.")
 
 
+def a_paused_node_is_suspected_then_replaced_then_back(page, cluster):
+    home = cluster.sandbox("shop").info().node
+    page.click(card(home))
+    page.locator(".sl-actions .sl-of", has_text=f"Node {home}").wait_for()
+    page.select_option("[data-choice=pause_node]", "")  # until healed
+    page.click("[data-action=pause_node]")
+    wait_for_status(page, f"node {home} is frozen.")
+    page.locator(f"{card(home)}[data-status=suspected][data-flags=paused]").wait_for()
+    page.locator(f"{card(home)} .sl-trouble", has_text="its lease has surely ended at").wait_for()
+    picture(page, "8-node-suspected")
+    page.locator(f"{card(home)}[data-status=down]").wait_for()
+    page.locator(f"{card(home)} .sl-trouble", has_text="longer than its lease").wait_for()
+    page.locator(".sl-sandboxes [data-key=shop][data-status=running]").wait_for()
+    picture(page, "9-node-replaced")
+    assert cluster.sandbox("shop").info().node != home
+    page.locator(".sl-faults [data-kind=pause_node]").get_by_role("button").click()
+    wait_for_status(page, "Ending pause_node")
+    page.locator(f"{card(home)}[data-status=up]").wait_for()
+    page.locator(".sl-faults .sl-none").wait_for()
+    picture(page, "10-node-woken")
+
+
+def a_partition_takes_the_quorum_and_heal_gives_it_back(page, cluster):
+    page.select_option("[data-choice=partition]", "scheduler")
+    page.locator("[data-action=partition]").focus()
+    page.keyboard.press("Enter")
+    wait_for_status(page, "the cluster falls apart into")
+    page.locator(".sl-nodes .sl-summary", has_text="NO quorum (1 of 3 reachable, policy quorum)").wait_for()
+    page.click("[data-action=create]")
+    wait_for_status(page, "Creating a sandbox failed: Only 1 of 3 nodes can be reached: no quorum.")
+    picture(page, "11-no-quorum")
+    page.click("[data-action=heal]")
+    wait_for_status(page, "1 fault ended.")
+    page.locator(".sl-nodes .sl-summary", has_text=", quorum (3 of 3 reachable, policy quorum)").wait_for()
+    page.locator(".sl-sandboxes [data-key=shop][data-status=running]").wait_for()
+    picture(page, "12-healed")
+    assert cluster.chaos.faults() == []
+
+
+def the_pictures_live_through_the_end_of_the_scheduler(page, cluster):
+    before = pid(page, card("alpha"))
+    cluster.chaos.kill_scheduler()
+    wait_for_other_pid(page, card("alpha"), before)
+    page.locator(".sl-nodes .sl-summary", has_text="control plane running").wait_for()
+    page.locator(".sl-sandboxes [data-key=shop][data-status=running]").wait_for()
+    page.locator(".sl-feed li", has_text="SIGKILL to the scheduler").wait_for()
+    assert page.locator(".sl-nodes .sl-note").inner_text() == ""
+    picture(page, "13-scheduler-back")
+
+
 def the_pictures_are_still_there_and_live_after_the_page_is_loaded_again(page, cluster):
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")
     page.goto(page.url)
@@ -204,4 +254,7 @@ def test_a_learner_can_see_a_cluster_break_it_and_watch_it_come_back(page, clust
     a_double_click_does_a_thing_once(page, cluster)
     destroy_asks_first_and_no_means_no(page, cluster)
     a_button_that_cannot_work_says_why(page)
+    a_paused_node_is_suspected_then_replaced_then_back(page, cluster)
+    a_partition_takes_the_quorum_and_heal_gives_it_back(page, cluster)
+    the_pictures_live_through_the_end_of_the_scheduler(page, cluster)
     the_pictures_are_still_there_and_live_after_the_page_is_loaded_again(page, cluster)

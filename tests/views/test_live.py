@@ -143,3 +143,43 @@ def test_work_put_after_the_end_is_not_kept(probe):
     probe.live.close()
     probe.live.do(lambda: probe.note(probe.draws, "late"))
     assert probe.live._work.qsize() <= 1
+
+
+def test_a_close_look_that_takes_long_keeps_neither_looks_nor_drawings_waiting():
+    entered, go_on = threading.Event(), threading.Event()
+
+    def peek() -> None:
+        entered.set()
+        go_on.wait(5.0)
+
+    probe = Probe({"every": NEVER, "gather": 0.01, "peek": peek})
+    probe.live.start()
+    probe.live.look()
+    assert entered.wait(5.0)
+    looks, draws = len(probe.looks), len(probe.draws)
+    probe.live.look()
+    probe.wait(lambda: len(probe.looks) > looks and len(probe.draws) > draws)
+    go_on.set()
+    probe.live.close()
+
+
+def test_what_is_urgent_does_not_wait_for_what_is_not(probe):
+    healed = threading.Event()
+    probe.live.do(lambda: healed.wait(8.0))
+    probe.live.do(healed.set, urgent=True)
+    assert healed.wait(5.0)
+
+
+def test_a_look_that_does_not_come_back_is_late_and_that_is_drawn_until_it_does(monkeypatch):
+    monkeypatch.setattr("superlearner.views.live.LATE", 0.05)
+    answered = threading.Event()
+    probe = Probe({"every": NEVER, "gather": 0.01})
+    probe.live._look = lambda: answered.wait(5.0)
+    shown = []
+    probe.live._draw = lambda: probe.note(shown, probe.live.late)
+    probe.live.start()
+    probe.live.look()
+    probe.wait(lambda: True in shown)
+    answered.set()
+    probe.wait(lambda: not shown[-1])
+    probe.live.close()

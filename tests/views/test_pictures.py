@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from datetime import UTC
 
 import pytest
 
-from superlearner.core.snapshots import CheckpointInfo, ClusterStatus, NodeInfo, ProcessInfo, SandboxInfo
-from superlearner.views import nodes, sandboxes, tree, tree_svg
+from superlearner.core.faults import FaultRecord, partition_links
+from superlearner.core.snapshots import (
+    CheckpointInfo,
+    ClusterStatus,
+    LeaseInfo,
+    Migration,
+    MoveInfo,
+    NodeInfo,
+    ProcessInfo,
+    SandboxInfo,
+)
+from superlearner.views import faults, nodes, sandboxes, tree, tree_svg
 from superlearner.views.marks import mark
+from superlearner.views.nodes import cluster
 
 PRINTER = ProcessInfo("printer", "<alpha.shop.4>", "printer", "worker", "running", mailbox=3)
 BROKEN = ProcessInfo("broken", None, None, "worker", "restarting", restarts=2)
@@ -179,10 +191,98 @@ def test_cards_and_rows_keep_their_place_whatever_the_order_of_the_answer():
 
 
 def test_the_cluster_without_quorum_is_told_in_words():
-    status = ClusterStatus(("alpha", "beta"), 2, 1, "critical", quorum=False, control_plane="running")
+    status = ClusterStatus(
+        ("alpha", "beta"),
+        2,
+        1,
+        "critical",
+        quorum=False,
+        control_plane="running",
+        reachable_nodes=1,
+        lease=3.0,
+    )
     view = nodes([ALPHA], real=True, now=100.0, status=status)
-    assert view.summary == "✕ critical: 1 of 2 nodes healthy, NO quorum, control plane running"
+    assert view.summary == (
+        "✕ critical: 1 of 2 nodes healthy, NO quorum (1 of 2 reachable, policy quorum), lease 3 s, "
+        "control plane running"
+    )
     assert view.summary in view.text()
+    assert "policy availability" in cluster(replace(status, partition="availability"))
+
+
+HELD = LeaseInfo(heard_at=43_384.12, ends_at=43_387.245)
+
+
+def test_a_silent_node_shows_since_when_and_when_its_lease_has_surely_ended():
+    silent = replace(ALPHA, status="suspected", lease=replace(HELD, suspected=True))
+    (card,) = nodes([silent], real=True, now=100.0, tz=UTC).cards
+    assert (card.symbol, card.status, card.lease) == ("?", "suspected", "ends 12:03:07.245")
+    assert card.trouble == "Silent since 12:03:04.120; its lease has surely ended at 12:03:07.245."
+    assert f"alpha: {card.trouble}" in nodes([silent], real=True, now=100.0, tz=UTC).text()
+
+
+def test_a_node_that_is_heard_of_holds_its_lease_and_has_no_trouble():
+    (card,) = nodes([replace(ALPHA, lease=HELD)], real=True, now=100.0).cards
+    assert (card.lease, card.trouble, card.flags) == ("held", "", ())
+
+
+def test_a_node_that_is_down_says_why():
+    down = replace(ALPHA, status="down", health="critical", reason="it was silent for 3.1 s")
+    (card,) = nodes([down], real=True, now=100.0).cards
+    assert (card.lease, card.trouble) == ("–", "Lost: it was silent for 3.1 s.")
+
+
+PAUSE = FaultRecord("pause_node-1", "pause_node", {"node": "alpha", "seconds": 5.0}, at=43_384.12)
+PARTITION = FaultRecord(
+    "partition-2",
+    "partition",
+    {
+        "groups": [["alpha"], ["scheduler", "beta"]],
+        "links": [
+            list(link) for link in partition_links([["alpha"], ["scheduler", "beta"]], ["alpha", "beta"])
+        ],
+    },
+    at=43_385.0,
+)
+
+
+def test_what_is_done_to_a_node_on_purpose_stands_on_its_card():
+    beta = replace(ALPHA, name="beta")
+    view = nodes([ALPHA, beta], real=True, now=100.0, faults=[PAUSE, PARTITION])
+    assert [card.flags for card in view.cards] == [("paused", "cut off"), ()]
+    assert view.cards[0].trouble == "Cut off from beta, the clients and the scheduler."
+    assert view.cards[1].trouble == "Cut off from alpha."
+    assert "paused, cut off" in view.cards[0].description
+    assert "● up, paused, cut off" in view.text()
+
+
+def test_each_fault_in_force_tells_what_on_whom_and_since_when():
+    view = faults([PAUSE, PARTITION], real=True, tz=UTC)
+    assert view.text().splitlines() == [
+        "2 faults in force (real)",
+        "12:03:04.120 ▲ node alpha is frozen for 5 s [pause_node-1]",
+        "12:03:05.000 ▲ the cluster falls apart into alpha | scheduler, beta [partition-2]",
+    ]
+    assert [row["key"] for row in view.as_dict()["rows"]] == ["pause_node-1", "partition-2"]
+    assert faults([], real=False).text() == "0 faults in force (simulated)"
+    frozen = FaultRecord("pause_sandbox-3", "pause_sandbox", {"sandbox": "shop", "seconds": None}, at=0.0)
+    assert faults([frozen], real=True).rows[0].what == "shop is frozen"
+
+
+def test_a_row_shows_the_lease_beside_its_epoch():
+    (row,) = sandboxes([replace(SHOP, lease=replace(HELD, suspected=True))], real=True, now=0.0, tz=UTC).rows
+    assert (row.epoch, row.lease) == ("2", "ends 12:03:07.245")
+
+
+def test_a_row_shows_how_far_a_move_is_and_then_how_it_went():
+    under_way = replace(SHOP, status="migrating", move=MoveInfo("alpha", "beta", "start", 99.0, bytes=812))
+    (row,) = sandboxes([under_way], real=True, now=100.0).rows
+    assert row.move == "to beta: copy (step 2 of 4), 812 B"
+    assert row.move in row.description
+    done = Migration("shop", "beta", "alpha", 2, {"quiesce": 0.01, "start": 0.03}, bytes=812, pause=0.04)
+    view = sandboxes([replace(SHOP, moved=done)], real=True, now=100.0)
+    assert view.rows[0].move == "from beta: 812 B, callers waited 40 ms"
+    assert view.rows[0].move in view.text()
 
 
 def test_a_row_tells_where_and_how_a_sandbox_lives():

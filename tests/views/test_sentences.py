@@ -102,6 +102,18 @@ CASES = {
         Event("restart_scheduled", sandbox="shop", reason="killed (SIGKILL)", detail={"delay": 0.1, "left": 1}),
         "shop is started again in 100 ms (killed (SIGKILL)); 1 restart left.",
     ),
+    "sandbox_copying": (
+        Event("sandbox_copying", sandbox="shop", node="alpha", detail={"target": "beta", "bytes": 812}),
+        "shop is at rest; 812 B of state go to beta, where it starts.",
+    ),
+    "node_suspected": (
+        Event("node_suspected", node="beta", detail={"silent": 1.5}),
+        "Node beta is silent for 1.5 s; it gets nothing new.",
+    ),
+    "node_lost in order": (
+        Event("node_lost", node="beta", reason="it has left", detail={"sandboxes": 0}),
+        "Node beta has left, with nothing on it.",
+    ),
     "sandbox_moved": (
         Event(
             "sandbox_moved",
@@ -135,6 +147,22 @@ CASES = {
     "group_created": (
         Event("group_created", detail={"group": "web", "strategy": "one_for_all"}),
         "Group web is made; its strategy is one_for_all.",
+    ),
+    "group_restored": (
+        Event("group_restored", detail={"group": "web", "strategy": "one_for_all", "status": "running"}),
+        "Group web is back after the end of its control plane; its strategy is one_for_all.",
+    ),
+    "group_restored, though it had given up": (
+        Event("group_restored", reason="'db' ended", detail={"group": "web", "status": "failed"}),
+        "Group web is known again: it had given up ('db' ended), and stays down.",
+    ),
+    "group_not_restored": (
+        Event("group_not_restored", reason="the file is damaged", detail={"group": "web"}),
+        "Group web cannot be brought back (the file is damaged); its sandboxes go on alone.",
+    ),
+    "group_not_kept": (
+        Event("group_not_kept", reason="the disk is full", detail={"group": "web"}),
+        "Group web would not come back as it is if the whole cluster were killed (the disk is full).",
     ),
     "group_destroyed": (
         Event("group_destroyed", detail={"group": "web"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 
@@ -12,15 +13,23 @@ import ipywidgets
 
 from superlearner.core.snapshots import NodeInfo, ProcessInfo
 from superlearner.errors import InvalidSpec, NoQuorum, ProcessDied
-from superlearner.views import feed, nodes, sandboxes, tree
-from superlearner.views.actions import Action, Desk, as_dict
-from superlearner.views.widgets import ActionsWidget, FeedWidget, NodesWidget, SandboxesWidget, TreeWidget
+from superlearner.views import faults, feed, nodes, sandboxes, tree
+from superlearner.views.actions import Action
+from superlearner.views.desk import Desk, as_dict
+from superlearner.views.widgets import (
+    ActionsWidget,
+    FaultsWidget,
+    FeedWidget,
+    NodesWidget,
+    SandboxesWidget,
+    TreeWidget,
+)
 from superlearner.views.widgets.board import explain, origin_of, refuse_async
 
 COUNTER = ProcessInfo("counter", "<alpha.shop.2>", "counter", "worker", "waiting")
 ROOT = ProcessInfo("root", "<alpha.shop.1>", None, "supervisor", "waiting", children=(COUNTER,))
 KILL = Action("kill_process", "Process", "Kill", "<alpha.shop.2>", "Killing process counter", "It ends")
-CLASSES = (ActionsWidget, FeedWidget, NodesWidget, SandboxesWidget, TreeWidget)
+CLASSES = (ActionsWidget, FaultsWidget, FeedWidget, NodesWidget, SandboxesWidget, TreeWidget)
 
 
 @pytest.fixture
@@ -65,6 +74,7 @@ def test_each_noun_has_a_widget_with_a_text_twin(opened):
         NodesWidget: nodes([NodeInfo("alpha", "tls://a", 1, "up", "healthy")], real=True, now=1.0),
         SandboxesWidget: sandboxes([], real=True, now=1.0),
         FeedWidget: feed([], real=False),
+        partial(FaultsWidget, on_press=list): faults([], real=True),
     }
     for cls, view in views.items():
         widget = opened(cls(view))
@@ -74,9 +84,9 @@ def test_each_noun_has_a_widget_with_a_text_twin(opened):
 
 def test_a_click_arrives_as_a_press_and_anything_else_is_ignored(opened):
     heard = []
-    widget = opened(ActionsWidget(as_dict(Desk(), [KILL], [], real=True), heard.append))
+    widget = opened(ActionsWidget(as_dict(Desk(), [KILL], real=True), heard.append))
     widget._handle_custom_msg(
-        {"press": "kill_process", "target": "<alpha.shop.2>", "turn": 0, "to": "auto", "answer": ""}, []
+        {"press": "kill_process", "target": "<alpha.shop.2>", "turn": 0, "choice": "", "answer": ""}, []
     )
     widget._handle_custom_msg({"press": 5}, [])
     assert [(press.name, press.target) for press in heard] == [("kill_process", "<alpha.shop.2>")]

@@ -1,4 +1,4 @@
-// The buttons. Which of them work, and which click counts, is decided in Python (superlearner.views.actions).
+// The buttons. Which of them work, and which click counts, is decided in Python (superlearner.views.actions and desk).
 const SYMBOLS = { good: "✓", busy: "", warn: "▲", bad: "✕", quiet: "" };
 
 function render({ model, el }) {
@@ -9,8 +9,7 @@ function render({ model, el }) {
   const cancel = make("button", { text: "No", onclick: (event) => once(event, () => press(model.get("view").armed, "no")) });
   const line = make("div", { class: "sl-line" }, status, sure, cancel);
   ui.body.append(groups, line);
-  const keptGroups = new Map(), keptButtons = new Map();
-  const to = make("select", { "aria-label": "Node to move to" });
+  const keptGroups = new Map(), keptButtons = new Map(), keptChoices = new Map();
   let sentOn = -1, told = null;
 
   // The browser counts the clicks of a double click: only the first one is meant.
@@ -18,9 +17,10 @@ function render({ model, el }) {
 
   function press(action, answer = "") {
     const { turn, busy } = model.get("view");
-    if (!action || busy || sentOn === turn) return;
-    sentOn = turn;  // nothing more is sent until Python has answered with the next turn
-    model.send({ press: action.name, target: action.target, turn, to: to.value || "auto", answer });
+    if (!action || ((busy || sentOn === turn) && !action.urgent)) return;
+    sentOn = turn;  // nothing more is sent until Python has answered with the next turn, save what heals
+    const choice = keptChoices.get(action.name)?.value ?? "";
+    model.send({ press: action.name, target: action.target, turn, choice, answer });
     told = null;
     draw();
     setTimeout(() => {
@@ -35,6 +35,23 @@ function render({ model, el }) {
     once(event, () => {
       if (action.reason) { told = { text: action.reason, tone: "warn" }; draw(); } else press(action);
     });
+  }
+
+  /** What can be chosen beside a button; a choice that is still offered stays. */
+  function choose(item) {
+    if (!item.choices.length) return;
+    let list = keptChoices.get(item.name);
+    if (!list) {
+      list = make("select", { "aria-label": `${item.label} ${item.group.toLowerCase()}: how`, "data-choice": item.name });
+      keptChoices.set(item.name, list);
+      keptButtons.get(item.name).after(list);
+    }
+    const offered = JSON.stringify(item.choices);
+    if (list.dataset.offered === offered) return;
+    const chosen = list.value;
+    list.replaceChildren(...item.choices.map(([value, label]) => make("option", { value, text: label })));
+    if (list.dataset.offered && item.choices.some(([value]) => value === chosen)) list.value = chosen;
+    list.dataset.offered = offered;
   }
 
   function draw() {
@@ -56,19 +73,12 @@ function render({ model, el }) {
         button = make("button", { text: item.label, "data-action": item.name, onclick: (event) => click(event, item.name) });
         keptButtons.set(item.name, button);
         keptGroups.get(item.group).append(button);
-        if (item.name === "move") keptGroups.get(item.group).append(to);
       }
+      choose(item);
       button.classList.toggle("sl-danger", item.dangerous);
-      attr(button, "aria-disabled", Boolean(item.reason) || waiting);
+      attr(button, "aria-disabled", Boolean(item.reason) || (waiting && !item.urgent));
       attr(button, "title", item.reason || item.title);
       attr(button, "aria-label", `${item.label} ${item.group.toLowerCase()} ${item.target}${item.reason ? `. Not now: ${item.reason}` : ""}`);
-    }
-    const choices = view.targets.join("\n");
-    if (to.dataset.choices !== choices) {
-      const chosen = to.value;
-      to.replaceChildren(...view.targets.map((name) => make("option", { value: name, text: name === "auto" ? "to: any" : `to: ${name}` })));
-      to.value = view.targets.includes(chosen) ? chosen : "auto";
-      to.dataset.choices = choices;
     }
     const said = told || view.status;
     const symbol = SYMBOLS[said.tone];
@@ -77,7 +87,7 @@ function render({ model, el }) {
     text(status, symbol ? `${symbol} ${said.text}` : said.text);
     sure.style.display = cancel.style.display = view.armed ? "" : "none";
     if (view.armed) {
-      text(sure, `Yes, ${view.armed.label.toLowerCase()} ${view.armed.target}`);
+      text(sure, `Yes, ${view.armed.label.toLowerCase()} ${view.armed.target}`.trimEnd());
       attr(sure, "aria-disabled", waiting); attr(cancel, "aria-disabled", waiting);
     }
   }

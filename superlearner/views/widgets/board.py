@@ -26,7 +26,8 @@ _LIVE_LOCK = threading.Lock()
 class Board:
     """Pictures of one thing, kept up to date until `close`.
 
-    A subclass says what to ask (`look`, on the looker's thread) and what to show (`draw`, on the writer's).
+    A subclass says what to ask (`look`, on the looker's thread; `peek`, on the peeker's, what may take long)
+    and what to show (`draw`, on the writer's).
     A board is displayed like any value in a notebook; elsewhere `text` is the same thing.
     """
 
@@ -39,7 +40,7 @@ class Board:
         self._lock = threading.Lock()
         self._trouble = ""
         self._read: deque[Event] = deque(maxlen=EVENTS)
-        self._live = Live(self.look, self.draw, self._remember_trouble, subscribe)
+        self._live = Live(self.look, self.draw, self._remember_trouble, subscribe, peek=self.peek)
 
     # -- For the subclass ------------------------------------------------------------------------------
 
@@ -50,6 +51,9 @@ class Board:
     def look(self) -> None:
         """Ask, and remember the answers."""
         raise NotImplementedError
+
+    def peek(self) -> None:
+        """Ask what may take long, after each look, and remember the answer; nothing unless a subclass says so."""
 
     def draw(self) -> None:
         """Show what is remembered."""
@@ -69,6 +73,7 @@ class Board:
             older.retire("This picture stands still: the same one was opened again below.")
         try:
             self.look()
+            self.peek()
         except SuperlearnerError as error:
             self._remember_trouble(error)
         self.draw()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, assert_never
 
 import ipywidgets
 
 from superlearner.core.snapshots import ClusterStatus, Migration, NodeInfo, ProcessInfo, SandboxInfo
 from superlearner.errors import SuperlearnerError
 from superlearner.views import actions as act
+from superlearner.views import desk as desks
+from superlearner.views.faults import AnyFault, faults, what
 from superlearner.views.feed import feed
-from superlearner.views.format import seconds, size
+from superlearner.views.format import count, seconds, size
 from superlearner.views.nodes import nodes
 from superlearner.views.sandboxes import sandboxes
 from superlearner.views.tree import TreeView, tree
@@ -21,6 +23,7 @@ from superlearner.views.widgets.board import Board, explain, origin_of, refuse_a
 from superlearner.views.widgets.panel import look_inside
 from superlearner.views.widgets.pictures import (
     ActionsWidget,
+    FaultsWidget,
     FeedWidget,
     NodesWidget,
     SandboxesWidget,
@@ -36,6 +39,8 @@ class Seen:
     status: ClusterStatus | None = None
     nodes: tuple[NodeInfo, ...] = ()
     sandboxes: tuple[SandboxInfo, ...] = ()
+    #: The faults in force.
+    faults: tuple[AnyFault, ...] = ()
     #: The tree of the selected sandbox, and whose tree it is.
     root: ProcessInfo | None = None
     root_of: str = ""
@@ -67,29 +72,30 @@ class Dashboard(Board):
     def __init__(self, cluster: Any) -> None:
         refuse_async(cluster, "The dashboard")
         self._cluster, self.real = cluster, origin_of(cluster)
-        self._seen, self._selection, self._desk = Seen(), Selection(), act.Desk()
+        self._seen, self._selection, self._desk = Seen(), Selection(), desks.Desk()
         #: Selections that the writer is to carry to the browser; all others come from there.
         self._to_select: dict[str, str] = {}
         now, real = time.time(), self.real
-        self.actions = ActionsWidget(act.as_dict(self._desk, (), (), real=real), self._pressed)
+        self.actions = ActionsWidget(desks.as_dict(self._desk, (), real=real), self._pressed)
         self.nodes = NodesWidget(nodes((), real=real, now=now))
+        self.faults = FaultsWidget(faults((), real=real), self._pressed)
         self.sandboxes = SandboxesWidget(sandboxes((), real=real, now=now))
         self.tree = TreeWidget(tree(None, real=real))
         self.feed = FeedWidget(feed((), real=real))
-        pictures = (self.nodes, self.actions, self.sandboxes, self.tree, self.feed)
+        pictures = (self.nodes, self.actions, self.faults, self.sandboxes, self.tree, self.feed)
         super().__init__(("cluster", cluster.address), pictures, cluster.subscribe)
         for kind, picture in (("process", self.tree), ("sandbox", self.sandboxes), ("node", self.nodes)):
             picture.observe(self._follows(kind), "selected")
         self.begin()
 
     def arrange(self) -> ipywidgets.Widget:
-        """Put the nodes and the buttons on top, the sandboxes, then the tree and the feed side by side."""
+        """Put the nodes and the buttons on top, the faults, the sandboxes, then the tree and the feed side by side."""
         for half in (self.tree, self.feed):
             half.layout.flex, half.layout.min_width, half.layout.width = "1 1 420px", "0", "auto"
         below = ipywidgets.HBox(
             [self.tree, self.feed], layout=ipywidgets.Layout(flex_flow="row wrap", grid_gap="8px")
         )
-        rows = [self.nodes, self.actions, self.sandboxes, below]
+        rows = [self.nodes, self.actions, self.faults, self.sandboxes, below]
         return ipywidgets.VBox(rows, layout=ipywidgets.Layout(grid_gap="8px", margin="2px 0"))
 
     # -- Looking: on the looker's thread -----------------------------------------------------------------
@@ -102,6 +108,7 @@ class Dashboard(Board):
                 status=self._cluster.status(),
                 nodes=tuple(self._cluster.nodes()),
                 sandboxes=tuple(self._cluster.sandboxes()),
+                faults=tuple(self._cluster.chaos.faults()),
             )
             self.catch_up(lambda last: list(self._cluster.events(since=last)))
         except SuperlearnerError as error:
@@ -112,13 +119,12 @@ class Dashboard(Board):
             before = self._seen
             self._seen = replace(seen, root=before.root, root_of=before.root_of, root_note=before.root_note)
             self._selection = self._still_there(self._selection, seen)
-            chosen = self._selection.sandbox
         self._trouble = ""
-        # A hurt sandbox may take seconds to show its tree; what is known is shown meanwhile.
-        self._live.draw()
-        self._look_inside(chosen)
 
-    def _look_inside(self, id: str) -> None:
+    def peek(self) -> None:
+        """Ask for the tree of the selected sandbox; a hurt one may take seconds to show it."""
+        with self._lock:
+            id = self._selection.sandbox
         root, note = look_inside(self._cluster.sandbox(id)) if id else (None, "")
         with self._lock:
             last = self._seen.root if self._seen.root_of == id else None
@@ -142,14 +148,21 @@ class Dashboard(Board):
             seen, selection, desk = self._seen, self._selection, self._desk
             to_select, self._to_select = self._to_select, {}
         note = seen.unreachable or self._trouble
-        if seen.unreachable:
+        if self._live.late:
+            note = "This is the last known state: the control plane does not answer at present."
+        elif seen.unreachable:
             note = f"This is the last known state: {note}"
         offered = self._offered(seen, selection)
-        self.nodes.show(nodes(seen.nodes, real=self.real, now=seen.at, status=seen.status, note=note))
+        shown = nodes(
+            seen.nodes, real=self.real, now=seen.at, status=seen.status, faults=seen.faults, note=note
+        )
+        self.nodes.show(shown)
+        self.faults.show(faults(seen.faults, real=self.real))
         self.sandboxes.show(sandboxes(seen.sandboxes, real=self.real, now=seen.at))
         self.tree.show(self._tree(seen, selection))
         self.feed.show(feed(self.events, real=self.real))
-        self.actions.show(act.as_dict(desk, offered, _targets(seen, selection), real=self.real))
+        so_far = "".join(act.progress(action, seen.nodes, seen.sandboxes) for action in desk.running[:1])
+        self.actions.show(desks.as_dict(desk, offered, real=self.real, so_far=so_far))
         for kind, key in to_select.items():
             {"sandbox": self.sandboxes, "process": self.tree, "node": self.nodes}[kind].selected = key
 
@@ -165,9 +178,8 @@ class Dashboard(Board):
     def _offered(self, seen: Seen, selection: Selection) -> tuple[act.Action, ...]:
         node = next((info for info in seen.nodes if info.name == selection.node), None)
         process = self._tree(seen, selection).find(selection.process)
-        return act.actions(
-            act.Chosen(process, _find(seen, selection), node), seen.nodes, unreachable=seen.unreachable
-        )
+        chosen = act.Chosen(process, _find(seen, selection), node)
+        return act.actions(chosen, seen.nodes, faults=seen.faults, unreachable=seen.unreachable)
 
     # -- Clicks: on whichever thread the kernel likes; nothing here may wait --------------------------------
 
@@ -186,31 +198,34 @@ class Dashboard(Board):
 
         return selected
 
-    def _pressed(self, press: act.Press) -> None:
+    def _pressed(self, press: desks.Press) -> None:
         with self._lock:
             offered = self._offered(self._seen, self._selection)
             self._desk, action = self._desk.press(press, offered)
         self._live.draw()
         if action is not None:
-            self._live.do(lambda: self._carry_out(action, press.to))
+            self._live.do(lambda: self._carry_out(action, press.choice), urgent=action.urgent)
 
     # -- Acting: on the worker's thread -----------------------------------------------------------------------
 
-    def _carry_out(self, action: act.Action, to: str) -> None:
-        began = time.perf_counter()
+    def _carry_out(self, action: act.Action, choice: str) -> None:
+        began, then = time.perf_counter(), None
         try:
-            more = self._effect(action, to)
+            more = self._effect(action, choice)
         except Exception as error:  # shown, whatever it is: the reader asked for it
-            status = act.StatusLine(f"{action.doing} failed: {explain(error)}", "bad")
+            status = desks.StatusLine(f"{action.doing} failed: {explain(error)}", "bad")
         else:
-            took = seconds(time.perf_counter() - began)
-            status = act.StatusLine(f"{action.doing} … done in {took}.{more}", "good")
+            if isinstance(more, act.Question):
+                status, then = desks.StatusLine(more.text, "warn"), more.then
+            else:
+                took = seconds(time.perf_counter() - began)
+                status = desks.StatusLine(f"{action.doing} … done in {took}. {more}".rstrip(), "good")
         with self._lock:
-            self._desk = self._desk.done(status)
+            self._desk = self._desk.done(action, status, then=then)
         self._live.draw()
         self._live.look()
 
-    def _effect(self, action: act.Action, to: str) -> str:
+    def _effect(self, action: act.Action, choice: str) -> str | act.Question:
         """Do it through the cluster, and return what else there is to say about it."""
         cluster, target = self._cluster, action.target
         match action.name:
@@ -221,15 +236,40 @@ class Dashboard(Board):
             case "restart":
                 cluster.sandbox(target).restart()
             case "move":
-                moved: Migration = cluster.sandbox(target).migrate(to)
-                return f" It runs on {moved.target}; {size(moved.bytes)} moved, callers waited {seconds(moved.pause)}."
+                moved: Migration = cluster.sandbox(target).migrate(choice or "auto")
+                return f"It runs on {moved.target}; {size(moved.bytes)} moved, callers waited {seconds(moved.pause)}."
             case "kill_sandbox":
                 cluster.chaos.kill_sandbox(target)
             case "destroy":
                 cluster.destroy_sandbox(target)
             case "kill_node":
                 cluster.chaos.kill_node(target)
+            case "drain":
+                return self._drain(target)
+            case "rebalance":
+                return act.plan(action, cluster.rebalance(dry_run=True))
+            case "rebalance_now":
+                return f"Moved {act.moves(cluster.rebalance(dry_run=False))}."
+            case "pause_node":
+                paused = cluster.chaos.pause_node(target, float(choice) if choice else None)
+                return f"In force: {what(paused)}."
+            case "partition":
+                names = [info.name for info in cluster.nodes()]
+                return f"In force: {what(cluster.chaos.partition(act.groups(choice, target, names)))}."
+            case "heal":
+                return f"{count(len(cluster.chaos.heal()), 'fault')} ended."
+            case "revert":
+                ended = [fault.revert() for fault in cluster.chaos.faults() if fault.id == target]
+                return "" if any(ended) else "It had ended already."
+            case _:
+                assert_never(action.name)
         return ""
+
+    def _drain(self, node: str) -> str:
+        """Empty a node, and say where each of its sandboxes has gone."""
+        moved = set(self._cluster.drain(node))
+        went = [f"{info.id} to {info.node}" for info in self._cluster.sandboxes() if info.id in moved]
+        return f"{'Moved ' + ', '.join(went) if went else 'It carried nothing'}; its worker is retired."
 
     def _create(self) -> str:
         from superlearner.views import samples
@@ -241,18 +281,8 @@ class Dashboard(Board):
         with self._lock:
             self._selection = replace(self._selection, sandbox=id, process="")
             self._to_select |= {"sandbox": id, "process": ""}
-        return f" It is called {id}."
+        return f"It is called {id}."
 
 
 def _find(seen: Seen, selection: Selection) -> SandboxInfo | None:
     return next((info for info in seen.sandboxes if info.id == selection.sandbox), None)
-
-
-def _targets(seen: Seen, selection: Selection) -> list[str]:
-    sandbox = _find(seen, selection)
-    here = sandbox.node if sandbox else None
-    return [
-        info.name
-        for info in sorted(seen.nodes, key=lambda n: n.name)
-        if info.status == "up" and info.name != here
-    ]

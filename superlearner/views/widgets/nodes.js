@@ -17,11 +17,12 @@ function render({ model, el }) {
         make("b", { "data-figure": name }));
     }
     const choose = () => select(model, item.key);
+    grid.append(make("span", { text: "lease" }), make("b", { class: "sl-wide", "data-figure": "lease" }));
     return make("div", { role: "option", tabindex: "0", "data-key": item.key, onclick: choose,
       onkeydown: (event) => { const go = (step) => () => move(item.key, step);
         cursorKeys(event, { ArrowRight: go(1), ArrowDown: go(1), ArrowLeft: go(-1), ArrowUp: go(-1) }, choose); } },
       make("div", { class: "sl-top" }, make("span", { class: "sl-name" }), make("span", { class: "sl-word" })),
-      grid, make("div", { class: "sl-held" }));
+      grid, make("div", { class: "sl-held" }), make("div", { class: "sl-trouble" }));
   }
 
   function move(key, step) {
@@ -37,8 +38,11 @@ function render({ model, el }) {
     attr(node, "data-status", item.status);
     attr(node, "data-pid", item.pid);
     text(node.querySelector(".sl-name"), item.name);
-    const well = item.health === "healthy";
-    text(node.querySelector(".sl-word"), `${item.symbol} ${item.status}${well ? "" : ` · ${item.health_symbol} ${item.health}`}`);
+    const well = item.health === "healthy" || ["down", "suspected"].includes(item.status);  // these say it all
+    const words = [`${item.symbol} ${item.status}`, ...item.flags, ...(well ? [] : [`${item.health_symbol} ${item.health}`])];
+    text(node.querySelector(".sl-word"), words.join(" · "));
+    attr(node, "data-flags", item.flags.join(",") || null);
+    text(node.querySelector("[data-figure=lease]"), item.lease);
     for (const [name, load] of figures) {
       text(node.querySelector(`[data-figure=${name}]`), item[name]);
       if (!load) continue;
@@ -47,12 +51,13 @@ function render({ model, el }) {
       bar.firstChild.style.width = `${100 * (item[load] ?? 0)}%`;
     }
     text(node.querySelector(".sl-held"), item.sandboxes.length ? `▣ ${item.sandboxes.join(", ")}` : "no sandbox");
+    text(node.querySelector(".sl-trouble"), item.trouble);
   }
 
   return follow(model, ["view", "selected"], () => {
     const view = model.get("view");
     ui.set(view, "Nodes");
-    text(summary, view.summary || "");
+    text(summary, view.note ? "" : view.summary || "");  // what is old is not summed up
     attr(summary, "class", `sl-summary sl-${view.tone}`);
     const items = view.cards || [];
     empty.style.display = items.length ? "none" : "block";

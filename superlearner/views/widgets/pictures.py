@@ -1,11 +1,12 @@
-"""The widgets, one per noun: the tree, the nodes, the sandboxes, the feed, and the buttons."""
+"""The widgets, one per noun: the tree, the nodes, the sandboxes, the feed, the buttons, and the faults."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from superlearner.views.actions import Press
+from superlearner.views.desk import Press
+from superlearner.views.faults import FaultsView
 from superlearner.views.feed import FeedView
 from superlearner.views.nodes import NodesView
 from superlearner.views.sandboxes import SandboxesView
@@ -80,26 +81,44 @@ class FeedWidget(Picture):
         self.view = shown.as_dict()
 
 
-class ActionsWidget(Picture):
-    """The buttons, the confirming question and the status line.
+class Pressed(Picture):
+    """A picture with buttons.
 
     A click arrives as a `Press` at `on_press`, on whichever thread ipykernel likes; the handler must
     only put it onto a queue.
     """
-
-    _esm = asset("common.js", "actions.js")
-    _css = asset("common.css", "actions.css")
 
     def __init__(self, shown: dict[str, Any], on_press: Callable[[Press], None], **kwargs: Any) -> None:
         super().__init__(view=shown, **kwargs)
         self._on_press = on_press
         self.on_msg(self._receive)
 
-    def show(self, shown: dict[str, Any]) -> None:
-        """Replace the picture."""
-        self.view = shown
-
     def _receive(self, _widget: Any, content: Any, _buffers: Any) -> None:
         press = Press.from_message(content)
         if press is not None:
             self._on_press(press)
+
+
+class ActionsWidget(Pressed):
+    """The buttons, the confirming question and the status line."""
+
+    _esm = asset("common.js", "actions.js")
+    _css = asset("common.css", "buttons.css", "actions.css")
+
+    def show(self, shown: dict[str, Any]) -> None:
+        """Replace the picture."""
+        self.view = shown
+
+
+class FaultsWidget(Pressed):
+    """The faults in force, each with the button that ends it."""
+
+    _esm = asset("common.js", "faults.js")
+    _css = asset("common.css", "buttons.css", "faults.css")
+
+    def __init__(self, shown: FaultsView, on_press: Callable[[Press], None], **kwargs: Any) -> None:
+        super().__init__(shown.as_dict(), on_press, **kwargs)
+
+    def show(self, shown: FaultsView) -> None:
+        """Replace the picture."""
+        self.view = shown.as_dict()
