@@ -23,6 +23,10 @@ COMMANDS = {
     "lab": ("superlearner.cli.lab", "JupyterLab with a running cluster, lessons and dashboard."),
     "lessons": ("superlearner.cli.lessons", "List, build or check the lessons."),
     "ls": ("superlearner.cli.cluster", "List the sandboxes."),
+    "nemesis": (
+        "superlearner.cli.nemesis",
+        "Real faults on a local cluster while clients work, then the verdicts.",
+    ),
     "simulate": ("superlearner.cli.simulate", "The control plane against seeded faults, in virtual time."),
     "start": ("superlearner.cli.cluster", "Start the local cluster in the background."),
     "status": ("superlearner.cli.cluster", "Show the cluster and its nodes."),

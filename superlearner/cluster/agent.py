@@ -51,6 +51,7 @@ PLUGIN_NAME = "superlearner-node"
 REPORT_OP = "superlearner_report"
 LEASE_OP = "superlearner_lease"
 GONE_OP = "superlearner_gone"
+BACK_OP = "superlearner_back"
 SETTLED_OP = "superlearner_settled"
 
 
@@ -96,6 +97,8 @@ class NodeAgent(Node, WorkerPlugin):
         # In the worker's own folder, which goes with the cluster's should all of this be killed at once.
         self.fork_server = ForkServer(worker.local_directory)
         self._peers = Nodes(worker.connection_args)
+        #: The addresses of nodes that were given up and have not joined again.
+        self._lost: set[str] = set()
         self.lease = Lease(self.lease_length, self._ask_for_lease, self._pass_lease_on, self._lease_ran_out)
         try:
             #: What this node is, for the ``node_selector`` of sandboxes.
@@ -112,6 +115,7 @@ class NodeAgent(Node, WorkerPlugin):
         )
         worker.stream_handlers[LEASE_OP] = self._on_lease
         worker.stream_handlers[GONE_OP] = self._on_gone
+        worker.stream_handlers[BACK_OP] = self._on_back
         worker.stream_handlers[SETTLED_OP] = self._on_settled
         self._settling: dict[int, asyncio.Future[None]] = {}
         self._settles = 0
@@ -154,8 +158,23 @@ class NodeAgent(Node, WorkerPlugin):
             self._begin_anew("the control plane had given this node up")
 
     def _on_gone(self, address: str) -> None:
-        """Wait for nothing from a node that was lost: a frozen one would keep a start waiting."""
+        """Wait for nothing from a node that was lost: a frozen one would keep a start waiting.
+
+        Nor ask it anything: an order that was given before its loss may still name it.
+        """
+        self._lost.add(address)
         self._peers.abandon(address)
+
+    def _on_back(self, address: str) -> None:
+        """Ask a node again that was given up, and has joined anew at the same address."""
+        self._lost.discard(address)
+
+    async def _ask_peer(self, address: str, command: str, *args: Any) -> Any:
+        """Ask another node; raise OSError or TimeoutError when it does not answer."""
+        if address in self._lost:
+            raise ConnectionError(f"the node at {address} is gone")
+        async with asyncio.timeout(PEER_TIMEOUT):
+            return await self._peers.ask(address, command, *args)
 
     def _pass_lease_on(self) -> None:
         if self.fenced:
@@ -217,7 +236,9 @@ class NodeAgent(Node, WorkerPlugin):
         keep = instance.spec.checkpoint.keep if instance else Checkpoint().keep
         body = payload.dumps((version.plain(), keep))
         asked = [
-            (node, self._peers.begin(address, "store", body, limit=PEER_TIMEOUT)) for node, address in peers
+            (node, self._peers.begin(address, "store", body, limit=PEER_TIMEOUT))
+            for node, address in peers
+            if address not in self._lost
         ]
         try:
             await asyncio.sleep(0)  # what was asked leaves: the peers are at work while the file is written
@@ -267,8 +288,7 @@ class NodeAgent(Node, WorkerPlugin):
 
         async def ask(address: str) -> list[dict[str, Any]]:
             try:
-                async with asyncio.timeout(PEER_TIMEOUT):
-                    return list(await self._peers.ask(address, "fetch", sandbox, known))
+                return list(await self._ask_peer(address, "fetch", sandbox, known))
             except (OSError, TimeoutError):
                 return []
 

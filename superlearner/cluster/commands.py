@@ -173,6 +173,10 @@ class Commands:
         """Remove the checkpoints of a sandbox up to an epoch."""
         self._agent.checkpoints.drop(sandbox, epoch)
 
+    async def inventory(self) -> dict[str, Any]:
+        """Return what this node holds of sandboxes, whichever they are."""
+        return self._agent.inventory()
+
 
 _COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
     method.__name__: method
@@ -183,5 +187,6 @@ _COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
         Commands.store,
         Commands.fetch,
         Commands.drop,
+        Commands.inventory,
     )
 }

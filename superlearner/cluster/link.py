@@ -172,10 +172,15 @@ class Link:
 
     async def _catch_up(self) -> None:
         """Tell what happened while nobody was listening, then what has come since."""
+        assert self._control is not None
         try:
-            missed: list[Event] = await self.ask("events", since=self._seq)
+            # Not by `ask`, which waits for the next connection: that is made by whoever waits here.
+            answer = await self._control.request("events", payload.dumps({"since": self._seq}))
+            missed: list[Event] = unpack(*answer)
+        except ChannelClosed:
+            return  # it has gone again: the next time brings what is held, too
         except SuperlearnerError:
-            missed = []  # it has gone again: the next time tells
+            missed = []
         held, self._held = self._held or [], None
         wanted = (e for e in missed if self._kinds is None or e.kind in self._kinds)
         for event in sorted((*wanted, *held), key=lambda event: event.seq):

@@ -66,6 +66,16 @@ class Node:
             machine=machine,
         )
 
+    def inventory(self) -> dict[str, Any]:
+        """Return what the node holds of sandboxes: when all have been destroyed, each of these is empty."""
+        return {
+            "instances": sorted(f"{sandbox} (epoch {epoch})" for sandbox, epoch in self.instances),
+            "starts": sorted(task.get_name() for task in self._starts),
+            "tasks": sorted(t.get_name() for t in asyncio.all_tasks() if t.get_name().startswith("sandbox ")),
+            "checkpoints": sorted(self.checkpoints.sandboxes()),
+            "hosts": sorted(map(str, self.fork_server.hosts)),
+        }
+
     async def end_instances(self) -> None:
         """End every sandbox of this node."""
         for task in self._tasks:

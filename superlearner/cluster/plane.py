@@ -179,6 +179,11 @@ class ControlPlane(Pump, SchedulerPlugin):
         if future is not None:
             future.release()
 
+    def inventory(self) -> dict[str, Any]:
+        """Return what is held of sandboxes here: when all have been destroyed, each of these is empty."""
+        actors = sorted(f"{sandbox} (epoch {epoch})" for sandbox, epoch in self._futures)
+        return {**super().inventory(), "actors": actors}
+
     def watch(self, facts: dict[str, Any]) -> bool:
         """Learn of the end of a worker's process, where it runs on this machine."""
         node, address = facts["node"], facts["address"]

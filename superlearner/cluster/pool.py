@@ -46,12 +46,14 @@ class ChannelPool:
             timeout = config.get("connect-timeout")
             work = Channel.open(address, self._op, self._args, timeout=timeout, on_push=self._on_push)
             opening = self._opening[address] = asyncio.create_task(work)
-        try:
-            channel = self._open[address] = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            if opening.cancelled():  # the node was lost meanwhile; it is not the caller who was cancelled
-                raise ConnectionError(f"the node at {address} is gone") from None
-            raise
+            opening.add_done_callback(
+                _is_useless
+            )  # a failure counts as seen, also when nobody waits any more
+        # Not `await opening`: who is cancelled in the moment in which it is must not take that for a lost node.
+        await asyncio.wait((opening,))
+        if opening.cancelled():  # the node was lost meanwhile; it is not the caller who was cancelled
+            raise ConnectionError(f"the node at {address} is gone")
+        channel = self._open[address] = opening.result()
         return channel
 
     def abandon(self, address: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from superlearner import config
 from superlearner.cluster.agent import (
+    BACK_OP,
     GONE_OP,
     LEASE_OP,
     PEER_TIMEOUT,
@@ -105,6 +106,8 @@ class Pump:
         #: The last order to a sandbox about its rest, and the last one about its peers.
         self._orders: dict[tuple[str, str], c.InstanceInstruction] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        #: The addresses of nodes that were given up and have not joined again, as the other nodes know them.
+        self._given_up: set[str] = set()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         self._ended = False
@@ -167,6 +170,7 @@ class Pump:
                 self.failed.pop(node, None)
                 self.known[node] = {**fields, "up": True, "joined_at": now, "watched": self.watch(fields)}
                 self.samples.setdefault(fields["node"], deque(maxlen=config.get("telemetry.samples")))
+                self._welcome(fields["address"])
                 self.handle(control_event(kind, fields, cause, now))
             case "node_left":
                 self._node_ended(fields["node"], fields["address"], "it has left")
@@ -192,6 +196,16 @@ class Pump:
                     self.record(event)
             case _:
                 self.handle(control_event(kind, fields, cause, now))
+
+    def _welcome(self, address: str) -> None:
+        """Tell the nodes that one is back which they were told to be gone, before anything is asked of them.
+
+        Those that are given up now are told, too: that it was gone may still be on its way to them.
+        """
+        if address in self._given_up:
+            self._given_up.discard(address)
+            for facts in self.known.values():
+                self.tell_node(facts["address"], BACK_OP, address=address)
 
     def _note_health(self, event: Event) -> None:
         """Correct the newest sample by an event that is newer."""
@@ -220,6 +234,16 @@ class Pump:
         )
         self.publish("cluster_metrics", sample)
         self.requests.push("metrics", sample)
+
+    def inventory(self) -> dict[str, Any]:
+        """Return what is held of sandboxes here: when all have been destroyed, each of these is empty."""
+        return {
+            "sandboxes": sorted(self.state.sandboxes),
+            "timers": sorted(token for token in self._timers if not token.startswith("lease of ")),
+            "requests": sorted(self._waiting),
+            "orders": sorted(f"{sandbox}: {what}" for sandbox, what in self._orders),
+            "files": [] if self._directory is None else sorted(f.name for f in self._directory.folders()),
+        }
 
     # -- The pump ----------------------------------------------------------------------------------
 
@@ -316,6 +340,7 @@ class Pump:
                     if node in self.known and self.known[node]["address"] == address:
                         self.known[node]["up"] = False
                     self.abandon(address)
+                    self._given_up.add(address)
                     for other in self.state.nodes.values():
                         self.tell_node(other.address, GONE_OP, address=address)
                 case c.KeepSandbox(kept):

@@ -18,7 +18,7 @@ from superlearner.cluster.names import node_id
 from superlearner.core import control as c
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control_records import SandboxRecord
-from superlearner.core.faults import FaultRecord
+from superlearner.core.faults import SCHEDULER, FaultRecord
 from superlearner.core.health import cluster_health, node_health
 from superlearner.core.history import Event
 from superlearner.core.quorum import has_quorum
@@ -270,6 +270,17 @@ class Requests:
     async def metrics(self) -> dict[str, list[dict[str, Any]]]:
         """Return the newest samples of each node, oldest first."""
         return {node: list(samples) for node, samples in self._plane.samples.items()}
+
+    async def inventory(self) -> dict[str, dict[str, list[str]]]:
+        """Return what the control plane and each living node hold of sandboxes.
+
+        When all have been destroyed, each list is empty; it is how to see that nothing was left behind.
+        """
+        nodes = self._plane.state.nodes
+        answers = await asyncio.gather(
+            *(self._plane.nodes.ask(n.address, "inventory") for n in nodes.values())
+        )
+        return {SCHEDULER: self._plane.inventory(), **dict(zip(nodes, answers, strict=True))}
 
     async def add_node(self, node: str, labels: Mapping[str, str] | None = None) -> NodeInfo:
         """Start a node; answered when it has joined."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import cloudpickle
 
-from superlearner.errors import StartFailed
+from superlearner.errors import CheckpointFailed, StartFailed
 from superlearner.otp._kernel import Kernel
 from superlearner.otp._server import ServerProcess
 from superlearner.otp._supervision import SupervisorProcess
@@ -23,8 +23,29 @@ def dumps(value: Any) -> bytes:
         return bytes(cloudpickle.dumps(value, protocol=5))
 
 
+def falling(kernel: Kernel) -> bool:
+    """Tell whether the tree, or a part of it, is coming down, or may be: a supervisor has a dead child to decide on.
+
+    What is copied then lacks what has gone first. Should the sandbox be started again from that copy, the states
+    of its last moment would be lost, and with them all that the copies before it had.
+    """
+    return any(
+        process.state.phase == "ending" or (process.bereaved and not process.suspended)
+        for process in kernel.processes.values()
+        if isinstance(process, SupervisorProcess) and process.state is not None
+    )
+
+
 def take(kernel: Kernel) -> dict[str, Any]:
-    """Return the snapshot: each state by itself, so that a bad one is skipped with its reason."""
+    """Return the snapshot: each state by itself, so that a bad one is skipped with its reason.
+
+    Raises
+    ------
+    CheckpointFailed
+        The tree is `falling`, or has ended.
+    """
+    if falling(kernel) or not any(process.path == () for process in kernel.processes.values()):
+        raise CheckpointFailed(kernel.sandbox, "its application is coming down")
     states: dict[tuple[Any, ...], bytes] = {}
     children: dict[tuple[Any, ...], bytes] = {}
     skipped: dict[tuple[Any, ...], str] = {}

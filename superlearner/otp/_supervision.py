@@ -172,6 +172,11 @@ class SupervisorProcess(Process):
         await self._carry_out(self._machine.handle(ChildExited(key, process.reason, at=self.loop.time())))
         self._forget_gone(key)
 
+    @property
+    def bereaved(self) -> bool:
+        """Whether a child has died and it is not decided yet what follows."""
+        return any(self.running[key].dead for key in self._keys.values())
+
     def _forget_gone(self, key: Hashable) -> None:
         if key not in self._machine.children:
             self.running.pop(key, None)

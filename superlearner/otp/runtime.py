@@ -418,10 +418,18 @@ class Runtime:
         return 0 if self._engine is None else self._engine.kernel.handled
 
     def snapshot(self) -> Any:
-        """Return a picklable copy of all states; with ``asynchronous=True`` at once, on the loop."""
+        """Return a picklable copy of all states; with ``asynchronous=True`` at once, on the loop.
+
+        `CheckpointFailed` is raised while the tree is coming down: a copy would lack what has gone first.
+        """
         if self.asynchronous:
             return _snapshot.take(self._started.kernel)
         return self._submit(self._take_snapshot, "snapshot")
+
+    @property
+    def falling(self) -> bool:
+        """Whether the tree is coming down, or a supervisor has to decide on a dead child: no time for a snapshot."""
+        return self._engine is not None and _snapshot.falling(self._engine.kernel)
 
     async def _take_snapshot(self) -> Any:
         return _snapshot.take(self._started.kernel)

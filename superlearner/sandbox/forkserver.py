@@ -92,6 +92,11 @@ class ForkServer:
         """The server's pid, None while there is none."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def hosts(self) -> frozenset[int]:
+        """The pids of the hosts that live."""
+        return frozenset(self._exits)
+
     async def start(self) -> None:
         """Start the server unless it runs.
 

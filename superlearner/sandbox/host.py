@@ -186,6 +186,8 @@ class Host:
         self._saved_at = 0
         #: The count of messages at which the next checkpoint is due.
         self._save_due = math.inf
+        #: Whether the whole tree has been started: what is copied before lacks those who are still to come.
+        self._started = False
         self._leaving = False
         #: By length: what ends the waiting of calls with such a timeout, with one timer for all of them.
         self._limits: dict[float, Deadlines] = {}
@@ -259,7 +261,9 @@ class Host:
                 self._once(number, _target(target), payload, timeout)
             case ["lease", until]:
                 self._lease = until
-            case ["save", number, 0]:
+            case ["save", number, _] if not self._started:
+                self._stream.write(["not_saved", number, "it has not started yet"])
+            case ["save", number, 0] if not self._rt.falling:
                 self._save(number)
             case ["save", number, settle]:
                 self._spawn(self._save_settled(number, settle))
@@ -439,6 +443,7 @@ class Host:
             return
         self._teller.flush()
         self._stream.write(["ready"])
+        self._started = True
         self._spawn(self._wait())
         self._saved_at = -1 if config["dirty"] else self._rt.handled
         if config["messages"] is not None:
@@ -496,15 +501,21 @@ class Host:
             self._save_if_dirty()
 
     async def _save_settled(self, number: int, settle: float) -> None:
-        """Save when every message that has come in has been handled, or after `settle` seconds."""
+        """Save when every message that has come in has been handled, or after `settle` seconds.
+
+        While supervisors decide on the dead there is nothing to save: all may be about to end.
+        """
         deadline = self._loop.time() + settle
-        while self._waiting_mail() and self._loop.time() < deadline:  # noqa: ASYNC110 - a mailbox tells nobody
+        # A mailbox tells nobody.
+        while self._rt.falling or (self._waiting_mail() and self._loop.time() < deadline):  # noqa: ASYNC110
             await asyncio.sleep(_SETTLE_INTERVAL)
         self._save(number)
 
     def _save_if_dirty(self) -> None:
         # An instance that does not read gets no more to read.
-        if self._rt.handled != self._saved_at and not self._stream.blocked and not self._leaving:
+        if self._rt.handled == self._saved_at or self._stream.blocked or self._leaving:
+            return
+        if not self._rt.falling:  # else the next time, should there be one
             self._save(0)
 
     def _save(self, number: int) -> None:

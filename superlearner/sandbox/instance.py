@@ -24,7 +24,7 @@ from superlearner.core.restart import Backoff, Intensity, should_restart
 from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed, SuperlearnerError
 from superlearner.sandbox.desk import Desk
 from superlearner.sandbox.keeper import Keeper
-from superlearner.sandbox.link import Link, Saved
+from superlearner.sandbox.link import Interrupted, Link, Saved
 from superlearner.sandbox.output import farewell, joined
 from superlearner.sandbox.owing import OwingDesk
 from superlearner.sandbox.services import NODES, Answer, NodeServices, Outlet, Peer, StartRequest
@@ -214,8 +214,8 @@ class Instance:
                     link = await self._try(version, dirty=restores)
                     break
                 except StartFailed as error:
-                    if version is None or self._stopping.is_set():
-                        raise
+                    if version is None or isinstance(error, Interrupted) or self._stopping.is_set():
+                        raise  # an older version would lose what this one has, for no fault of its own
                     self._refused(version, error.reason)
                 version = await anext(versions, None)
             restored = None if version is None else [version.epoch, version.seq]
@@ -251,14 +251,16 @@ class Instance:
             "dirty": dirty,
         }
         if self._stopping.is_set():
-            raise StartFailed("it was stopped meanwhile", self.spec.id)
+            raise Interrupted("it was stopped meanwhile", self.spec.id)
         if not self._holds_lease():
-            raise StartFailed("the node's lease has run out", self.spec.id)
+            raise Interrupted("the node's lease has run out", self.spec.id)
         try:
             link = await Link.open(self.spec, self._node_services().fork_server, self, settings, {})
         except OSError as error:
             # The node has no descriptor or no room on its disk left: it may have, the next time.
-            raise StartFailed(f"{type(error).__name__}: {error}", self.spec.id) from error
+            raise Interrupted(f"{type(error).__name__}: {error}", self.spec.id) from error
+        except StartFailed as error:
+            raise Interrupted(error.reason, self.spec.id) from error  # there was no host yet
         self._link = link
         link.ended.add_done_callback(functools.partial(self._keep_output, link))
         if self._stopping.is_set():
@@ -360,16 +362,11 @@ class Instance:
         if link is None or link.ended.done():
             raise CheckpointFailed(self.spec.id, f"the sandbox is {self.status}")
         try:
-            saved = await link.save(SAVE_TIMEOUT, settle)
+            saved, version = await link.save(SAVE_TIMEOUT, settle)
         except CheckpointFailed as error:
             raise CheckpointFailed(self.spec.id, error.reason) from None
-        try:
-            version = self._keep(saved)
-        except (StaleEpoch, CheckpointFailed) as error:
-            if self._owing is not None:
-                self._owing.hand_over(saved.mark, str(error))
-            reason = error.reason if isinstance(error, CheckpointFailed) else str(error)
-            raise CheckpointFailed(self.spec.id, reason) from error
+        except StaleEpoch as error:
+            raise CheckpointFailed(self.spec.id, str(error)) from error
         stored = await self._keeper.copy(version)
         if self._owing is not None:
             self._owing.hand_over(saved.mark, await self._keeper.secure(version) or _incomplete(saved))
@@ -378,7 +375,7 @@ class Instance:
     def on_checkpoint(self, saved: Saved) -> None:
         """Take a checkpoint that the host made by its policy, or for the answers before it."""
         try:
-            version = self._keep(saved)
+            version = self.keep(saved)
         except (StaleEpoch, CheckpointFailed) as error:
             self.on_not_saved(str(error), saved.mark)
         else:
@@ -414,8 +411,14 @@ class Instance:
         """Note that the host has taken a checkpoint."""
         return 0 if self._owing is None else self._owing.mark()
 
-    def _keep(self, saved: Saved) -> CheckpointVersion:
-        version = self._keeper.keep(saved)
+    def keep(self, saved: Saved) -> CheckpointVersion:
+        """Number and store a checkpoint of the host."""
+        try:
+            version = self._keeper.keep(saved)
+        except (StaleEpoch, CheckpointFailed) as error:
+            if self._owing is not None:
+                self._owing.hand_over(saved.mark, str(error))
+            raise
         if saved.skipped:
             self._event("checkpoint_incomplete", detail={"skipped": dict(saved.skipped)})
         return version

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.spec import SandboxSpec
-from superlearner.errors import CheckpointFailed, StartFailed
+from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed
 from superlearner.sandbox.forkserver import ForkServer, HostProcess
 from superlearner.sandbox.frames import FrameError, FrameStream
-from superlearner.sandbox.limits import EXIT_BROKEN, ExitStatus, name_exit
+from superlearner.sandbox.limits import EXIT_BROKEN, EXIT_FENCED, EXIT_ORPHANED, ExitStatus, name_exit
 from superlearner.sandbox.output import Output
 from superlearner.sandbox.services import Answer, Outlet
 from superlearner.sandbox.usage import has_ended, own_memory, usage
@@ -39,6 +41,9 @@ class Owner(Protocol):
 
     def on_events(self, events: list[dict[str, Any]]) -> None:
         """Take events that the host recorded."""
+
+    def keep(self, saved: Saved) -> CheckpointVersion:
+        """Number and store a checkpoint; raise `StaleEpoch` or `CheckpointFailed` when that is refused."""
 
     def on_checkpoint(self, saved: Saved) -> None:
         """Take a checkpoint that the host made by its policy."""
@@ -67,6 +72,14 @@ class Saved:
     mark: int = 0
 
 
+class Interrupted(StartFailed):
+    """A start was broken off from outside: that says nothing of what was started."""
+
+
+#: How a host ends that did not do so by itself: nobody saw it, SIGKILL, the lease, the loss of its node.
+_FROM_OUTSIDE = frozenset({None, -signal.SIGKILL, EXIT_FENCED, EXIT_ORPHANED})
+
+
 class Link:
     """A host process and everything that belongs to its end of the wall. Make one with `Link.open`."""
 
@@ -84,7 +97,7 @@ class Link:
         self._stream: FrameStream
         self._drained: asyncio.Future[None] = loop.create_future()
         self._ready: asyncio.Future[None] = loop.create_future()
-        self._saves: dict[int, asyncio.Future[Saved]] = {}
+        self._saves: dict[int, asyncio.Future[tuple[Saved, CheckpointVersion]]] = {}
         self._next_save = 0
         #: Its way to other sandboxes, once it has sent something there.
         self.outlet: Outlet | None = None
@@ -124,7 +137,8 @@ class Link:
         Raises
         ------
         StartFailed
-            When it could not start, or not in time; then nothing of the host is left.
+            When it could not start, or not in time; then nothing of the host is left. `Interrupted` when it was
+            killed meanwhile.
         """
         await asyncio.wait((self._ready, self.ended), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if self._ready.done() and self._ready.exception() is None and not self.ended.done():
@@ -135,6 +149,8 @@ class Link:
         if self._ready.done() and (error := self._ready.exception()) is not None:
             raise error
         reason = await self.ended
+        if self._cause is None and self._process.exited.result().code in _FROM_OUTSIDE:
+            raise Interrupted(reason)
         raise StartFailed(reason if self._cause is not None else self._with_last_words(reason))
 
     # -- Requests
@@ -148,17 +164,21 @@ class Link:
         """Bytes that wait because the host does not read."""
         return self._stream.queued
 
-    async def save(self, timeout: float, settle: float = 0) -> Saved:
+    async def save(self, timeout: float, settle: float = 0) -> tuple[Saved, CheckpointVersion]:
         """Let the host make a checkpoint now, or when its mailboxes are empty, at most `settle` seconds later.
+
+        It is kept the moment it comes, before any that the host makes after it: the newest has the newest number.
 
         Raises
         ------
         CheckpointFailed
             When it cannot, has died, or does not answer in time.
+        StaleEpoch
+            When it is refused: this instance is not the owner any more.
         """
         self._next_save += 1
         number = self._next_save
-        saved: asyncio.Future[Saved] = self._loop.create_future()
+        saved: asyncio.Future[tuple[Saved, CheckpointVersion]] = self._loop.create_future()
         self._saves[number] = saved
         try:
             self.write(["save", number, settle])
@@ -290,7 +310,10 @@ class Link:
         if waiting is None:
             self._owner.on_checkpoint(saved)
         elif not waiting.done():
-            waiting.set_result(saved)
+            try:
+                waiting.set_result((saved, self._owner.keep(saved)))
+            except (StaleEpoch, CheckpointFailed) as error:
+                waiting.set_exception(error)
 
     def _on_not_saved(self, number: int, reason: str) -> None:
         waiting = self._saves.get(number)

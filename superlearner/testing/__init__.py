@@ -1,5 +1,7 @@
 """The test kit: a simulated cluster in virtual time, with schedules of faults that can be replayed and shrunk.
 
+The real counterpart is `superlearner.testing.nemesis`: real faults on a real local cluster.
+
 >>> from superlearner.testing import simulate
 >>> simulate(seed=1).ok
 True

@@ -9,6 +9,7 @@ from cluster_kit import run
 from distributed.core import Server
 
 from superlearner.cluster.channel import Channel, ChannelClosed, ServedChannel
+from superlearner.cluster.pool import ChannelPool
 
 
 async def serve(handle):
@@ -128,3 +129,20 @@ def test_what_is_pushed_reaches_the_client_between_answers():
 
     run(work())
     assert pushed == [("event", 1)]
+
+
+def test_who_is_cancelled_in_the_moment_in_which_a_node_is_given_up_stays_cancelled(unused_port):
+    async def work():
+        pool = ChannelPool("echo_channel", {})
+        address = f"tcp://127.0.0.1:{unused_port}"
+        cancelled, waiting = (asyncio.create_task(pool.get(address)) for _ in range(2))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        pool.abandon(address)
+        cancelled.cancel()
+        done = await asyncio.gather(cancelled, waiting, return_exceptions=True)
+        # Taken for a lost node, it would be tried again, and nobody would cancel it a second time.
+        assert [type(outcome) for outcome in done] == [asyncio.CancelledError, ConnectionError]
+        await pool.close()
+
+    run(work())

@@ -61,6 +61,9 @@ def test_a_frozen_node_is_replaced_and_fenced_when_it_wakes(cluster, fresh):
     kinds = [event.kind for event in cluster.events() if event.node == "alpha" and event.sandbox is None]
     assert kinds[-4:] == ["node_suspected", "node_lost", "node_fenced", "node_joined"]
     assert sandbox.call("counter", "increment") == 4
+    with awaiting(cluster, "checkpoint_stored", sandbox=fresh) as stored:
+        sandbox.checkpoint()
+        assert "alpha" in stored().detail["nodes"], "it is asked again, at the address that was given up"
     cluster.destroy_sandbox(fresh)
 
 

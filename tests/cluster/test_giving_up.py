@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import dask
@@ -15,6 +16,7 @@ from cluster_kit import awaiting
 from distributed import Client
 
 import superlearner as sl
+from superlearner.cluster.agent import PEER_TIMEOUT
 from superlearner.otp import Task, child, supervisor
 
 NODES = ["alpha", "beta", "gamma"]
@@ -133,3 +135,18 @@ def test_an_instance_that_cannot_be_made_on_its_node_is_said_and_the_node_serves
         client.run(give_back, workers=[address])
     assert cluster.create_sandbox(fresh, shop(), node="gamma").call("counter", "increment") == 1
     cluster.destroy_sandbox(fresh)
+
+
+def test_a_node_that_was_lost_is_asked_for_nothing(cluster):
+    async def fetching(address, dask_worker):
+        agent = dask_worker.plugins["superlearner-node"]
+        begun = time.monotonic()
+        assert await agent.fetch("nobody", [("beta", address)]) == []
+        return time.monotonic() - begun
+
+    there = {node.name: node.address for node in cluster.nodes()}
+    with Client(cluster.address, security=cluster.security, set_as_default=False) as client:
+        cluster.chaos.kill_node("beta")
+        # Such an order may have been given before its loss, and arrive after it.
+        took = client.run(fetching, there["beta"], workers=[there["alpha"]])
+    assert took[there["alpha"]] < PEER_TIMEOUT / 2, "nobody listens there: it would have tried all the time"

@@ -193,3 +193,31 @@ def test_a_handler_given_to_subscribe_must_not_block(cluster, fresh):
         created()
         stop()
     assert "queue" in errors[0]
+
+
+def test_the_cluster_tells_what_it_holds_of_sandboxes_and_that_nothing_is_left(cluster, fresh):
+    def held():
+        told = cluster._session.ask("inventory")
+        assert set(told) == {"scheduler", "alpha", "beta", "gamma"}
+        return {
+            (where, what)
+            for where, all_ in told.items()
+            for what, these in all_.items()
+            if any(fresh in it for it in these)
+        }
+
+    sandbox = cluster.create_sandbox(fresh, shop(), node="beta")
+    sandbox.checkpoint()
+    copies = {(node, "checkpoints") for node in ("alpha", "beta", "gamma")}
+    here = {
+        ("beta", "instances"),
+        ("scheduler", "sandboxes"),
+        ("scheduler", "files"),
+        ("scheduler", "actors"),
+    }
+    assert held() >= copies | here
+    pid = sandbox.info().pid
+    assert str(pid) in cluster._session.ask("inventory")["beta"]["hosts"]
+    cluster.destroy_sandbox(fresh)
+    assert held() == set()
+    assert str(pid) not in cluster._session.ask("inventory")["beta"]["hosts"]

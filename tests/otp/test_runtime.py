@@ -10,11 +10,13 @@ import threading
 import pytest
 
 from superlearner.errors import (
+    CheckpointFailed,
     InvalidSpec,
     NoProcess,
     NotInProcess,
     ProcessDied,
     StartFailed,
+    SuperlearnerError,
 )
 from superlearner.otp import (
     GenServer,
@@ -264,6 +266,41 @@ class TestSnapshot:
             await rt.kill("counter")
             await until(rt, "process_restarted")
             assert await rt.get_state("counter") == 0
+
+    @asynchronous
+    async def test_a_tree_that_comes_down_is_not_copied(self):
+        seen = []
+
+        class Slow(Stack):
+            trap_exit = True
+
+            async def terminate(self, reason, state):
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                    seen.append(rt.falling)
+                    with pytest.raises(CheckpointFailed, match="coming down"):
+                        rt.snapshot()
+
+        app = supervisor([child(Slow, id="slow"), counter], max_restarts=0)
+        async with Runtime(app, asynchronous=True) as rt:
+            assert not rt.falling
+            rt.kernel.find("counter").die("killed")
+            assert rt.falling, "its supervisor has not decided yet"
+            with pytest.raises(CheckpointFailed):
+                rt.snapshot()
+            assert await rt.wait() == "shutdown"
+            assert seen == [True] * 3
+            assert not rt.falling
+            with pytest.raises(SuperlearnerError):
+                rt.snapshot()
+
+    @asynchronous
+    async def test_a_tree_whose_process_was_started_again_is_copied(self):
+        async with Runtime(supervisor([counter], max_restarts=5), asynchronous=True) as rt:
+            await rt.call("counter", "x")
+            await rt.kill("counter")
+            await until(rt, "process_restarted")
+            assert list(rt.snapshot()["states"]) == [("Counter",)]
 
     @asynchronous
     async def test_a_bad_state_is_skipped_with_its_reason(self):

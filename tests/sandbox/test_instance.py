@@ -56,6 +56,53 @@ async def test_a_killed_host_answers_again_with_its_checkpointed_state(node):
 
 
 @on_a_node
+async def test_an_application_that_comes_down_is_not_checkpointed_without_its_states(node):
+    class TakesLeave(Counter):
+        trap_exit = True
+
+        async def terminate(self, reason, state):
+            await asyncio.sleep(0.2)
+
+    app = supervisor([child(TakesLeave, id="slow"), child(Counter, name="counter")], max_restarts=0)
+    box = await node.start(app, checkpoint=BY_HAND)
+    await box.call("increment")
+    await box.instance.checkpoint()
+    # The process ends, and its supervisor and the sandbox with it, as soon as the other one has taken its leave.
+    await box.command("kill", "counter")
+    with pytest.raises(CheckpointFailed):
+        await box.instance.checkpoint()
+    assert (await node.heard("instance_restarted"))["reason"] == "shutdown"
+    assert await box.call("value") == 1
+
+
+@on_a_node
+async def test_an_application_that_is_still_starting_is_not_checkpointed_without_those_to_come(node):
+    class Slow(Counter):
+        async def init(self, start=0):
+            await asyncio.sleep(0.2)
+            return start
+
+    app = supervisor([child(Slow, id="slow"), child(Counter, name="counter")])
+    box = await node.start(app, checkpoint=BY_HAND)
+    await box.call("increment")
+    await box.instance.checkpoint()
+    os.kill((await box.instance.info())["pid"], signal.SIGKILL)
+    refusals = set()
+    back = asyncio.ensure_future(node.heard("instance_restarted"))
+    while not back.done():
+        try:
+            await box.instance.checkpoint()
+        except CheckpointFailed as error:
+            refusals.add(error.reason)
+        await asyncio.sleep(0)
+    assert "it has not started yet" in refusals
+    os.kill((await box.instance.info())["pid"], signal.SIGKILL)
+    await node.heard("instance_restarted", 2)
+    assert await box.call("value") == 1
+    assert not node.told("checkpoint_refused")
+
+
+@on_a_node
 async def test_a_request_in_flight_learns_that_its_host_died(node):
     box = await node.start()
     with pytest.raises(Refused) as refused:
@@ -129,6 +176,29 @@ async def test_when_its_own_are_poisoned_a_node_takes_what_others_hold_before_it
     box = await node.start(epoch=2, checkpoint=BY_HAND, expects=(1, 9))
     assert await box.call("value") == 1
     assert [told["detail"]["seq"] for told in node.told("checkpoint_refused")] == [9]
+
+
+@on_a_node
+async def test_a_checkpoint_is_not_to_blame_for_a_host_that_is_killed_while_it_starts(node):
+    class Slow(Counter):
+        async def init(self, start=0):
+            await asyncio.sleep(0.3)
+            return start
+
+    app = supervisor([child(Counter, name="counter"), child(Slow, id="slow")])
+    box = await node.start(app, checkpoint=BY_HAND)
+    for _ in range(3):
+        await box.call("increment")
+        await box.instance.checkpoint()
+    before = (await box.instance.info())["pid"]
+    os.kill(before, signal.SIGKILL)
+    # Nobody tells when a host has been forked: only when it has started.
+    while (starting := (await box.instance.info())["pid"]) in (None, before):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    os.kill(starting, signal.SIGKILL)
+    assert (await node.heard("instance_restarted"))["restored"] == [1, 3]
+    assert await box.call("value") == 3
+    assert not node.told("checkpoint_refused")
 
 
 @on_a_node
@@ -290,6 +360,20 @@ async def test_a_restart_keeps_the_state(node):
     started = await box.instance.restart("asked for")
     assert started["pid"] != before
     assert await box.call("value") == 1
+
+
+@on_a_node
+async def test_checkpoints_are_numbered_in_the_order_in_which_they_were_made(node):
+    box = await node.start(checkpoint=BY_HAND)
+    link = box.instance._link
+    asked = asyncio.ensure_future(box.instance.checkpoint())
+    await asyncio.sleep(0)
+    # Both came in one piece: the one that was asked for, and one that was made after it.
+    link._on_frame(["saved", link._next_save, b"older", 1, 1, []])
+    link._on_frame(["saved", 0, b"newer", 2, 1, []])
+    assert (await asked)["seq"] == 1
+    kept = {version.seq: version.payload for version in node.checkpoints.newest("shop")}
+    assert (kept[1], kept[2]) == (b"older", b"newer")
 
 
 @on_a_node

@@ -1,0 +1,53 @@
+"""A client's link to a control plane that goes away in the worst moments."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cluster_kit import run
+from distributed.core import Server
+
+from superlearner.cluster.channel import CONTROL_OP, ServedChannel
+from superlearner.cluster.link import Link
+from superlearner.core.history import Event
+from superlearner.sandbox import payload
+
+
+def test_a_connection_that_breaks_while_missed_events_are_fetched_is_made_again_and_none_is_missed():
+    async def work():
+        comms = []
+        breaks = 2
+        happened = [Event("happened", seq=n, at=float(n)) for n in (1, 2, 3)]
+
+        async def accept(comm):
+            nonlocal breaks
+            channel = ServedChannel(comm)
+            comms.append(comm)
+
+            def handle(message):
+                nonlocal breaks
+                verb, id, *_ = message
+                if verb == "events" and breaks:
+                    breaks -= 1
+                    comm.abort()
+                    return
+                answers = {"hello": {"address": "tcp://127.0.0.1:1"}, "events": happened, "status": "well"}
+                channel.answer(id, 0, payload.dumps(answers.get(verb)))
+
+            await channel.serve(handle)
+
+        server = Server({CONTROL_OP: accept})
+        await server.listen("tcp://127.0.0.1:0")
+        link = Link(server.address, {})
+        told = asyncio.Queue()
+        async with server:
+            await link.open()
+            link.subscribe(told.put_nowait, None)
+            comms[0].abort()
+            async with asyncio.timeout(20):
+                assert [(await told.get()).seq for _ in range(3)] == [1, 2, 3]
+                assert await link.ask("status") == "well"
+            assert (len(comms), breaks) == (4, 0)
+            await link.close()
+
+    run(work())
