@@ -32,6 +32,7 @@ import msgpack
 from superlearner.core.spec import Resources
 from superlearner.sandbox import host
 from superlearner.sandbox.limits import EXIT_BROKEN, apply_limits
+from superlearner.sandbox.rehearsal import rehearse
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -317,6 +318,7 @@ def main() -> None:
     """Serve until the control socket, whose number is the first argument, closes."""
     control = socket.socket(fileno=int(sys.argv[1]))
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    rehearse()
     # What exists now is shared by every host: no collection may touch its pages, before or after a fork.
     gc.disable()
     gc.collect()
