@@ -123,13 +123,7 @@ class Channel:
         waiting task is cancelled, or when the loop's clock has passed `deadline`, or `limit` seconds are over
         (`TimeoutError`), a late answer is dropped. Requests with the same limit share a timer.
         """
-        if self.closed:
-            raise ChannelClosed
-        self._ids += 1
-        id = self._ids
-        future: asyncio.Future[Answer] = self._loop.create_future()
-        self._pending[id] = future
-        self._writer.send((verb, id, *fields))
+        id, future = self._ask(verb, fields)
         waiting = None
         if limit is not None and (limits := self._limits_of(limit)) is not None:
             waiting = limits.add(future, None)
@@ -148,19 +142,25 @@ class Channel:
 
     def begin(self, verb: str, *fields: Any, limit: float) -> asyncio.Future[Answer]:
         """Send a request and return the future of its answer, without a task; it fails as `request` does."""
+        id, future = self._ask(verb, fields)
+        limits = self._limits_of(limit)
+        timer = self._loop.call_later(limit, _expire, future) if limits is None else limits.add(future, None)
+
+        def let_go(_: asyncio.Future[Answer]) -> None:
+            self._pending.pop(id, None)
+            timer.cancel()
+
+        future.add_done_callback(let_go)
+        return future
+
+    def _ask(self, verb: str, fields: tuple[Any, ...]) -> tuple[int, asyncio.Future[Answer]]:
         if self.closed:
             raise ChannelClosed
         self._ids += 1
-        id = self._ids
         future: asyncio.Future[Answer] = self._loop.create_future()
-        self._pending[id] = future
-        self._writer.send((verb, id, *fields))
-        future.add_done_callback(lambda _: self._pending.pop(id, None))
-        if (limits := self._limits_of(limit)) is not None:
-            limits.add(future, None)
-        else:
-            self._loop.call_later(limit, _expire, future)
-        return future
+        self._pending[self._ids] = future
+        self._writer.send((verb, self._ids, *fields))
+        return self._ids, future
 
     def _limits_of(self, seconds: float) -> _Limits | None:
         limits = self._limits.get(seconds)
