@@ -419,6 +419,29 @@ class SandboxFailed(SuperlearnerError):
         return f"The sandbox {self.id!r} has failed and was given up: {in_words(self.reason)}."
 
 
+class SandboxDown(SuperlearnerError):
+    """The sandbox has no OS process at the moment; nothing was done to it.
+
+    Parameters
+    ----------
+    id
+        The sandbox's id.
+    status
+        What it is instead of running.
+    """
+
+    code = "sandbox_down"
+    advice = "Nothing was done to it. info().status tells when it runs."
+
+    def __init__(self, id: Any = None, status: str = "starting") -> None:
+        super().__init__(id, status)
+        self.id = id
+        self.status = status
+
+    def what(self) -> str:
+        return f"The sandbox {self.id!r} has no OS process now: it is {self.status}."
+
+
 class NoGroup(SuperlearnerError):
     """The cluster has no such group of sandboxes.
 

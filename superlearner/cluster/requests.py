@@ -38,6 +38,7 @@ from superlearner.errors import (
     NoConnection,
     NoGroup,
     NoSandbox,
+    SandboxDown,
     SandboxFailed,
     SuperlearnerError,
     UnknownNode,
@@ -323,8 +324,10 @@ class Requests:
     async def signal_sandbox(self, sandbox: str, number: int) -> int | None:
         """Send a signal to a sandbox's OS process; one that kills is answered when its instance has noticed."""
         record = self._plane.state.sandboxes.get(sandbox)
-        if record is None or record.address is None:
+        if record is None:
             raise NoSandbox(sandbox)
+        if record.address is None or record.pid is None:
+            raise SandboxDown(sandbox, record.status)
         self._note_fault(number, sandbox=sandbox, node=record.node, pid=record.pid)
         await self._plane.faults.signal_sandbox(record.address, sandbox, record.epoch, number)
         return record.pid

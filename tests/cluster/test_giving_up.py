@@ -17,6 +17,7 @@ from distributed import Client
 
 import superlearner as sl
 from superlearner.cluster.agent import PEER_TIMEOUT
+from superlearner.errors import SandboxDown
 from superlearner.otp import Task, child, supervisor
 
 NODES = ["alpha", "beta", "gamma"]
@@ -49,6 +50,8 @@ def test_an_os_process_that_always_dies_is_tried_on_each_node_then_given_up_unti
     assert cluster.sandbox(fresh).info().status == "failed"
     with pytest.raises(sl.SandboxFailed, match="was given up: killed"):
         sandbox.call("counter", "value")
+    with pytest.raises(SandboxDown, match="no OS process now: it is failed"):
+        cluster.chaos.kill_sandbox(fresh)
     told = cluster.story(fresh)
     ended = [event for event in told if event.kind == "sandbox_exited"]
     assert all(event.detail["gave_up"] for event in ended), "each time the node's own budget was spent first"
