@@ -43,7 +43,12 @@ class CheckpointVersion:
         return cls(sandbox, epoch, seq, at, len(payload), zlib.crc32(payload), payload, next_serial)
 
     def plain(self) -> dict[str, Any]:
-        """Return its fields, as files and wires carry them."""
+        """Return its fields, as files and wires carry them.
+
+        >>> version = CheckpointVersion.of("shop", epoch=1, seq=2, payload=b"state")
+        >>> CheckpointVersion(**version.plain()) == version
+        True
+        """
         return {name: getattr(self, name) for name in _FIELDS}
 
     @property
