@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from cluster_kit import run
 
-from superlearner.cluster import pump
+from superlearner.cluster import effects, pump
 from superlearner.cluster.commands import InstanceGone
 from superlearner.cluster.node import Node
 from superlearner.core import control as c
@@ -52,7 +52,7 @@ class Plane(pump.Pump):
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(pump, "AGAIN", 0.0)
+    monkeypatch.setattr(effects, "AGAIN", 0.0)
 
 
 def test_a_connection_that_breaks_does_not_mean_that_an_instance_has_stopped():
