@@ -17,16 +17,18 @@ from typing import Any
 
 from superlearner.core.childspec import AnySpec, SupervisorSpec
 from superlearner.core.strategy import initial_children
-from superlearner.errors import CallTimeout, InvalidSpec, NoProcess, ProcessDied, ReloadFailed
+from superlearner.errors import BadReturn, CallTimeout, InvalidSpec, NoProcess, ProcessDied, ReloadFailed
 from superlearner.otp._process import Process, discard, is_async
-from superlearner.otp._server import ServerProcess
+from superlearner.otp._server import ServerProcess, is_nonsense, shortened
 from superlearner.otp._supervision import SupervisorProcess, Verb
 from superlearner.otp.genserver import GenServer
-from superlearner.otp.messages import Ignore, NoReply, exit_reason, find_error, one_line
+from superlearner.otp.messages import Ignore, NoReply, Stop, exit_reason, find_error, one_line
 from superlearner.otp.supervisor import Supervisor
 
 #: What code of the application may raise; all but the cancellation of who asked for the reload.
 _ANY_MISTAKE = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
+
+_NEW_STATE = "the new state (a state of None is NoReply(None)), or Stop(reason) to keep the old code"
 
 
 @dataclass
@@ -149,11 +151,14 @@ async def _changed(process: ServerProcess, spec: Any) -> tuple[Any, GenServer, A
             result = await _guarded(result, process.context)
     except _ANY_MISTAKE as error:
         raise ReloadFailed(process.id, exit_reason(error)) from error
-    if result is None:
-        raise ReloadFailed(
-            process.id, f"{spec.start.__name__}.code_change returned None: return the new state"
-        )
-    return spec, server, result.state if isinstance(result, NoReply) else result
+    if isinstance(result, NoReply):
+        return spec, server, result.state
+    if isinstance(result, Stop):
+        raise ReloadFailed(process.id, result.reason) from find_error(result.reason)
+    if is_nonsense(result):
+        handler = f"{spec.start.__name__}.code_change"
+        raise ReloadFailed(process.id, BadReturn(handler, shortened(result), _NEW_STATE))
+    return spec, server, result
 
 
 def _exchange(process: ServerProcess, spec: Any, server: GenServer, state: Any) -> Callable[[], None]:

@@ -285,18 +285,14 @@ class ServerProcess(Process):
             self._timeout = result.timeout
             self._continuation = result.continue_
             return True
-        if (
-            result is None
-            or isinstance(result, _NO_STATES)
-            or (isinstance(result, type) and issubclass(result, _NO_STATES))
-        ):
+        if is_nonsense(result):
             self._bad_return(handler, result, allowed)
             return False
         self.state = result
         return True
 
     def _bad_return(self, handler: str, result: Any, allowed: str) -> None:
-        self.crash(BadReturn(f"{self.behaviour}.{handler}", _short(result), allowed))
+        self.crash(BadReturn(f"{self.behaviour}.{handler}", shortened(result), allowed))
 
     # -- The end ----------------------------------------------------------------------------------
 
@@ -335,6 +331,16 @@ class ServerProcess(Process):
         self.die(reason)
 
 
-def _short(value: Any) -> str:
+def is_nonsense(result: Any) -> bool:
+    """Tell whether a handler's result, which is no `NoReply` with a state in it, cannot be the new state itself."""
+    return (
+        result is None
+        or isinstance(result, _NO_STATES)
+        or (isinstance(result, type) and issubclass(result, _NO_STATES))
+    )
+
+
+def shortened(value: Any) -> str:
+    """Return its repr, as much of it as an error message bears."""
     text = safe_repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

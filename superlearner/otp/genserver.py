@@ -71,7 +71,10 @@ class GenServer:
         """Clean up: on `Stop`, on a crash of a handler, and on shutdown when exits are trapped."""
 
     def code_change(self, old_version: Any, state: Any) -> Any:
-        """Return the state as this version wants it; called on reload, before the next message."""
+        """Return the state as this version wants it; called on reload, before the next message.
+
+        ``Stop(reason)`` keeps the old code: the reload fails with that reason, as when this raises.
+        """
         return NoReply(state)
 
     def restore(self, saved: Any, state: Any) -> Any:

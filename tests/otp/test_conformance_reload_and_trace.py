@@ -9,7 +9,7 @@ import pytest
 from conformance_kit import Doer, Member, Trapping, answer, member, running, settled, took
 from otp_kit import asynchronous, until
 
-from superlearner.errors import CallTimeout, InvalidSpec, ReloadFailed
+from superlearner.errors import BadReturn, CallTimeout, InvalidSpec, ReloadFailed
 from superlearner.otp import (
     Exit,
     GenServer,
@@ -99,6 +99,35 @@ class TestCodeChange:
                 assert await rt.call(name, "who") == ("Old", [state])
                 assert (await rt.process(name)).status == "running"
             assert not await rt.events(kind="application_reloaded")
+
+    @pytest.mark.parametrize(
+        ("result", "reason"),
+        [
+            (Stop("not yet"), "not yet"),
+            *((nonsense, BadReturn) for nonsense in (None, Ignore(), Reply(1, 2), Stop, NoReply)),
+        ],
+        ids=repr,
+    )
+    @pytest.mark.parametrize("wait", [False, True], ids=["plain", "async"])
+    @asynchronous
+    async def test_what_is_no_state_is_rolled_back(self, result, reason, wait):
+        class Odd(Old):
+            def code_change(self, old_version, state):
+                async def later():
+                    return result
+
+                return later() if wait else result
+
+        async with running(old("a", 1), old("b", 2)) as rt:
+            with pytest.raises(ReloadFailed) as failed:
+                await rt.reload(supervisor([old("a", cls=New), old("b", cls=Odd)]))
+            assert failed.value.id == "b"
+            if reason is BadReturn:
+                assert isinstance(failed.value.reason, BadReturn)
+                assert "Odd.code_change" in str(failed.value)
+            else:
+                assert failed.value.reason == reason
+            assert [await rt.call(name, "who") for name in "ab"] == [("Old", [1]), ("Old", [2])]
 
     @asynchronous
     async def test_an_async_one_runs_as_its_process(self):
