@@ -374,11 +374,14 @@ class Kernel:
         return partial(process.unwatch, ref)
 
     def send_after(self, target: Any, message: Any, delay: float) -> Timer:
-        """Send later; a name is looked up when the time has come."""
+        """Send later; a name is looked up when the time has come, and a timer ends with the pid that it is for."""
         delay = seconds(delay, "seconds")
         timer = Timer(f"#Timer<{self._ref()}>")
+        owner = self.processes.get(target) if isinstance(target, Pid) else None
+        if isinstance(target, Pid) and owner is None and self.elsewhere(target) is None:
+            return timer  # for a dead process: it has ended already
         self._timers[timer] = self.loop.call_later(delay, self._fire, timer, target, message)
-        if isinstance(target, Pid) and (owner := self.processes.get(target)) is not None:
+        if owner is not None:
             owner.timers.add(timer)
         return timer
 

@@ -105,6 +105,8 @@ class Exit(Exception):
     ValueError: boom
     """
 
+    __match_args__ = ("reason", "traceback")
+
     #: What ended the process: for a crash the exception, or its text where it could not travel.
     reason: Any
     #: The traceback as text, or None when it was left on purpose.

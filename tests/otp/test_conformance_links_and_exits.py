@@ -521,6 +521,18 @@ class TestTimers:
         assert cancel_timer("no timer") is None
 
     @as_process
+    async def test_a_timer_for_a_dead_pid_has_ended_with_it(self):
+        async def short():
+            await receive("end")
+
+        pid, _ = spawn(short, monitor=True)
+        before = send_after(pid, "late", 60.0)
+        send(pid, "end")
+        await receive(Down)
+        after = send_after(pid, "late", 60.0)
+        assert (cancel_timer(before), cancel_timer(after)) == (None, None)
+
+    @as_process
     async def test_a_timer_of_nought_seconds_comes_after_what_is_there(self):
         send_after(self_(), "timer", 0)
         send(self_(), "message")

@@ -391,6 +391,13 @@ class TestValues:
         assert "Local: boom" in local.reason
         assert local.traceback == "trace"
 
+    def test_an_exit_is_matched_by_its_reason_and_traceback(self):
+        match Exit(ValueError("boom"), "trace"):
+            case Exit(ValueError(), traceback):
+                assert traceback == "trace"
+            case other:
+                pytest.fail(f"{other!r} was not matched")
+
     @asynchronous
     async def test_a_sender_in_a_restored_state_answers_nobody(self):
         async def body():
