@@ -190,6 +190,8 @@ class SupervisorSpec:
             raise InvalidSpec("max_children is an option of kind='dynamic' alone.")
         if self.kind == "dynamic" and self.strategy != "one_for_one":
             raise InvalidSpec("kind='dynamic' knows strategy='one_for_one' alone.")
+        if self.kind == "dynamic" and self.auto_shutdown != "never":
+            raise InvalidSpec("kind='dynamic' knows auto_shutdown='never' alone: its children come and go.")
         if self.kind == "partition":
             self._validate_partitions()
         elif self.partitions is not None:

@@ -88,7 +88,8 @@ def supervisor(children: Any = (), **options: Any) -> SupervisorSpec:
 
     - ``strategy``: ``"one_for_one"`` (default), ``"one_for_all"`` or ``"rest_for_one"``;
     - ``max_restarts`` within ``max_seconds``: 3 in 5.0 s, then it gives up;
-    - ``auto_shutdown``: ``"never"`` (default), ``"any_significant"`` or ``"all_significant"``;
+    - ``auto_shutdown``: ``"never"`` (default, and all that a dynamic one knows), ``"any_significant"`` or
+      ``"all_significant"``;
     - ``kind``: ``"static"`` (default), ``"dynamic"`` with ``max_children`` (None: no limit), or
       ``"partition"`` with ``partitions``, addressed as ``(name, key)``;
     - ``id``, ``name``, ``restart``, ``shutdown`` (``"infinity"``), ``significant``: as of any child.

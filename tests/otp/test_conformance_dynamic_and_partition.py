@@ -62,12 +62,26 @@ class TestDynamicStart:
 
     @pytest.mark.parametrize(
         "options",
-        [{"strategy": "one_for_all"}, {"max_restarts": -1}, {"max_seconds": 0}, {"max_children": -1}],
+        [
+            {"strategy": "one_for_all"},
+            {"auto_shutdown": "any_significant"},
+            {"auto_shutdown": "all_significant"},
+            {"max_restarts": -1},
+            {"max_seconds": 0},
+            {"max_children": -1},
+        ],
         ids=str,
     )
     def test_what_it_cannot_be_is_refused(self, options):
         with pytest.raises(InvalidSpec, match=next(iter(options))):
             dynamic(**options)
+
+    @asynchronous
+    async def test_a_significant_child_is_refused(self):
+        async with running(dynamic()) as rt:
+            with pytest.raises(InvalidSpec, match="auto_shutdown"):
+                await rt.start_child("jobs", child(Doer, restart="transient", significant=True))
+            assert await rt.which_children("jobs") == []
 
     @both_flavours
     @asynchronous
@@ -301,19 +315,6 @@ class TestDynamicStop:
             assert await rt.count_children("jobs") == ChildCounts(0, 0, 0, 0)
             jobs = rt.kernel.find("jobs")
             assert (len(jobs.running), len(jobs._keys), len(jobs.links)) == (0, 0, 1)
-
-    @pytest.mark.parametrize(("auto", "ends_after"), [("any_significant", 1), ("all_significant", 2)])
-    @asynchronous
-    async def test_significant_children_end_it(self, auto, ends_after):
-        async with running(dynamic(auto_shutdown=auto, restart="temporary")) as rt:
-            spec = child(Doer, id="job", restart="temporary", significant=True)
-            pids = [await rt.start_child("jobs", spec) for _ in range(2)]
-            for pid in pids[: ends_after - 1]:
-                kill(rt, pid)
-                await settled(rt, "jobs")
-            kill(rt, pids[ends_after - 1])
-            (exited,) = await until(rt, "process_exited", name="jobs")
-            assert exited.reason == "shutdown"
 
 
 def shards(spec=None, partitions=3, **options):
