@@ -18,6 +18,7 @@ from conformance_kit import (
     running,
     settled,
     took,
+    turns_until,
 )
 from otp_kit import asynchronous, until
 
@@ -643,6 +644,83 @@ class TestShutdown:
             with pytest.raises(ProcessDied) as died:
                 await waiting
             assert died.value.reason == "shutdown"
+
+    @asynchronous
+    async def test_a_server_that_traps_handles_what_came_before_its_shutdown(self):
+        said = []
+
+        class Server(Doer):
+            trap_exit = True
+
+            async def handle_cast(self, message, state):
+                said.append("begins")
+                await asyncio.sleep(0)
+                said.append("has ended")
+                return NoReply(state)
+
+            def handle_info(self, message, state):
+                said.append(message)
+                return NoReply(state)
+
+            def terminate(self, reason, state):
+                said.append(reason)
+
+        async with running(child(Server, id="a", name="a")) as rt:
+            await rt.cast("a", "slow")
+            await rt.send("a", "after it")
+            await rt.terminate_child("root", "a")
+        assert said == ["begins", "has ended", "after it", "shutdown"]
+
+    @pytest.mark.parametrize("shutdown", ["infinity", 0.01])
+    @asynchronous
+    async def test_a_restart_that_hangs_in_init_holds_up_its_own_supervisor_alone(self, shutdown):
+        log, go = [], asyncio.Event()
+
+        async def hang():
+            log.append("hangs")
+            await go.wait()
+            return (log, "a")
+
+        inner = supervisor([member(log, "a", "ok", hang)], id="in", name="in", shutdown=shutdown)
+        async with running(inner, member(log, "z")) as rt:
+            await rt.kill("a")
+            await turns_until(lambda: "hangs" in log)
+            took(log)
+            assert await rt.call("z", answer(1)) == 1
+            stopping = asyncio.ensure_future(rt.terminate_child("root", "in"))
+            if shutdown == "infinity":
+                await turns_until(lambda: rt.kernel.find("in").mailbox)
+                go.set()
+            await stopping
+            assert took(log) == ("-a" if shutdown == "infinity" else "")
+            assert await rt.whereis("in") is None
+
+    @asynchronous
+    async def test_what_is_asked_of_a_supervisor_that_ends_fails_and_starts_nothing(self):
+        log = []
+        inner = supervisor([child(Stubborn, log, "s", id="s", shutdown=0.02)], id="in", name="in")
+        async with running(inner) as rt:
+            stopping = asyncio.ensure_future(rt.terminate_child("root", "in"))
+            await turns_until(lambda: "~s" in log)
+            with pytest.raises(ProcessDied) as died:
+                await rt.start_child("in", member(log, "late"))
+            assert died.value.reason == "shutdown"
+            await stopping
+            assert took(log) == "+s ~s"
+
+    @asynchronous
+    async def test_a_supervisor_that_was_terminated_comes_back_with_the_children_of_its_spec(self):
+        log = []
+        inner = supervisor(members(log, "bc"), id="in", name="in")
+        async with running(inner) as rt:
+            await rt.start_child("in", member(log, "x"))
+            took(log)
+            await rt.terminate_child("root", "in")
+            assert took(log) == "-x -c -b"
+            with pytest.raises(NoProcess):
+                await rt.which_children("in")
+            await rt.restart_child("root", "in")
+            assert took(log) == "+b +c"
 
 
 class TestSignificant:
