@@ -34,6 +34,7 @@ from superlearner.cluster.way import ClusterWay
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
 from superlearner.core.durability import Copies
 from superlearner.core.history import Event
+from superlearner.core.placement import spare_hosts
 from superlearner.core.spec import Checkpoint, validate_labels
 from superlearner.errors import StaleEpoch
 from superlearner.sandbox import payload
@@ -95,7 +96,7 @@ class NodeAgent(Node, WorkerPlugin):
         self.checkpoints = CheckpointStore()
         self._durable = None if self.state is None else DurableCheckpoints(self.state)
         # In the worker's own folder, which goes with the cluster's should all of this be killed at once.
-        self.fork_server = ForkServer(worker.local_directory)
+        self.fork_server = ForkServer(worker.local_directory, self._spares)
         self._peers = Nodes(worker.connection_args)
         #: The addresses of nodes that were given up and have not joined again.
         self._lost: set[str] = set()
@@ -122,6 +123,11 @@ class NodeAgent(Node, WorkerPlugin):
         self._join()
         own = [os.getpid(), *([self.fork_server.pid] if self.fork_server.pid else [])]
         self._telemetry = asyncio.create_task(self.sample(own, self.interval), name="superlearner-telemetry")
+
+    def _spares(self) -> int:
+        running = {sandbox for sandbox, _ in self.instances}
+        elsewhere = sum(sandbox not in running for sandbox in self.checkpoints.sandboxes())
+        return spare_hosts(elsewhere, config.get("spares"))
 
     def _join(self) -> None:
         """Tell the control plane that the node can take sandboxes, and hold the lease from before that."""
@@ -387,3 +393,13 @@ class SandboxActor(Instance):
 
     def _leave(self) -> None:
         self._agent.instances.pop((self.spec.id, self.epoch), None)
+        self._agent.fork_server.stand_by()
+
+
+async def make_instance(request: StartRequest) -> SandboxActor:
+    """Make an instance, as Dask asks for it.
+
+    A coroutine runs on the worker's event loop. In Dask's pool of threads, one after the other, each would wait for the
+    interpreter's lock, 5 ms at a time (`sys.getswitchinterval`).
+    """
+    return SandboxActor(request)

@@ -158,6 +158,8 @@ class Commands:
         return self._store(version, keep)
 
     def _store(self, version: dict[str, Any], keep: int) -> str | None:
+        if not self._agent.checkpoints.newest(version["sandbox"]):
+            self._agent.fork_server.stand_by()
         try:
             self._agent.checkpoints.put(CheckpointVersion(**version), keep)
         except SuperlearnerError as refusal:
@@ -172,6 +174,7 @@ class Commands:
     async def drop(self, sandbox: str, epoch: int) -> None:
         """Remove the checkpoints of a sandbox up to an epoch."""
         self._agent.checkpoints.drop(sandbox, epoch)
+        self._agent.fork_server.stand_by()
 
     async def inventory(self) -> dict[str, Any]:
         """Return what this node holds of sandboxes, whichever they are."""

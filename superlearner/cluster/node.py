@@ -98,10 +98,7 @@ class Node:
     # -- Instances -----------------------------------------------------------------------------------
 
     def begin(self, instance: SandboxActor, request: StartRequest) -> None:
-        """Start an instance and report how that went; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self._begin, instance, request)
-
-    def _begin(self, instance: SandboxActor, request: StartRequest) -> None:
+        """Start an instance and report how that went."""
         if request.incarnation != self.incarnation:
             # It was meant for a life that is over. That this one began tells the control plane enough, and by
             # now the sandbox may run elsewhere.

@@ -13,11 +13,7 @@ from distributed.comm import Comm
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from superlearner import config
-from superlearner.cluster.agent import (
-    REPORT_OP,
-    NodeAgent,
-    SandboxActor,
-)
+from superlearner.cluster.agent import REPORT_OP, NodeAgent, make_instance
 from superlearner.cluster.channel import CONTROL_OP
 from superlearner.cluster.commands import Nodes
 from superlearner.cluster.faults import FaultControl
@@ -162,7 +158,7 @@ class ControlPlane(Pump, SchedulerPlugin):
 
     def _submit(self, address: str, requests: list[StartRequest]) -> None:
         futures = self.client.map(
-            SandboxActor,
+            make_instance,
             requests,
             actor=True,
             key=[f"superlearner-{request.spec.id}-{request.epoch}" for request in requests],

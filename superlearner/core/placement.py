@@ -168,3 +168,21 @@ def _verdict(spec: SandboxSpec, rank: int, node: str | None) -> str:
     if node is not None:
         return "it was asked for"
     return "highest hash" if spec.placement == "uniform" else "the freest"
+
+
+def spare_hosts(checkpoints: int, most: int) -> int:
+    """Return how many hosts shall stand by on a node, for the sandboxes that it may inherit.
+
+    A sandbox has its checkpoints on two other nodes by default, and goes to one of them when its node is lost.
+
+    Parameters
+    ----------
+    checkpoints
+        Of how many sandboxes that run elsewhere the node holds checkpoints.
+    most
+        As many at most: each takes memory, about 3.5 MB with CPython 3.11.
+
+    >>> spare_hosts(checkpoints=5, most=12), spare_hosts(checkpoints=300, most=12)
+    (3, 12)
+    """
+    return min(most, (checkpoints + 1) // 2)

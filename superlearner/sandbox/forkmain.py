@@ -1,7 +1,8 @@
 """The fork server's own program: a small synchronous loop that forks hosts and buries them.
 
 It has imported what every host needs, runs one thread, and waits on two things only: its control socket
-and SIGCHLD. Each host leads its own session and group. When a host ends, whoever is left of its group is
+and SIGCHLD. What it forks belongs to no sandbox yet: its first frame tells a host what it shall run, and within what
+limits. Each host leads its own session and group. When a host ends, whoever is left of its group is
 killed, and so is whatever escaped from the group: the host and the server are subreapers, so an orphan of a
 host comes to the host while it lives and to the server after it. An exit is told at once; a group is told
 *clean* when every one of it has been reaped and its directory is gone.
@@ -12,7 +13,6 @@ When the control socket closes (the worker died, by SIGKILL too), everything bel
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import gc
 import os
@@ -29,14 +29,11 @@ from typing import Any, NoReturn
 
 import msgpack
 
-from superlearner.core.spec import Resources
 from superlearner.sandbox import host
-from superlearner.sandbox.limits import EXIT_BROKEN, apply_limits
+from superlearner.sandbox.limits import EXIT_BROKEN
+from superlearner.sandbox.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from superlearner.sandbox.rehearsal import rehearse
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
-_PR_SET_CHILD_SUBREAPER = 36
 #: Seconds that the last clean-up may take before the server leaves anyway.
 _LAST_CLEANUP = 10.0
 
@@ -99,13 +96,13 @@ class _Server:
             return
         self._descriptors.extend(descriptors)
         self._unpacker.feed(data)
-        for verb, number, argument in self._unpacker:
+        for verb, number, pid in self._unpacker:
             if verb == "fork":
-                self._fork(number, argument)
+                self._fork(number)
             else:
-                self._kill(number, argument)
+                self._kill(number, pid)
 
-    def _fork(self, number: int, options: dict[str, Any]) -> None:
+    def _fork(self, number: int) -> None:
         stream, output = self._descriptors[:2]
         del self._descriptors[:2]
         directory = self._root / str(number)
@@ -118,34 +115,30 @@ class _Server:
             self._tell(["not_forked", number, f"{type(error).__name__}: {error}"])
         else:
             if pid == 0:
-                self._become_host(options, stream, output, directory)
+                self._become_host(stream, output, directory)
             self._hosts[pid] = _Host(pid, directory)
             self._tell(["forked", number, pid])
         finally:
             os.close(stream)
             os.close(output)
 
-    def _become_host(self, options: dict[str, Any], stream: int, output: int, directory: Path) -> NoReturn:
+    def _become_host(self, stream: int, output: int, directory: Path) -> NoReturn:
         code = EXIT_BROKEN
         try:
             server = os.getppid()
             os.setsid()
             _offer_to_the_kernel()
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
             if os.getppid() != server:
                 os._exit(code)
             signal.set_wakeup_fd(-1)
             for one in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(one, signal.SIG_DFL)
             _keep_descriptors(stream, output)
-            os.environ.clear()
-            os.environ.update(options["environment"], TMPDIR=str(directory))
-            _prctl(_PR_SET_NAME, options["title"].encode()[:15])
-            limits = Resources(**options["limits"])
-            apply_limits(limits)
+            os.environ["TMPDIR"] = str(directory)
             gc.enable()
-            code = host.main(socket.socket(fileno=3), limits)
+            code = host.main(socket.socket(fileno=3))
         except BaseException:
             os.write(2, traceback.format_exc().encode(errors="replace"))
         finally:
@@ -302,28 +295,24 @@ def _keep_descriptors(stream: int, output: int) -> None:
                 os.close(descriptor)
 
 
-_libc = ctypes.CDLL(None)
-
-
-def _prctl(option: int, argument: Any) -> None:
-    if sys.platform == "linux":
-        _libc.prctl(option, argument, 0, 0, 0)
-
-
 #: Linux counts the peak in KiB, macOS in bytes.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def main() -> None:
-    """Serve until the control socket, whose number is the first argument, closes."""
+    """Serve until the control socket closes. Arguments: its number, the ``PYTHONPATH`` of hosts, a folder."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    # It had the path of its node, to find what that can import.
+    os.environ["PYTHONPATH"] = sys.argv[2]
+    if not sys.argv[2]:
+        del os.environ["PYTHONPATH"]
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
     rehearse()
     # What exists now is shared by every host: no collection may touch its pages, before or after a fork.
     gc.disable()
     gc.collect()
     gc.freeze()
-    _Server(control, Path(sys.argv[2])).run()
+    _Server(control, Path(sys.argv[3])).run()
 
 
 if __name__ == "__main__":

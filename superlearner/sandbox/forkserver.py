@@ -1,5 +1,9 @@
 """The node's side of the warm fork server: ask for a host, learn of its end, make sure nothing is left.
 
+Some hosts stand by: forked in advance, while nothing else is to be done, they have made the copies of the pages that
+every host makes, and wait for what they shall run. (Android's zygote keeps a pool of such "unspecialized" processes.)
+So when many sandboxes have to be started at once, as after the loss of a node, most of the work has been done.
+
 A Dask worker is a daemonic process, which `multiprocessing` does not allow to have children; so the server
 is a program of its own (`forkmain`), started with `subprocess`, and talks over an inherited socket pair.
 """
@@ -8,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
+import functools
 import os
 import shutil
 import signal
@@ -16,20 +20,23 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from superlearner.core.spec import Resources
 from superlearner.errors import StartFailed, SuperlearnerError
 from superlearner.sandbox.limits import ExitStatus
 
 #: Variables that a host may see; everything else of the node's environment, secrets above all, is dropped.
 KEPT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "USER", "LOGNAME")
 _READY_TIMEOUT = 60.0
+#: Seconds without a start after which the hosts that stand by are seen to: starts come first.
+_QUIET = 0.5
+#: Seconds for which a change of how many are wanted is put off: it seldom comes alone.
+_SOON = 0.05
 _KILL_TIMEOUT = 10.0
 
 
@@ -55,6 +62,11 @@ class HostProcess:
     #: Done when the process has ended.
     exited: asyncio.Future[ExitStatus]
 
+    def release(self) -> None:
+        """Close our ends of its frames and its output."""
+        self.socket.close()
+        os.close(self.output)
+
 
 class _Gone(StartFailed):
     """The server has died."""
@@ -63,16 +75,22 @@ class _Gone(StartFailed):
 class ForkServer:
     """The warm fork server of one node. Start it with the node: it takes most of a second to boot.
 
-    A server that has died is started again by the next `fork`; its hosts have died with it.
+    A server that has died is started again by the next `host`; its hosts have died with it.
 
     Parameters
     ----------
     directory
         Where it makes its temporary files; None: where this process does.
+    spares
+        Returns how many hosts shall stand by; `stand_by` says that this may have changed.
     """
 
-    def __init__(self, directory: str | None = None) -> None:
+    def __init__(self, directory: str | None = None, spares: Callable[[], int] = lambda: 0) -> None:
         self._directory = directory
+        self._wanted = spares
+        self._spares: list[HostProcess] = []
+        self._quiet: asyncio.TimerHandle | None = None
+        self._adjusting: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._root: str | None = None
@@ -84,8 +102,6 @@ class ForkServer:
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._exits: dict[int, asyncio.Future[ExitStatus]] = {}
         self._closed = False
-        #: What its hosts see of the environment in which it was started.
-        self._environment: dict[str, str] = {}
 
     @property
     def pid(self) -> int | None:
@@ -94,8 +110,13 @@ class ForkServer:
 
     @property
     def hosts(self) -> frozenset[int]:
-        """The pids of the hosts that live."""
-        return frozenset(self._exits)
+        """The pids of the hosts that live, without those that stand by."""
+        return frozenset(self._exits) - self.spares
+
+    @property
+    def spares(self) -> frozenset[int]:
+        """The pids of the hosts that stand by."""
+        return frozenset(spare.pid for spare in self._spares)
 
     async def start(self) -> None:
         """Start the server unless it runs.
@@ -117,11 +138,12 @@ class ForkServer:
 
     async def _boot(self) -> None:
         loop = asyncio.get_running_loop()
-        self._environment = scrubbed(os.environ)
         self._root = tempfile.mkdtemp(prefix="superlearner-", dir=self._directory)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        command = [sys.executable, "-m", "superlearner.sandbox.forkmain", str(theirs.fileno()), self._root]
+        path = os.environ.get("PYTHONPATH", "")
+        program = "superlearner.sandbox.forkmain"
+        command = [sys.executable, "-m", program, str(theirs.fileno()), path, self._root]
         try:
             self._process = await asyncio.to_thread(_launch, command, theirs.fileno())
         finally:
@@ -135,43 +157,64 @@ class ForkServer:
             self._process.kill()
             raise StartFailed(f"it was not ready within {_READY_TIMEOUT:g} s", "the fork server") from None
 
-    async def fork(
-        self, limits: Resources, environment: Mapping[str, str], title: str = "sandbox"
-    ) -> HostProcess:
-        """Fork a host with these limits.
-
-        Parameters
-        ----------
-        limits
-            What it may use.
-        environment
-            Variables that it gets beside the few of the node that it may see (`KEPT`).
-        title
-            The name of the process, cut to 15 bytes.
+    async def host(self) -> HostProcess:
+        """Return a host that belongs to no sandbox yet: one that stands by, or a new one.
 
         Raises
         ------
         StartFailed
             When the server cannot fork, or is gone.
         """
-        await self.start()
-        options = {
-            "limits": dataclasses.asdict(limits),
-            "environment": self._environment | dict(environment),
-            "title": title,
-        }
+        self._see_to_spares(_QUIET)
+        if self._spares:
+            return self._spares.pop()
         try:
-            return await self._fork(options)
+            return await self._fork()
         except _Gone:
             # It had died before it was asked, or over it: a new one is worth one try.
-            return await self._fork(options)
+            return await self._fork()
 
-    async def _fork(self, options: dict[str, Any]) -> HostProcess:
+    def stand_by(self) -> None:
+        """Soon, unless a start has just been asked for, let as many hosts stand by as are wanted now."""
+        if self._quiet is None:
+            self._see_to_spares(_SOON)
+
+    def _see_to_spares(self, delay: float) -> None:
+        if self._quiet is not None:
+            self._quiet.cancel()
+        self._quiet = asyncio.get_running_loop().call_later(delay, self._on_quiet)
+
+    def _on_quiet(self) -> None:
+        self._quiet = None
+        if self._control is not None and (self._adjusting is None or self._adjusting.done()):
+            self._adjusting = asyncio.create_task(self._adjust(), name="fork server spares")
+
+    async def _adjust(self) -> None:
+        """Fork spare hosts, or end those that are too many, until there are enough or a start is asked for."""
+        try:
+            while self._quiet is None and len(self._spares) < self._wanted():
+                spare = await self._fork()
+                self._spares.append(spare)
+                spare.exited.add_done_callback(functools.partial(self._on_spare_ended, spare))
+            while self._quiet is None and len(self._spares) > self._wanted():
+                spare = self._spares.pop()
+                await self.kill_group(spare.pid)
+                spare.release()
+        except (StartFailed, OSError):
+            # There is no room for one that is not needed yet: whoever needs one learns of it.
+            return
+
+    def _on_spare_ended(self, spare: HostProcess, _: asyncio.Future[ExitStatus]) -> None:
+        if spare in self._spares:
+            self._spares.remove(spare)
+            spare.release()
+
+    async def _fork(self) -> HostProcess:
         await self.start()
         ours, theirs = socket.socketpair()
         output, output_write = os.pipe()
         try:
-            pid, directory, exited = await self._ask("fork", options, [theirs.fileno(), output_write])
+            pid, directory, exited = await self._ask("fork", 0, [theirs.fileno(), output_write])
         except BaseException:
             ours.close()
             os.close(output)
@@ -206,15 +249,19 @@ class ForkServer:
     async def close(self) -> None:
         """End the server and every host; idempotent."""
         self._closed = True
+        if self._quiet is not None:
+            self._quiet.cancel()
         if self._control is not None:
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_WR)
         if self._reader is not None:
             await self._reader
+        if self._adjusting is not None:
+            await self._adjusting
 
     # -- The socket
 
-    async def _ask(self, verb: str, argument: Any, descriptors: list[int] | None = None) -> Any:
+    async def _ask(self, verb: str, pid: int, descriptors: list[int] | None = None) -> Any:
         control = self._control
         if control is None:
             raise _Gone("it has ended", "the fork server")
@@ -224,7 +271,7 @@ class ForkServer:
         self._answers[number] = answer
         try:
             async with self._sending:
-                await _send(control, msgpack.packb([verb, number, argument]), descriptors or [])
+                await _send(control, msgpack.packb([verb, number, pid]), descriptors or [])
             return await answer
         except OSError as error:
             raise _Gone(f"it is gone ({error})", "the fork server") from error

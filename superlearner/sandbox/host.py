@@ -2,7 +2,7 @@
 
 | frame to the host | answer |
 |---|---|
-| ``["start", config]`` | ``["ready"]`` or ``["failed", reason]`` |
+| ``["start", title, limits, config]`` | ``["ready"]`` or ``["failed", reason]`` |
 | ``["call" or "command", number, target, payload, timeout]`` | ``[number, 0, value]`` or ``[number, 1, error]`` |
 | ``["cast" or "send", 0, target, payload, None]`` | none |
 | ``["ask", number, target, payload, timeout]``: a call from another sandbox, ``(caller, request)`` | as a call |
@@ -36,7 +36,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from superlearner.core.restart import is_normal
@@ -56,11 +56,12 @@ from superlearner.otp._deadlines import Deadlines, Waiting
 from superlearner.otp._kernel import Kernel
 from superlearner.otp.messages import one_line
 from superlearner.sandbox.frames import FrameError, FrameStream
-from superlearner.sandbox.limits import EXIT_BROKEN, EXIT_FENCED, EXIT_MEMORY, EXIT_ORPHANED
+from superlearner.sandbox.limits import EXIT_BROKEN, EXIT_FENCED, EXIT_MEMORY, EXIT_ORPHANED, apply_limits
 from superlearner.sandbox.once import OnceCalls, Outcome
 from superlearner.sandbox.outward import Outward
 from superlearner.sandbox.owed import OwedReplies, Replies, post_waiting
 from superlearner.sandbox.payload import cut, dumps, dumps_error, keep_modules_here, loads
+from superlearner.sandbox.prctl import PR_SET_NAME, prctl
 from superlearner.sandbox.telling import Teller
 from superlearner.sandbox.usage import resident
 
@@ -92,13 +93,15 @@ _FAREWELL = 5.0
 _COUNT_INTERVAL = 0.02
 #: Seconds until a restored state is saved again: copies of it exist, and a host that starts is mostly one of many.
 _FIRST_SAVE = 0.5
+#: Seconds for which the events of a start are gathered.
+_GATHER = 0.01
 _LEASE_GRACE = 0.05
 _SETTLE_INTERVAL = 0.002
 #: How many lengths of timeouts share timers; those of other lengths have timers of their own.
 _MOST_LIMITS = 16
 
 
-def main(sock: socket.socket, limits: Resources) -> int:
+def main(sock: socket.socket) -> int:
     """Run a host over its socket until it has ended; return the exit code."""
     keep_modules_here()
     faulthandler.enable()
@@ -128,7 +131,13 @@ def main(sock: socket.socket, limits: Resources) -> int:
 
 
 async def _serve(sock: socket.socket) -> int:
-    return await Host(resident(os.getpid())).run(sock)
+    return await Host(resident(os.getpid()), _confine).run(sock)
+
+
+def _confine(title: str, limits: Mapping[str, Any]) -> None:
+    """Make this process the host of one sandbox; until now it could have become that of any."""
+    prctl(PR_SET_NAME, title.encode()[:15])
+    apply_limits(Resources(**limits))
 
 
 def _leave_frames() -> None:
@@ -164,10 +173,13 @@ class Host:
     ----------
     shared
         The bytes of memory that the process had when it was forked.
+    confine
+        Names the process, and sets its limits, before anything of the application is read.
     """
 
-    def __init__(self, shared: int) -> None:
+    def __init__(self, shared: int, confine: Callable[[str, Mapping[str, Any]], None]) -> None:
         self._shared = shared
+        self._confine = confine
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[int] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -269,7 +281,8 @@ class Host:
                 self._spawn(self._save_settled(number, settle))
             case ["stop", reason, timeout]:
                 self._spawn(self._stop(reason, timeout))
-            case ["start", config]:
+            case ["start", title, limits, config]:
+                self._confine(title, limits)
                 self._config = config
                 self._spawn(self._start())
 
@@ -410,6 +423,7 @@ class Host:
 
     async def _start(self) -> None:
         config = self._config
+        self._teller.pause = _GATHER
         limit, age = config["request_ids"]
         self._once_calls = OnceCalls(limit, age, self._encode)
         try:
@@ -442,6 +456,7 @@ class Host:
             self._finish(1)
             return
         self._teller.flush()
+        self._teller.pause = None
         self._stream.write(["ready"])
         self._started = True
         self._spawn(self._wait())

@@ -255,7 +255,7 @@ class Instance:
         if not self._holds_lease():
             raise Interrupted("the node's lease has run out", self.spec.id)
         try:
-            link = await Link.open(self.spec, self._node_services().fork_server, self, settings, {})
+            link = await Link.open(self.spec, self._node_services().fork_server, self, settings)
         except OSError as error:
             # The node has no descriptor or no room on its disk left: it may have, the next time.
             raise Interrupted(f"{type(error).__name__}: {error}", self.spec.id) from error

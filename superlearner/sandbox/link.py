@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from superlearner.core.checkpoints import CheckpointVersion
@@ -120,14 +120,13 @@ class Link:
         fork_server: ForkServer,
         owner: Owner,
         config: Mapping[str, Any],
-        environment: Mapping[str, str],
     ) -> Link:
-        """Fork a host and send it what it shall run; `started` tells how that went."""
-        process = await fork_server.fork(spec.resources, environment, title=f"sl:{spec.id}")
+        """Take a host and send it what it shall run; `started` tells how that went."""
+        process = await fork_server.host()
         link = cls(spec, process, fork_server, owner)
         link._stream = await FrameStream.open(process.socket, link._on_frame, link._on_close)
         link._output = await Output.open(process.output)
-        link._stream.write(["start", dict(config)])
+        link._stream.write(["start", f"sl:{spec.id}", asdict(spec.resources), dict(config)])
         link._watcher.lifetime()
         return link
 

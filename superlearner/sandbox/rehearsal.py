@@ -42,7 +42,7 @@ async def _once(application: bytes, checkpoint: bytes | None) -> bytes:
     ours, theirs = socket.socketpair()
     frames: asyncio.Queue[list[Any]] = asyncio.Queue()
     stream = await FrameStream.open(ours, frames.put_nowait, lambda _: None)
-    life = asyncio.create_task(Host(shared=0).run(theirs))
+    life = asyncio.create_task(Host(0, lambda _title, _limits: None).run(theirs))
 
     async def told(first: Any) -> list[Any]:
         while (frame := await frames.get())[0] != first:
@@ -65,7 +65,7 @@ async def _once(application: bytes, checkpoint: bytes | None) -> bytes:
         "limit": 2**20,
         "dirty": False,
     }
-    stream.write(["start", config])
+    stream.write(["start", _NAME, {}, config])
     await told("ready")
     stream.write(["call", 1, _NAME, dumps("a request"), 5.0])
     await told(1)

@@ -35,6 +35,9 @@ class Teller:
 
     def __init__(self, write: Callable[[list[dict[str, Any]]], None]) -> None:
         self._write = write
+        #: Seconds for which events are gathered. None: until the end of the turn, so that they are told before an
+        #: answer that comes after them.
+        self.pause: float | None = None
         self._loop = asyncio.get_running_loop()
         self._events: list[Event] = []
         self._budget = float(BURST)
@@ -45,13 +48,15 @@ class Teller:
         self._pid: str | None = None
 
     def add(self, event: Event) -> None:
-        """Tell an event at the end of this turn."""
+        """Tell an event at the end of this turn, or of the pause."""
         if self._events:
             if len(self._events) >= BURST:
                 self._drop(event)
                 return
-        else:
+        elif self.pause is None:
             self._loop.call_soon(self.flush)
+        else:
+            self._loop.call_later(self.pause, self.flush)
         self._events.append(event)
 
     def flush(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
@@ -120,6 +121,11 @@ class Ways:
 
     def close(self) -> None:
         self.closed = True
+
+
+def descriptors() -> set[str]:
+    """Return the open descriptors of this process."""
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
 
 
 class Node:

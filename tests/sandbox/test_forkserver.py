@@ -12,13 +12,7 @@ import textwrap
 from pathlib import Path
 
 import psutil
-from sandbox_kit import on_a_node
-
-from superlearner.core.spec import Resources
-
-
-def descriptors() -> set[str]:
-    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+from sandbox_kit import descriptors, on_a_node
 
 
 def exists(folder: str) -> bool:
@@ -98,7 +92,7 @@ async def test_a_dead_fork_server_ends_its_hosts_and_is_started_again(node):
 
 @on_a_node
 async def test_killing_a_group_twice_is_harmless(node):
-    host = await node.fork_server.fork(Resources(), {})
+    host = await node.fork_server.host()
     await node.fork_server.kill_group(host.pid)
     await node.fork_server.kill_group(host.pid)
     assert (await host.exited).code == -signal.SIGKILL
@@ -108,7 +102,7 @@ async def test_killing_a_group_twice_is_harmless(node):
 
 @on_a_node
 async def test_a_host_ends_when_its_instance_lets_go_of_it(node):
-    host = await node.fork_server.fork(Resources(), {})
+    host = await node.fork_server.host()
     host.socket.close()
     os.close(host.output)
     assert (await asyncio.wait_for(host.exited, 10)).code == 214
