@@ -123,7 +123,7 @@ def test_an_order_to_start_that_an_earlier_life_of_the_node_was_given_is_left_al
             request = StartRequest(
                 SandboxSpec("shop"), "alpha", 1, cause=str(incarnation), incarnation=incarnation
             )
-            node._begin(f"of life {incarnation}", request)
+            node.begin(f"of life {incarnation}", request)
         await asyncio.gather(*node._tasks)
         assert started == [("of life 2", "2")]
 
