@@ -143,7 +143,8 @@ class ForkServer:
         ours.setblocking(False)
         path = os.environ.get("PYTHONPATH", "")
         program = "superlearner.sandbox.forkmain"
-        command = [sys.executable, "-m", program, str(theirs.fileno()), path, self._root]
+        # -P: what lies in the folder that the node was started in must not come before the node's own path.
+        command = [sys.executable, "-P", "-m", program, str(theirs.fileno()), path, self._root]
         try:
             self._process = await asyncio.to_thread(_launch, command, theirs.fileno())
         finally:

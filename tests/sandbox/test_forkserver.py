@@ -135,3 +135,15 @@ def test_the_death_of_the_worker_ends_all_of_its_hosts():
         worker.kill()
     assert gone(*pids)
     assert not Path(folder).parent.exists()
+
+
+def test_what_lies_in_the_working_folder_does_not_come_before_the_nodes_own_path(tmp_path, monkeypatch):
+    (tmp_path / "msgpack.py").write_text("raise ImportError('the wrong one')\n")
+    monkeypatch.chdir(tmp_path)
+
+    @on_a_node
+    async def check(node):
+        box = await node.start()
+        assert await box.call("increment") == 1
+
+    check()
