@@ -35,6 +35,17 @@ class Counter(GenServer):
         return Reply(state + 1, state + 1) if request == "increment" else Reply(state, state)
 
 
+class Heavy(Counter):
+    """A counter that carries 1 MB along."""
+
+    def init(self):
+        return [os.urandom(1_000_000), 0]
+
+    def handle_call(self, request, sender, state):
+        ballast, count = state
+        return Reply(count + 1, [ballast, count + 1])
+
+
 class Pinger(GenServer):
     """Calls, or casts to, its neighbour as often as it is told to, and answers how many a second that were."""
 
@@ -216,19 +227,32 @@ def restart_host() -> Iterator[float]:
 
 def failover_30() -> Iterator[dict[str, float]]:
     """From a node's SIGKILL until its first and last sandbox answer with their state, and how many do not."""
-    yield asyncio.run(_failover())
+
+    async def kill(cluster: sl.Cluster) -> None:
+        (victim,) = [node.pid for node in await cluster.nodes() if node.name == "alpha"]
+        os.kill(victim, 9)
+
+    yield asyncio.run(_failover(kill, "alpha"))
 
 
-async def _failover() -> dict[str, float]:
+def scheduler_killed_30() -> Iterator[dict[str, float]]:
+    """From the scheduler's SIGKILL until the first and last of 30 sandboxes answer with their state."""
+
+    async def kill(cluster: sl.Cluster) -> None:
+        await cluster.chaos.kill_scheduler()
+
+    yield asyncio.run(_failover(kill, "auto"))
+
+
+async def _failover(kill: Callable[[sl.Cluster], Awaitable[None]], node: str) -> dict[str, float]:
     async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
-        boxes = [await cluster.create_sandbox(fresh(), app(), node="alpha") for _ in range(30)]
+        boxes = [await cluster.create_sandbox(fresh(), app(), node=node) for _ in range(30)]
         for n, box in enumerate(boxes):
             await box.replace_state("counter", 100 + n)
             await box.checkpoint()
-        (victim,) = [node.pid for node in await cluster.nodes() if node.name == "alpha"]
         times: list[float] = []
         began = time.perf_counter()
-        os.kill(victim, 9)
+        await kill(cluster)
 
         async def back(n: int, box: Any) -> bool:
             try:
@@ -240,6 +264,39 @@ async def _failover() -> dict[str, float]:
 
         right = await asyncio.gather(*(back(n, box) for n, box in enumerate(boxes)))
         return {"first": min(times), "last": max(times), "lost": right.count(False)}
+
+
+def migration_pause() -> Iterator[float]:
+    """The longest that one of three callers waited while a sandbox with 1 MB of state moved."""
+    yield from asyncio.run(_migrations())
+
+
+async def _migrations() -> list[float]:
+    pauses = []
+    async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
+        heavy = supervisor([child(Heavy, id="counter", name="counter")])
+        box = await cluster.create_sandbox(fresh(), heavy, node="alpha")
+        moving, longest = True, 0.0
+
+        async def caller() -> None:
+            nonlocal longest
+            last = 0
+            while moving:
+                began = time.perf_counter()
+                answer = await box.call("counter", "increment", 20)
+                longest = max(longest, time.perf_counter() - began)
+                assert answer > last, "no call is lost or carried out twice, and their order is kept"
+                last = answer
+
+        callers = [asyncio.create_task(caller()) for _ in range(3)]
+        for node in ("beta", "gamma", "alpha", "beta", "gamma", "alpha"):
+            await box.migrate(node)
+            await box.call("counter", "value", 20)  # what waited for the move is answered before this
+            pauses.append(1e3 * longest)
+            longest = 0.0
+        moving = False
+        await asyncio.gather(*callers)
+    return pauses
 
 
 def looks_300() -> Iterator[dict[str, float]]:

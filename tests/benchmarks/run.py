@@ -187,6 +187,17 @@ FIGURES = {
         _own("failover_30", part="lost"),
         note="With a wrong state, or no answer in 20 s; to be 0.",
     ),
+    "scheduler_killed_30_last": Figure(
+        "ms",
+        _own("scheduler_killed_30", part="last"),
+        note="From SIGKILL to the scheduler; read with ..._lost.",
+    ),
+    "scheduler_killed_30_lost": Figure(
+        "sandboxes", _own("scheduler_killed_30", part="lost"), note="As failover_30_lost; to be 0."
+    ),
+    "migration_pause": Figure(
+        "ms", _own("migration_pause"), runs=6, note="With 1 MB of state, as three callers see it."
+    ),
     "control_event_1000": _control_event(1_000),
     "control_event_10000": _control_event(10_000),
     "control_event_100000": _control_event(100_000),
