@@ -10,6 +10,7 @@ from superlearner.sandbox import payload
 
 #: Bytes that are never too many: nearly all messages, for which the setting is not looked up.
 _SMALL = 64 * 1024
+_TEXTS = (bytes, bytearray, str)
 
 
 def message(value: Any, what: str = "the request") -> bytes:
@@ -25,16 +26,18 @@ def message(value: Any, what: str = "the request") -> bytes:
         It is above the setting ``superlearner.message-limit``.
     """
     # What is plainly too large is refused before another copy of it is made.
-    _check_size(
-        what, len(value) if isinstance(value, bytes | bytearray | str) else getattr(value, "nbytes", 0)
-    )
+    plain = len(value) if isinstance(value, _TEXTS) else getattr(value, "nbytes", 0)
+    if type(plain) is int and plain > _SMALL:
+        _check_size(what, plain)
     data = payload.dumps(value, what)
-    _check_size(what, len(data))
+    if len(data) > _SMALL:
+        _check_size(what, len(data))
     return data
 
 
-def _check_size(what: str, size: Any) -> None:
-    if isinstance(size, int) and size > _SMALL and size > (limit := config.get("message-limit")):
+def _check_size(what: str, size: int) -> None:
+    limit = config.get("message-limit")
+    if size > limit:
         raise MessageTooLarge(what, size, limit)
 
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from superlearner.errors import InvalidSpec
 
+#: A tuple, as ``int | float`` makes a new type each time, on the way of every call.
+_NUMBERS = (int, float)
+
 
 def is_seconds(value: Any) -> bool:
     """Tell whether `value` is a finite number of seconds above 0.
@@ -22,7 +25,7 @@ def is_wait(value: Any) -> bool:
     >>> [is_wait(value) for value in (0.5, 0, "5", True, float("nan"), float("inf"))]
     [True, True, False, False, False, True]
     """
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, _NUMBERS) and not isinstance(value, bool) and value >= 0
 
 
 def seconds(value: Any, option: str = "timeout") -> float:

@@ -51,7 +51,7 @@ class Deadlines:
     def add(self, future: asyncio.Future[Any], target: Any) -> Waiting:
         """Let `future`, the answer of `target`, fail in time; `Waiting.cancel` lets go of it earlier."""
         waiting = self._waiting
-        while waiting and waiting[0].done:
+        while waiting and waiting[0].future is None:
             waiting.popleft()
         due = self._loop.time() + self._seconds
         waiting.append(entry := Waiting(due, future, target))
