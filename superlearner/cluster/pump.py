@@ -161,6 +161,14 @@ class Pump(Effects):
             for facts in self.known.values():
                 self.tell_node(facts["address"], BACK_OP, address=address)
 
+    def _give_up(self, node: str, address: str) -> None:
+        """Count a node as gone, and tell the others; not one that is there again already, with nothing on it."""
+        if node in self.known and self.known[node]["address"] == address:
+            self.known[node]["up"] = False
+        self._given_up.add(address)
+        for other in self.state.nodes.values():
+            self.tell_node(other.address, GONE_OP, address=address)
+
     def _note_health(self, event: Event) -> None:
         """Correct the newest sample by an event that is newer."""
         samples = self.samples.get(event.node or "")
@@ -287,12 +295,9 @@ class Pump(Effects):
                     number = instruction.incarnation
                     self.tell_node(instruction.address, LEASE_OP, verb="rejoin", number=number)
                 case c.GiveUpNode(node, address):
-                    if node in self.known and self.known[node]["address"] == address:
-                        self.known[node]["up"] = False
                     self.abandon(address)
-                    self._given_up.add(address)
-                    for other in self.state.nodes.values():
-                        self.tell_node(other.address, GONE_OP, address=address)
+                    if not (isinstance(event, c.NodeJoined) and event.address == address):
+                        self._give_up(node, address)
                 case c.KeepSandbox(kept):
                     self._keep(kept)
                 case c.KeepGroup(kept):
