@@ -24,6 +24,7 @@ from superlearner.errors import (
     ClusterNotFound,
     ClusterSilent,
     NoConnection,
+    SandboxDown,
     SuperlearnerError,
 )
 from superlearner.sandbox import payload
@@ -332,16 +333,41 @@ class Link:
                     return unpack(status, answer, _named(sandbox, target))
 
     async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
-        """Send a message that has no answer, to wherever the sandbox lives now."""
+        """Send a message that has no answer, to wherever the sandbox lives now.
+
+        Raises
+        ------
+        NoQuorum, SandboxDown, NoConnection
+            It could not leave within the setting ``superlearner.call-timeout``; nothing was sent.
+        """
         stale: Place | None = None
+        deadline: float | None = None
         while True:
-            place, channel = await self.reach(sandbox, stale)
+            place = None if stale is not None else self._places.get(sandbox)
+            channel = None if place is None else self._nodes.ready(place[0])
+            if place is None or channel is None:
+                limit = config.get("call-timeout")
+                deadline = deadline or asyncio.get_running_loop().time() + limit
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        place, channel = await self.reach(sandbox, stale, 0.8 * limit)
+                except TimeoutError:
+                    raise await self._not_sent(sandbox, target, limit) from None
             try:
                 channel.post(verb, sandbox, place[1], target, body, None)
             except ChannelClosed:
                 stale = place
             else:
                 return
+
+    async def _not_sent(self, sandbox: str, target: Any, limit: float) -> SuperlearnerError:
+        """Return the error that tells why a message has not left in time."""
+        status = (await self.ask("sandbox", sandbox=sandbox)).status
+        if status not in {"running", "suspended"}:
+            return SandboxDown(sandbox, status)
+        error = NoConnection(_named(sandbox, target), f"its node cannot be reached within {limit:g} s")
+        error.definite, error.advice = True, "Nothing was sent."
+        return error
 
     async def reach(
         self, sandbox: str, stale: Place | None, patience: float | None = None

@@ -84,6 +84,26 @@ def test_a_node_that_was_cut_off_for_several_leases_is_as_good_as_before_when_it
         assert parted.chaos.kill_node("alpha")
 
 
+def test_without_a_majority_nothing_that_is_asked_of_a_lost_sandbox_waits_for_ever(fresh):
+    settings = {"superlearner.lease": 0.5, "superlearner.call-timeout": 0.5}
+    with dask.config.set(settings), sl.Cluster(nodes=2) as parted:
+        sandbox = parted.create_sandbox(fresh, shop())
+        with awaiting(parted, "sandbox_lost", sandbox=fresh) as lost:
+            parted.chaos.partition([["scheduler"], ["alpha"], ["beta"]])
+            lost()
+        for ask in (
+            sandbox.checkpoint,
+            lambda: sandbox.reload(shop()),
+            lambda: sandbox.cast("counter", 5),
+            lambda: sandbox.send("counter", 5),
+            lambda: sandbox.call("counter", "value"),
+        ):
+            with pytest.raises(sl.NoQuorum, match="no quorum") as refused:
+                ask()
+            assert refused.value.definite
+        parted.chaos.heal()
+
+
 @pytest.mark.slow
 def test_a_node_that_wakes_within_its_lease_goes_on(cluster, fresh):
     sandbox = cluster.create_sandbox(fresh, shop(), node="beta")
