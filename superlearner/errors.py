@@ -532,6 +532,20 @@ class UnknownNode(SuperlearnerError):
         return f"{self.what()} {did_you_mean(self.node, self.nodes) or self.advice}"
 
 
+class NodeDown(UnknownNode):
+    """The cluster knows the node, which cannot be reached now."""
+
+    code = "node_down"
+    advice = "Name another node, or wait until cluster.nodes() shows that it is up."
+
+    def what(self) -> str:
+        others = f" There are: {', '.join(self.nodes)}." if self.nodes else ""
+        return f"Node {self.node!r} is down; nothing was changed.{others}"
+
+    def __str__(self) -> str:
+        return f"{self.what()} {self.advice}"
+
+
 class NoPlacement(SuperlearnerError):
     """No node may take the sandbox.
 

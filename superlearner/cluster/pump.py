@@ -26,7 +26,7 @@ from superlearner.cluster.requests import Requests
 from superlearner.cluster.state_dir import StateDirectory
 from superlearner.core import control as c
 from superlearner.core.history import Event, EventLog
-from superlearner.errors import StartFailed
+from superlearner.errors import NodeDown, StartFailed, UnknownNode
 
 #: Bytes per second that count as a full network when placement compares nodes: 1 Gbit/s.
 FULL_NETWORK = 125_000_000
@@ -239,6 +239,11 @@ class Pump(Effects):
 
     def _is_up(self, node: str) -> bool:
         return node in self.known and bool(self.known[node]["up"])
+
+    def not_up(self, node: str) -> UnknownNode:
+        """Return the error for a node that is down, or that nobody has heard of."""
+        up = tuple(sorted(name for name, facts in self.known.items() if facts["up"]))
+        return (NodeDown if node in self.known else UnknownNode)(node, up)
 
     async def wait_for_nodes(self, names: Iterable[str]) -> None:
         """Wait until the nodes with these names have joined; raise `StartFailed` when one cannot."""

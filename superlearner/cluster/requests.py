@@ -42,7 +42,6 @@ from superlearner.errors import (
     SandboxDown,
     SandboxFailed,
     SuperlearnerError,
-    UnknownNode,
     Unsupported,
 )
 from superlearner.sandbox import payload
@@ -427,9 +426,7 @@ class Requests:
         """Return the address of a living node."""
         facts = self._plane.known.get(node)
         if facts is None or not facts["up"]:
-            raise UnknownNode(
-                node, tuple(sorted(name for name, known in self._plane.known.items() if known["up"]))
-            )
+            raise self._plane.not_up(node)
         return str(facts["address"])
 
     def _info(self, record: SandboxRecord) -> SandboxInfo:

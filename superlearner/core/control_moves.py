@@ -15,7 +15,7 @@ from superlearner.core.control_records import Move, Work
 from superlearner.core.control_starts import explain, start_instance
 from superlearner.core.placement import Placement
 from superlearner.core.snapshots import Migration, MoveInfo
-from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError, UnknownNode
+from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError
 
 
 class Moves(Life):
@@ -41,7 +41,7 @@ class Moves(Life):
         elif event.node == here:
             error = MoveFailed(work.id, f"it runs on {here!r} already")
         elif event.node != "auto" and event.node not in self.nodes:
-            error = UnknownNode(event.node, tuple(sorted(self.nodes)))
+            error = self._not_there(event.node)
         else:
             wanted = None if event.node == "auto" else event.node
             avoid = {here: "it runs there now"}
