@@ -809,6 +809,10 @@ class NotSerializable(SuperlearnerError, TypeError):
         self.definite = what_is not in _ANSWERS
         if what_is == "the application":
             self.advice = "Make locks, sockets and open files in init(), which runs in the sandbox."
+        elif what_is == "the state":
+            self.advice = (
+                "It stays as it is in the sandbox; keep locks, sockets and open files out of states."
+            )
 
     def what(self) -> str:
         return f"Could not serialise {self.what_is}: {in_words(self.reason)}{self._happened()}."
