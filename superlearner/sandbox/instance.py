@@ -351,7 +351,8 @@ class Instance:
         Returns
         -------
         dict
-            ``epoch``, ``seq``, ``size`` in bytes and the ``nodes`` that have it.
+            ``epoch``, ``seq``, ``size`` in bytes and the ``nodes`` that have it; ``incomplete``, where a state cannot
+            be saved, says which and why.
 
         Raises
         ------
@@ -370,7 +371,8 @@ class Instance:
         stored = await self._keeper.copy(version)
         if self._owing is not None:
             self._owing.hand_over(saved.mark, await self._keeper.secure(version) or _incomplete(saved))
-        return stored
+        missing = _incomplete(saved)
+        return stored if missing is None else stored | {"incomplete": missing}
 
     def on_checkpoint(self, saved: Saved) -> None:
         """Take a checkpoint that the host made by its policy, or for the answers before it."""
@@ -451,10 +453,13 @@ class Instance:
             if self._owing is not None:
                 self._owing.freeze()
             # Casts and messages that are still in a mailbox would be left behind.
-            return await self.checkpoint(settle=QUIESCE_TIMEOUT)
+            saved = await self.checkpoint(settle=QUIESCE_TIMEOUT)
+            if "incomplete" in saved:  # a move that nobody has to make must not lose what runs well here
+                raise CheckpointFailed(self.spec.id, saved["incomplete"])  # noqa: TRY301
         except BaseException:
             await self.resume()
             raise
+        return saved
 
     async def resume(self) -> None:
         """Serve again after a move that was rolled back."""
