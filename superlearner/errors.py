@@ -688,7 +688,7 @@ class DrainFailed(SuperlearnerError):
         self.reason = reason
 
     def what(self) -> str:
-        return f"Node {self.node!r} could not be drained: {self.reason!s}."
+        return f"Node {self.node!r} could not be drained: {in_words(self.reason)}."
 
 
 class CheckpointFailed(SuperlearnerError):

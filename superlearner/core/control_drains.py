@@ -64,7 +64,9 @@ class Drains(Leases):
                 self._ask_move(work, MoveRequested(sandbox, "auto", cause=cause, at=event.at))
                 moving += 1
             if work.move is None:
-                self._end_drain(name, event, f"its sandbox {sandbox!r} could not be moved away")
+                self._end_drain(
+                    name, event, f"its sandbox {sandbox!r} could not be moved away: {work.setback}"
+                )
                 return
 
     def _end_drain(self, name: str, event: ControlEvent, reason: str) -> None:

@@ -15,7 +15,7 @@ from superlearner.core.control_records import Move, Work
 from superlearner.core.control_starts import explain, start_instance
 from superlearner.core.placement import Placement
 from superlearner.core.snapshots import Migration, MoveInfo
-from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError
+from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError, in_words
 
 
 class Moves(Life):
@@ -48,6 +48,7 @@ class Moves(Life):
             placement = self._place(work.record.spec, wanted, avoid)
             error = NoPlacement(work.id, placement.refusals)
         if placement.node is None:
+            work.setback = in_words(error)
             self._say(Refuse(event.cause, error))
             return
         work.move = Move(event.cause, here, placement.node, event.at)
@@ -115,6 +116,7 @@ class Moves(Life):
     def _roll_back(self, work: Work, event: ControlEvent, reason: Any, *, resume: bool = True) -> None:
         """Give the move up. `resume`: the old instance lives and serves again."""
         move = self._move(work)
+        work.setback = in_words(reason)
         if move.epoch:
             self._stop(work, move.epoch, move.target, event, "the move was rolled back")
         self._by_target.remove(move.target, work.id)
