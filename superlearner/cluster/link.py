@@ -316,7 +316,7 @@ class Link:
             except ChannelClosed:
                 stale = place
                 if decide("closed", idempotent=idempotent) == "unknown":
-                    raise NoConnection(_named(sandbox, target), "its node is gone") from None
+                    raise NoConnection(_named(sandbox, target), self._why_closed(place)) from None
                 continue
             except TimeoutError as error:
                 if isinstance(error, SuperlearnerError):
@@ -359,6 +359,14 @@ class Link:
                 stale = place
             else:
                 return
+
+    def _why_closed(self, place: Place | None) -> str:
+        """Say why a channel has closed under a request, as far as it is known by now."""
+        if self._over:
+            return "the connection to the cluster was closed"
+        if place is not None and place[0] in self._lost:
+            return "its node is gone"
+        return "its node is gone, or the link to it has broken"
 
     async def _not_sent(self, sandbox: str, target: Any, limit: float) -> SuperlearnerError:
         """Return the error that tells why a message has not left in time."""
