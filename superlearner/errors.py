@@ -532,6 +532,20 @@ class UnknownNode(SuperlearnerError):
         return f"{self.what()} {did_you_mean(self.node, self.nodes) or self.advice}"
 
 
+class NodeDown(UnknownNode):
+    """The cluster knows the node, which cannot be reached now."""
+
+    code = "node_down"
+    advice = "Name another node, or wait until cluster.nodes() shows that it is up."
+
+    def what(self) -> str:
+        others = f" There are: {', '.join(self.nodes)}." if self.nodes else ""
+        return f"Node {self.node!r} is down; nothing was changed.{others}"
+
+    def __str__(self) -> str:
+        return f"{self.what()} {self.advice}"
+
+
 class NoPlacement(SuperlearnerError):
     """No node may take the sandbox.
 
@@ -674,7 +688,7 @@ class DrainFailed(SuperlearnerError):
         self.reason = reason
 
     def what(self) -> str:
-        return f"Node {self.node!r} could not be drained: {self.reason!s}."
+        return f"Node {self.node!r} could not be drained: {in_words(self.reason)}."
 
 
 class CheckpointFailed(SuperlearnerError):
@@ -795,6 +809,10 @@ class NotSerializable(SuperlearnerError, TypeError):
         self.definite = what_is not in _ANSWERS
         if what_is == "the application":
             self.advice = "Make locks, sockets and open files in init(), which runs in the sandbox."
+        elif what_is == "the state":
+            self.advice = (
+                "It stays as it is in the sandbox; keep locks, sockets and open files out of states."
+            )
 
     def what(self) -> str:
         return f"Could not serialise {self.what_is}: {in_words(self.reason)}{self._happened()}."

@@ -379,17 +379,24 @@ class SandboxActor(Instance):
         """Run a new version of the application, now and in every later start; return status and payload.
 
         `body` is the request for the host and `application` what a later host starts with: this process
-        reads neither.
+        reads neither. A host that does not answer within `timeout` seconds may still do it later.
         """
         answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self.request(["command", 0, self.epoch, "reload", body, timeout], answered.set_result)
-        _, status, answer = await answered
+        reloading = self._spawn(self._reloaded(answered, application))
+        await asyncio.wait((reloading,), timeout=timeout)
+        if not answered.done():
+            return [2, ["call_timeout", False, "the sandbox did not answer", "reload", timeout]]
+        await reloading
+        return answered.result()[1:]
+
+    async def _reloaded(self, answered: asyncio.Future[list[Any]], application: bytes) -> None:
+        _, status, _ = await answered
         if status == 0:
             self.spec = replace(self.spec, application=application)
             self._agent.report(
                 "application_replaced", sandbox=self.spec.id, epoch=self.epoch, application=application
             )
-        return [status, answer]
 
     def _leave(self) -> None:
         self._agent.instances.pop((self.spec.id, self.epoch), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import fields
-from typing import Any, Self, get_args
+from typing import Any, NoReturn, Self, get_args
 
 from distributed import Client, Security
 
@@ -75,6 +75,12 @@ class Manager:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session}>"
+
+    def __reduce__(self) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(
+            f"a {name} stays in the process that made it: in a sandbox write call('sandbox/process', ...)"
+        )
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()

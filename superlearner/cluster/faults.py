@@ -29,7 +29,7 @@ from superlearner.core.faults import (
     rules_of,
 )
 from superlearner.core.history import Event
-from superlearner.errors import InvalidSpec, NoConnection, NoSandbox, UnknownNode, Unsupported
+from superlearner.errors import InvalidSpec, NoConnection, NoSandbox, Unsupported
 
 if TYPE_CHECKING:
     from superlearner.cluster.pump import Pump
@@ -187,7 +187,7 @@ class FaultControl:
         _check_seconds(seconds)
         facts = self._plane.known.get(node)
         if facts is None or not facts["up"]:
-            raise UnknownNode(node, tuple(sorted(n for n, known in self._plane.known.items() if known["up"])))
+            raise self._plane.not_up(node)
         if self._plane.launcher is None:
             raise Unsupported(
                 "A frozen node can only be woken from outside, and this cluster's nodes were started by somebody else; "

@@ -24,6 +24,7 @@ from superlearner.errors import (
     ClusterNotFound,
     ClusterSilent,
     NoConnection,
+    SandboxDown,
     SuperlearnerError,
 )
 from superlearner.sandbox import payload
@@ -315,7 +316,7 @@ class Link:
             except ChannelClosed:
                 stale = place
                 if decide("closed", idempotent=idempotent) == "unknown":
-                    raise NoConnection(_named(sandbox, target), "its node is gone") from None
+                    raise NoConnection(_named(sandbox, target), self._why_closed(place)) from None
                 continue
             except TimeoutError as error:
                 if isinstance(error, SuperlearnerError):
@@ -332,16 +333,49 @@ class Link:
                     return unpack(status, answer, _named(sandbox, target))
 
     async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
-        """Send a message that has no answer, to wherever the sandbox lives now."""
+        """Send a message that has no answer, to wherever the sandbox lives now.
+
+        Raises
+        ------
+        NoQuorum, SandboxDown, NoConnection
+            It could not leave within the setting ``superlearner.call-timeout``; nothing was sent.
+        """
         stale: Place | None = None
+        deadline: float | None = None
         while True:
-            place, channel = await self.reach(sandbox, stale)
+            place = None if stale is not None else self._places.get(sandbox)
+            channel = None if place is None else self._nodes.ready(place[0])
+            if place is None or channel is None:
+                limit = config.get("call-timeout")
+                deadline = deadline or asyncio.get_running_loop().time() + limit
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        place, channel = await self.reach(sandbox, stale, 0.8 * limit)
+                except TimeoutError:
+                    raise await self._not_sent(sandbox, target, limit) from None
             try:
                 channel.post(verb, sandbox, place[1], target, body, None)
             except ChannelClosed:
                 stale = place
             else:
                 return
+
+    def _why_closed(self, place: Place | None) -> str:
+        """Say why a channel has closed under a request, as far as it is known by now."""
+        if self._over:
+            return "the connection to the cluster was closed"
+        if place is not None and place[0] in self._lost:
+            return "its node is gone"
+        return "its node is gone, or the link to it has broken"
+
+    async def _not_sent(self, sandbox: str, target: Any, limit: float) -> SuperlearnerError:
+        """Return the error that tells why a message has not left in time."""
+        status = (await self.ask("sandbox", sandbox=sandbox)).status
+        if status not in {"running", "suspended"}:
+            return SandboxDown(sandbox, status)
+        error = NoConnection(_named(sandbox, target), f"its node cannot be reached within {limit:g} s")
+        error.definite, error.advice = True, "Nothing was sent."
+        return error
 
     async def reach(
         self, sandbox: str, stale: Place | None, patience: float | None = None

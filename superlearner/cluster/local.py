@@ -298,7 +298,7 @@ def _process(connection: Connection) -> psutil.Process | None:
     """Return the daemon's process, unless it has ended or its pid belongs to another by now."""
     try:
         process = psutil.Process(connection.pid)
-        if abs(process.create_time() - connection.started) > 1 or process.status() == psutil.STATUS_ZOMBIE:
+        if abs(process.create_time() - connection.started) > 1 or _is_zombie(process):
             return None
     except psutil.NoSuchProcess:
         return None
@@ -342,8 +342,27 @@ def _end_family(process: psutil.Process, timeout: float) -> None:
     """End a process with all below it: politely, so that it takes its nodes along, else by force."""
     family = [process, *process.children(recursive=True)]
     process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=timeout)
+    alive = _await_end(family, timeout)
     for left in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             left.kill()
-    psutil.wait_procs(alive, timeout=5)
+    _await_end(alive, 5)
+
+
+def _await_end(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Wait until all have ended; return those that have not.
+
+    One that has ended stays in the list of processes until its parent, a notebook's kernel perhaps, asks for it.
+    """
+    deadline = time.monotonic() + timeout
+    while processes and time.monotonic() < deadline:
+        _, alive = psutil.wait_procs(processes, timeout=0.05)
+        processes = [process for process in alive if not _is_zombie(process)]
+    return processes
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -26,7 +26,7 @@ from superlearner.cluster.requests import Requests
 from superlearner.cluster.state_dir import StateDirectory
 from superlearner.core import control as c
 from superlearner.core.history import Event, EventLog
-from superlearner.errors import StartFailed
+from superlearner.errors import NodeDown, StartFailed, UnknownNode
 
 #: Bytes per second that count as a full network when placement compares nodes: 1 Gbit/s.
 FULL_NETWORK = 125_000_000
@@ -161,6 +161,14 @@ class Pump(Effects):
             for facts in self.known.values():
                 self.tell_node(facts["address"], BACK_OP, address=address)
 
+    def _give_up(self, node: str, address: str) -> None:
+        """Count a node as gone, and tell the others; not one that is there again already, with nothing on it."""
+        if node in self.known and self.known[node]["address"] == address:
+            self.known[node]["up"] = False
+        self._given_up.add(address)
+        for other in self.state.nodes.values():
+            self.tell_node(other.address, GONE_OP, address=address)
+
     def _note_health(self, event: Event) -> None:
         """Correct the newest sample by an event that is newer."""
         samples = self.samples.get(event.node or "")
@@ -232,6 +240,11 @@ class Pump(Effects):
     def _is_up(self, node: str) -> bool:
         return node in self.known and bool(self.known[node]["up"])
 
+    def not_up(self, node: str) -> UnknownNode:
+        """Return the error for a node that is down, or that nobody has heard of."""
+        up = tuple(sorted(name for name, facts in self.known.items() if facts["up"]))
+        return (NodeDown if node in self.known else UnknownNode)(node, up)
+
     async def wait_for_nodes(self, names: Iterable[str]) -> None:
         """Wait until the nodes with these names have joined; raise `StartFailed` when one cannot."""
         wanted = set(names)
@@ -287,12 +300,9 @@ class Pump(Effects):
                     number = instruction.incarnation
                     self.tell_node(instruction.address, LEASE_OP, verb="rejoin", number=number)
                 case c.GiveUpNode(node, address):
-                    if node in self.known and self.known[node]["address"] == address:
-                        self.known[node]["up"] = False
                     self.abandon(address)
-                    self._given_up.add(address)
-                    for other in self.state.nodes.values():
-                        self.tell_node(other.address, GONE_OP, address=address)
+                    if not (isinstance(event, c.NodeJoined) and event.address == address):
+                        self._give_up(node, address)
                 case c.KeepSandbox(kept):
                     self._keep(kept)
                 case c.KeepGroup(kept):

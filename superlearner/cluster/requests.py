@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.comm import Comm
 
+from superlearner import config
 from superlearner.cluster.channel import ServedChannel
 from superlearner.cluster.commands import InstanceGone
 from superlearner.cluster.faulty import plain_address
@@ -41,7 +42,6 @@ from superlearner.errors import (
     SandboxDown,
     SandboxFailed,
     SuperlearnerError,
-    UnknownNode,
     Unsupported,
 )
 from superlearner.sandbox import payload
@@ -147,6 +147,10 @@ class Requests:
             except TimeoutError:
                 continue
 
+    async def _owner(self, sandbox: str) -> Found:
+        """Return where a sandbox runs; who asks has no timeout, and does not wait for a quorum for ever."""
+        return await self.lookup(sandbox, patience=config.get("call-timeout"))
+
     async def create(self, spec: SandboxSpec, checkpoint: CheckpointVersion | None = None) -> SandboxInfo:
         """Create a sandbox, from a checkpoint where one is given; answered when it runs."""
         return self._info(await self._ask("create", c.CreateRequested, spec, checkpoint))
@@ -166,7 +170,7 @@ class Requests:
 
     async def checkpoint(self, sandbox: str) -> dict[str, Any]:
         """Take a checkpoint; answered when it is stored and the registry knows it."""
-        _, address, epoch, *_ = await self.lookup(sandbox)
+        _, address, epoch, *_ = await self._owner(sandbox)
         stored: dict[str, Any] = await self._on_instance(address, sandbox, epoch, "checkpoint")
         version = (stored["epoch"], stored["seq"])
 
@@ -179,7 +183,7 @@ class Requests:
 
     async def reload(self, sandbox: str, body: bytes, application: bytes, timeout: float) -> list[Any]:
         """Give a sandbox a new version of its application; return the status and payload that its host gave."""
-        _, address, epoch, *_ = await self.lookup(sandbox)
+        _, address, epoch, *_ = await self._owner(sandbox)
         answer: list[Any] = await self._on_instance(
             address, sandbox, epoch, "reload", body, application, timeout
         )
@@ -422,9 +426,7 @@ class Requests:
         """Return the address of a living node."""
         facts = self._plane.known.get(node)
         if facts is None or not facts["up"]:
-            raise UnknownNode(
-                node, tuple(sorted(name for name, known in self._plane.known.items() if known["up"]))
-            )
+            raise self._plane.not_up(node)
         return str(facts["address"])
 
     def _info(self, record: SandboxRecord) -> SandboxInfo:

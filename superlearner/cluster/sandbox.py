@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from superlearner import config
 from superlearner.cluster import outgoing
@@ -42,6 +42,12 @@ class Sandbox:
 
     def __repr__(self) -> str:
         return f"<Sandbox {self.id!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a Sandbox handle stays in the process that made it: send the id, {self.id!r}; in another sandbox "
+            f"write call('{self.id}/counter', request)"
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sandbox) and other.id == self.id and other._session is self._session
@@ -207,6 +213,9 @@ class Sandbox:
 
     def checkpoint(self) -> Any:
         """Take a checkpoint now; return its epoch, seq, size in bytes, and the nodes that have a copy.
+
+        Where the state of a process cannot be saved, ``incomplete`` says which and why: after a restart that process
+        begins anew, and a move is refused.
 
         Raises
         ------

@@ -88,7 +88,6 @@ from superlearner.errors import (
     SandboxExists,
     StartFailed,
     SuperlearnerError,
-    UnknownNode,
 )
 
 __all__ = [
@@ -317,7 +316,7 @@ class ControlState(Members):
         if placement.node is None:
             error: SuperlearnerError = NoPlacement(spec.id, placement.refusals)
             if wanted is not None and wanted not in self.nodes:
-                error = UnknownNode(wanted, tuple(sorted(self.nodes)))
+                error = self._not_there(wanted)
             detail = explain(placement)
             self._note("placement_refused", event, sandbox=spec.id, reason=error.what(), detail=detail)
             self._say(Refuse(event.cause, error))

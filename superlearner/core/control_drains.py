@@ -13,7 +13,7 @@ from superlearner.core.control_events import ControlEvent, DrainRequested, MoveR
 from superlearner.core.control_instructions import Answer, Refuse
 from superlearner.core.control_leases import Leases
 from superlearner.core.control_records import Drain
-from superlearner.errors import DrainFailed, UnknownNode
+from superlearner.errors import DrainFailed
 
 #: How many sandboxes of one node move at once.
 TOGETHER = 4
@@ -28,7 +28,7 @@ class Drains(Leases):
         """Begin to empty a node, or refuse while nothing has changed."""
         node = self.nodes.get(event.node)
         if node is None:
-            self._say(Refuse(event.cause, UnknownNode(event.node, tuple(sorted(self.nodes)))))
+            self._say(Refuse(event.cause, self._not_there(event.node)))
         elif event.node in self._drains:
             self._say(Refuse(event.cause, DrainFailed(event.node, "it is being drained already")))
         elif (refusal := self.no_quorum) is not None:
@@ -64,7 +64,9 @@ class Drains(Leases):
                 self._ask_move(work, MoveRequested(sandbox, "auto", cause=cause, at=event.at))
                 moving += 1
             if work.move is None:
-                self._end_drain(name, event, f"its sandbox {sandbox!r} could not be moved away")
+                self._end_drain(
+                    name, event, f"its sandbox {sandbox!r} could not be moved away: {work.setback}"
+                )
                 return
 
     def _end_drain(self, name: str, event: ControlEvent, reason: str) -> None:

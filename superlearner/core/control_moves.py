@@ -15,7 +15,7 @@ from superlearner.core.control_records import Move, Work
 from superlearner.core.control_starts import explain, start_instance
 from superlearner.core.placement import Placement
 from superlearner.core.snapshots import Migration, MoveInfo
-from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError, UnknownNode
+from superlearner.errors import MoveFailed, NoPlacement, SuperlearnerError, in_words
 
 
 class Moves(Life):
@@ -41,13 +41,14 @@ class Moves(Life):
         elif event.node == here:
             error = MoveFailed(work.id, f"it runs on {here!r} already")
         elif event.node != "auto" and event.node not in self.nodes:
-            error = UnknownNode(event.node, tuple(sorted(self.nodes)))
+            error = self._not_there(event.node)
         else:
             wanted = None if event.node == "auto" else event.node
             avoid = {here: "it runs there now"}
             placement = self._place(work.record.spec, wanted, avoid)
             error = NoPlacement(work.id, placement.refusals)
         if placement.node is None:
+            work.setback = in_words(error)
             self._say(Refuse(event.cause, error))
             return
         work.move = Move(event.cause, here, placement.node, event.at)
@@ -115,6 +116,7 @@ class Moves(Life):
     def _roll_back(self, work: Work, event: ControlEvent, reason: Any, *, resume: bool = True) -> None:
         """Give the move up. `resume`: the old instance lives and serves again."""
         move = self._move(work)
+        work.setback = in_words(reason)
         if move.epoch:
             self._stop(work, move.epoch, move.target, event, "the move was rolled back")
         self._by_target.remove(move.target, work.id)

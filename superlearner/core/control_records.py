@@ -182,6 +182,8 @@ class Work:
     #: Those of them that reported their start afterwards, so that the stop may have missed them: once more.
     again: set[int] = field(default_factory=set)
     move: Move | None = None
+    #: Why the last planned move that was asked for came to nothing.
+    setback: str = ""
     #: When the owner's node was chosen: Unix time in seconds.
     placed_at: float = 0.0
     #: Reports of an instance that overtook the report of its start, until that comes.

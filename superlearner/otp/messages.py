@@ -17,6 +17,7 @@ from typing import Any, Final
 from superlearner.otp._pid import Pid, Ref
 
 _HERE = str(Path(__file__).parent)
+_explainers: list[Callable[[BaseException], None]] = []
 
 
 class _Absent:
@@ -168,6 +169,17 @@ def safe_repr(value: Any, how: Callable[[Any], str] = repr) -> str:
         return f"<{type(value).__name__}, whose {how.__name__} failed>"
 
 
+def explain_crashes(add: Callable[[BaseException], None]) -> None:
+    """Show `add` each exception that ends a process from now on, before anybody else is told of it."""
+    _explainers.append(add)
+
+
+def explain(error: BaseException) -> None:
+    """Let those who know more of an exception than it says put that into it."""
+    for add in _explainers:
+        add(error)
+
+
 def exit_reason(error: BaseException) -> Any:
     """Return the reason with which a process ends that let `error` escape.
 
@@ -178,6 +190,7 @@ def exit_reason(error: BaseException) -> Any:
     """
     if isinstance(error, Exit) and error.traceback is None:
         return error.reason
+    explain(error)
     return Exit(error, "".join(tracebacks.format_exception(type(error), error, _of_the_user(error))))
 
 

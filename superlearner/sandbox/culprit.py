@@ -9,6 +9,8 @@ from typing import Any
 
 #: Parts that are looked at before the search is given up.
 _MOST_LOOKS = 500
+#: Steps of a way that are shown.
+_MOST_STEPS = 20
 
 
 def culprit(value: Any, dump: Callable[[Any], object]) -> str:
@@ -19,7 +21,7 @@ def culprit(value: Any, dump: Callable[[Any], object]) -> str:
     "['stock'][1]"
     """
     path, looks, seen = "", 0, {id(value)}
-    while True:
+    while len(seen) <= _MOST_STEPS:
         for step, part in _parts(value):
             looks += 1
             if looks > _MOST_LOOKS:
@@ -31,6 +33,7 @@ def culprit(value: Any, dump: Callable[[Any], object]) -> str:
                 break
         else:
             return path
+    return f"{path}..."
 
 
 def _goes(part: Any, dump: Callable[[Any], object]) -> bool:
@@ -58,7 +61,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from _of_function(value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from ((f".{field.name}", getattr(value, field.name)) for field in dataclasses.fields(value))
-    elif hasattr(value, "__dict__"):
+    elif hasattr(value, "__dict__") and not _speaks_for_itself(type(value)):
         yield from ((f".{name}", part) for name, part in vars(value).items() if not name.startswith("__"))
 
 
@@ -69,3 +72,8 @@ def _of_function(function: Any) -> Iterator[tuple[str, Any]]:
         return
     for name, part in {**used.nonlocals, **used.globals}.items():
         yield f"'s variable {name}", part
+
+
+def _speaks_for_itself(kind: type) -> bool:
+    """Tell whether a class says itself what of it travels: then its own words are the reason."""
+    return any("__reduce__" in vars(base) for base in kind.__mro__[:-1])

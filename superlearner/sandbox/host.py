@@ -54,9 +54,16 @@ from superlearner.errors import (
 from superlearner.otp import Runtime, as_application
 from superlearner.otp._deadlines import Deadlines, Waiting
 from superlearner.otp._kernel import Kernel
-from superlearner.otp.messages import one_line
+from superlearner.otp.messages import explain_crashes, one_line
 from superlearner.sandbox.frames import FrameError, FrameStream
-from superlearner.sandbox.limits import EXIT_BROKEN, EXIT_FENCED, EXIT_MEMORY, EXIT_ORPHANED, apply_limits
+from superlearner.sandbox.limits import (
+    EXIT_BROKEN,
+    EXIT_FENCED,
+    EXIT_MEMORY,
+    EXIT_ORPHANED,
+    apply_limits,
+    name_in,
+)
 from superlearner.sandbox.once import OnceCalls, Outcome
 from superlearner.sandbox.outward import Outward
 from superlearner.sandbox.owed import OwedReplies, Replies, post_waiting
@@ -137,7 +144,9 @@ async def _serve(sock: socket.socket) -> int:
 def _confine(title: str, limits: Mapping[str, Any]) -> None:
     """Make this process the host of one sandbox; until now it could have become that of any."""
     prctl(PR_SET_NAME, title.encode()[:15])
-    apply_limits(Resources(**limits))
+    resources = Resources(**limits)
+    explain_crashes(functools.partial(name_in, limits=resources))
+    apply_limits(resources)
 
 
 def _leave_frames() -> None:
@@ -386,7 +395,7 @@ class Host:
         except BaseException as error:
             self._reply_error(replies, number, error)
         else:
-            self._reply(replies, number, value)
+            self._reply(replies, number, value, "the state" if verb == "get_state" else "the reply")
 
     def _method(self, verb: str) -> Callable[..., Any]:
         if verb not in COMMANDS:
@@ -394,16 +403,16 @@ class Host:
             raise Unsupported(f"A sandbox has no command {verb!r}. There are: {known}.")
         return getattr(self._rt, verb)  # type: ignore[no-any-return]
 
-    def _reply(self, replies: Replies, number: int, value: Any) -> None:
+    def _reply(self, replies: Replies, number: int, value: Any, what: str = "the reply") -> None:
         try:
-            data = dumps(value, "the reply")
+            data = dumps(value, what)
             if len(data) <= self._config["limit"]:
                 replies.write([number, 0, data])
             else:
                 limit = self._config["limit"]
-                self._reply_error(replies, number, MessageTooLarge("the reply", len(data), limit))
+                self._reply_error(replies, number, MessageTooLarge(what, len(data), limit))
         except FrameError as error:
-            self._reply_error(replies, number, NotSerializable("the reply", error))
+            self._reply_error(replies, number, NotSerializable(what, error))
         except BaseException as error:  # a value may leave the interpreter while it is pickled
             self._reply_error(replies, number, error)
 

@@ -21,12 +21,13 @@ from superlearner import config
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.history import Event
 from superlearner.core.restart import Backoff, Intensity, should_restart
-from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed, SuperlearnerError
+from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed, SuperlearnerError, in_words
 from superlearner.sandbox.desk import Desk
 from superlearner.sandbox.keeper import Keeper
 from superlearner.sandbox.link import Interrupted, Link, Saved
 from superlearner.sandbox.output import farewell, joined
 from superlearner.sandbox.owing import OwingDesk
+from superlearner.sandbox.payload import cut
 from superlearner.sandbox.services import NODES, Answer, NodeServices, Outlet, Peer, StartRequest
 
 __all__ = ["NODES", "Answer", "Instance", "NodeServices", "Peer", "StartRequest"]
@@ -37,6 +38,8 @@ QUIESCE_TIMEOUT = 5.0
 SAVE_TIMEOUT = 10.0
 #: Seconds that the control plane has to take the news of a restart, before it counts as silent.
 SETTLE_TIMEOUT = 0.25
+#: Characters of a reason that the words on a supervisor's end carry.
+SHORT = 200
 #: Bytes of a dead host's output that the event of its end carries.
 LAST_WORDS = 2048
 
@@ -79,6 +82,8 @@ class Instance:
         self._budget = Intensity(request.spec.max_restarts, request.spec.max_seconds)
         self._restarts = 0
         self._reason: Any = None
+        #: Who gave up in the present host, and why: a root that does ends with ``shutdown``, as OTP has it.
+        self._gave_up: str | None = None
         self._last_look = (0.0, 0.0)
 
     def _node_services(self) -> NodeServices:
@@ -261,7 +266,7 @@ class Instance:
             raise Interrupted(f"{type(error).__name__}: {error}", self.spec.id) from error
         except StartFailed as error:
             raise Interrupted(error.reason, self.spec.id) from error  # there was no host yet
-        self._link = link
+        self._link, self._gave_up = link, None
         link.ended.add_done_callback(functools.partial(self._keep_output, link))
         if self._stopping.is_set():
             await link.kill("it was stopped meanwhile")
@@ -299,7 +304,10 @@ class Instance:
             self._desk.hold()
         self._desk.fail(ended.result())
         last = link.output[-LAST_WORDS:].decode(errors="replace")
-        self._event("host_exited", reason=ended.result(), detail={"os_pid": link.pid, "output": last})
+        detail = {"os_pid": link.pid, "output": last}
+        if ended.result() == "shutdown" and self._gave_up is not None:
+            detail["because"] = self._gave_up
+        self._event("host_exited", reason=ended.result(), detail=detail)
         self._recovery = self._spawn(self._recover(link, ended.result()))
 
     async def _recover(self, link: Link, reason: Any) -> None:
@@ -329,6 +337,9 @@ class Instance:
                 return
 
     def _exited(self, reason: Any, *, gave_up: bool) -> None:
+        # Not where a group decides by the reason, as a supervisor does.
+        if gave_up and reason == "shutdown" and self._gave_up is not None and self.spec.group is None:
+            reason = f"shutdown: {self._gave_up}"
         self._close(reason, "failed" if gave_up else "stopped")
         self._report("instance_exited", reason=reason, gave_up=gave_up)
 
@@ -351,7 +362,8 @@ class Instance:
         Returns
         -------
         dict
-            ``epoch``, ``seq``, ``size`` in bytes and the ``nodes`` that have it.
+            ``epoch``, ``seq``, ``size`` in bytes and the ``nodes`` that have it; ``incomplete``, where a state cannot
+            be saved, says which and why.
 
         Raises
         ------
@@ -370,7 +382,8 @@ class Instance:
         stored = await self._keeper.copy(version)
         if self._owing is not None:
             self._owing.hand_over(saved.mark, await self._keeper.secure(version) or _incomplete(saved))
-        return stored
+        missing = _incomplete(saved)
+        return stored if missing is None else stored | {"incomplete": missing}
 
     def on_checkpoint(self, saved: Saved) -> None:
         """Take a checkpoint that the host made by its policy, or for the answers before it."""
@@ -451,10 +464,13 @@ class Instance:
             if self._owing is not None:
                 self._owing.freeze()
             # Casts and messages that are still in a mailbox would be left behind.
-            return await self.checkpoint(settle=QUIESCE_TIMEOUT)
+            saved = await self.checkpoint(settle=QUIESCE_TIMEOUT)
+            if "incomplete" in saved:  # a move that nobody has to make must not lose what runs well here
+                raise CheckpointFailed(self.spec.id, saved["incomplete"])  # noqa: TRY301
         except BaseException:
             await self.resume()
             raise
+        return saved
 
     async def resume(self) -> None:
         """Serve again after a move that was rolled back."""
@@ -540,6 +556,8 @@ class Instance:
                 serial = str(event["pid"]).rstrip(">").rpartition(".")[2]
                 if serial.isdecimal():
                     self._serial = max(self._serial, int(serial) + 1)
+            elif event["kind"] == "supervisor_gave_up":
+                self._gave_up = _in_words(event)
         self._report("events", events=events)
 
     def on_health(self, *, responsive: bool) -> None:
@@ -566,6 +584,12 @@ class Instance:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _in_words(gave_up: Mapping[str, Any]) -> str:
+    """Say why a supervisor gave up."""
+    child, reason = gave_up["detail"].get("child"), cut(in_words(gave_up["reason"]), SHORT)
+    return f"{gave_up['name']!r} gave up, its child {child!r} ended too often, at last with {reason!r}"
 
 
 def _incomplete(saved: Saved) -> str | None:

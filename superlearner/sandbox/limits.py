@@ -1,17 +1,17 @@
 """The limits of a sandbox: how each is enforced, and how a death is named after the one it broke.
 
 - ``memory``: ``RLIMIT_DATA``, above what the warm fork brought along, raises ``MemoryError`` in the handler that
-  asks for more, so its process crashes alone. Shared mappings and child processes are counted by the instance
-  once a second; past the limit the host ends: ``memory limit 64 MiB``.
+  asks for more, so its process crashes alone, and its reason names the limit. Shared mappings and child processes
+  are counted by the instance once a second; past the limit the host ends: ``memory limit 64 MiB``.
 - ``cpu_time``: ``RLIMIT_CPU``, in whole seconds rounded up, ends the host: ``CPU time limit 2 s``. That of child
   processes is added up by the instance once a second.
 - ``wall_clock``: the instance ends the host: ``wall clock limit 60 s``.
-- ``open_files``: ``RLIMIT_NOFILE`` raises ``OSError: Too many open files`` in the handler.
+- ``open_files``: ``RLIMIT_NOFILE`` raises ``OSError: Too many open files (open file limit 64)`` in the handler.
 - ``processes``: an audit hook (``guard``) raises ``BlockingIOError: child process limit 4`` in the handler;
   programs that the hook does not bind are counted by the instance once a second, and end the host with the same
   words.
-- ``disk``: ``RLIMIT_FSIZE`` raises ``OSError: File too large`` in the handler that makes one file larger; the
-  instance adds up the temporary directory once a second: ``disk limit 16 MiB``.
+- ``disk``: ``RLIMIT_FSIZE`` raises ``OSError: File too large (disk limit 16 MiB)`` in the handler that makes one
+  larger; the instance adds up the temporary directory once a second: ``disk limit 16 MiB``.
 
 ``RLIMIT_AS`` cannot be used, since a fork shares its parent's whole address space; ``RLIMIT_NPROC``
 neither, since it counts all of a user's processes and does not bind root.
@@ -19,6 +19,7 @@ neither, since it counts all of a user's processes and does not bind root.
 
 from __future__ import annotations
 
+import errno
 import math
 import resource
 import signal
@@ -138,6 +139,32 @@ def name_disk(limits: Resources) -> str:
     'disk limit 16 MiB'
     """
     return f"disk limit {(limits.disk_bytes or 0) / 2**20:g} MiB"
+
+
+def name_in(error: BaseException, limits: Resources) -> None:
+    """Name in an exception the limit that it is about, if any.
+
+    >>> error = MemoryError()
+    >>> name_in(error, Resources(memory="64 MiB"))
+    >>> error
+    MemoryError('memory limit 64 MiB')
+    """
+    if isinstance(error, MemoryError):
+        if not error.args and limits.memory is not None:
+            error.args = (name_memory(limits),)
+        return
+    name = _limit_of(error, limits) if isinstance(error, OSError) else None
+    if name is not None and isinstance(error, OSError) and name not in str(error):
+        error.strerror = f"{error.strerror} ({name})"
+        error.args = (error.errno, error.strerror)
+
+
+def _limit_of(error: OSError, limits: Resources) -> str | None:
+    if error.errno == errno.EMFILE:
+        return f"open file limit {limits.open_files}"
+    if error.errno == errno.ENOMEM and limits.memory is not None:
+        return name_memory(limits)
+    return name_disk(limits) if error.errno == errno.EFBIG and limits.disk is not None else None
 
 
 def broken_limit(now: Usage, limits: Resources, shared: int) -> str | None:

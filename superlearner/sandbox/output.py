@@ -7,6 +7,8 @@ import contextlib
 import os
 from collections import deque
 
+from superlearner.core.last_words import last_words
+
 #: Bytes of output that are kept.
 OUTPUT_KEPT = 64 * 1024
 #: Bytes of them that may come from the hosts before the present one.
@@ -50,8 +52,8 @@ class Output(asyncio.Protocol):
 
     @property
     def last_line(self) -> str:
-        """The last line that is not blank, cut to 500 characters."""
-        return self.tail.decode(errors="replace").rstrip().rpartition("\n")[2][:500]
+        """The line of it that tells most of its end, cut to 500 characters."""
+        return last_words(self.tail.decode(errors="replace"))[:500]
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""

@@ -28,7 +28,8 @@ from typing import Any
 
 import cloudpickle
 
-from superlearner.errors import NotSerializable, ProcessDied, SuperlearnerError
+from superlearner.errors import NotSerializable, ProcessDied, SuperlearnerError, in_words
+from superlearner.otp.messages import explain
 from superlearner.sandbox.culprit import culprit
 
 #: The longest text of an exception, or of its traceback, that travels.
@@ -95,9 +96,9 @@ def dumps_error(error: BaseException, what: str = "the error") -> bytes:
 def _try_error(error: BaseException, cause: BaseException | None, note: str, what: str) -> bytes | None:
     try:
         if len(str(error)) > LONGEST_TEXT:
-            error = _as_text(error)
+            error = _shortened(error)
         if cause is not None and len(str(cause)) > LONGEST_TEXT:
-            cause = _as_text(cause)
+            cause = _shortened(cause)
         data = dumps(_Raised(error, cause, note), what)
         # An exception whose __init__ wants other arguments than its args pickles well and fails to load.
         return data if isinstance(pickle.loads(data), BaseException) else None
@@ -134,6 +135,16 @@ def _traceback_note(error: BaseException) -> str:
     return cut("In the sandbox (most recent call last):\n" + lines.rstrip())
 
 
+def _shortened(error: BaseException) -> BaseException:
+    """Return an error of the same class with less text, where it takes nothing but a text."""
+    if isinstance(error, ProcessDied):
+        return ProcessDied(cut(in_words(error.reason)), error.target)
+    match error.args:
+        case (str(text),):
+            return type(error)(cut(text))
+    return _as_text(error)
+
+
 def _as_text(error: BaseException) -> BaseException:
     text = cut(_one_line(error))
     return ProcessDied(text) if isinstance(error, ProcessDied) else SuperlearnerError(text)
@@ -141,7 +152,7 @@ def _as_text(error: BaseException) -> BaseException:
 
 def _one_line(error: BaseException) -> str:
     try:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}".removesuffix(": ")
     except Exception:
         # A broken __str__ of the user's class must not hide which class it was.
         return f"{type(error).__name__} (its text could not be read)"
@@ -186,6 +197,7 @@ def _by_value(value: Any, what: str) -> bytes:
         try:
             return cloudpickle.dumps(value, _PROTOCOL)  # type: ignore[no-any-return]
         except Exception as error:
+            explain(error)
             reason = _one_line(error)
             if where := culprit(value, functools.partial(cloudpickle.dumps, protocol=_PROTOCOL)):
                 reason += f" (it is at {where})"

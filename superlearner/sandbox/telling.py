@@ -20,8 +20,9 @@ from superlearner.sandbox.payload import cut
 #: Events that are told at once, and how many more each second.
 BURST = 4000
 RATE = 1000
-#: Bytes that an event may have before its texts are cut.
-LONGEST_EVENT = 64 * 1024
+#: Bytes that an event may have before its texts are cut, and what is then left of each: a log holds 10,000 events.
+LONGEST_EVENT = 16 * 1024
+LONGEST_TEXT = 4 * 1024
 
 
 class Teller:
@@ -110,7 +111,7 @@ def plain(event: Event) -> dict[str, Any]:
 def _short(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
-    return cut(value if isinstance(value, str) else _text(value, repr))
+    return cut(value if isinstance(value, str) else _text(value, repr), LONGEST_TEXT)
 
 
 def _text(value: Any, how: Callable[[Any], str]) -> str:

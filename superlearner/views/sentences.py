@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from superlearner.core.history import Event
+from superlearner.core.last_words import last_words
 from superlearner.core.restart import is_normal
 from superlearner.views import format as fmt
 from superlearner.views.faults import ended, made
@@ -303,8 +304,7 @@ def _odd(event: Event, on: str, epoch: str) -> Said | None:
 
 def _last_line(detail: Mapping[str, Any]) -> str:
     """Quote the last line that a process wrote before its end."""
-    lines = str(detail.get("output") or "").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    last = last_words(str(detail.get("output") or ""))
     return f"; the last it wrote was {fmt.shorten(last, 80)!r}" if last else ""
 
 

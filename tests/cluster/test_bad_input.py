@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import enum
 import math
@@ -72,6 +73,11 @@ class Leaves(GenServer):
 class Dies(GenServer):
     def init(self):
         os._exit(7)
+
+
+class Breaks(GenServer):
+    def init(self):
+        ctypes.string_at(0)
 
 
 class Stops(GenServer):
@@ -152,6 +158,10 @@ FAILED_STARTS = {
     ),
     "an init that calls sys.exit": (Leaves, "SystemExit: bye"),
     "an init that ends its OS process": (Dies, "exit code 7"),
+    "an init that breaks the interpreter": (
+        Breaks,
+        r"killed \(SIGSEGV\) \(Fatal Python error: Segmentation fault\)",
+    ),
     "an init that stops": (Stops, "did not start: sold out"),
     "an init that loops": (Loops, "start timed out after 1 s"),
     "a module that is not there": ("nowhere_at_all.app:app", "No module named 'nowhere_at_all'"),
@@ -290,6 +300,64 @@ def test_a_message_that_cannot_leave_is_not_sent(answers, message):
         assert caught.value.__cause__ is None
         one_sentence(caught.value)
     assert answers.call("answers", "handled") == before
+
+
+@pytest.mark.parametrize("handle", ["cluster", "sandbox"])
+def test_a_handle_in_a_message_or_an_application_is_told_what_to_send_instead(
+    cluster, fresh, answers, handle
+):
+    held = {"cluster": cluster, "sandbox": answers}[handle]
+    says = {
+        "cluster": "a Cluster stays in the process",
+        "sandbox": r"send the id, 'answers'; .*call\('answers/",
+    }
+    with pytest.raises(NotSerializable, match=says[handle]) as caught:
+        answers.call("answers", [held])
+    one_sentence(caught.value)
+
+    class Uses(GenServer):
+        def init(self):
+            return held.call("counter", 1)
+
+    with pytest.raises(
+        NotSerializable, match=rf"{says[handle]}.*it is at Uses.init's variable held"
+    ) as caught:
+        cluster.create_sandbox(fresh, Uses)
+    one_sentence(caught.value)
+
+
+def test_the_way_to_what_cannot_leave_is_not_told_without_end(answers):
+    deep = threading.Lock()
+    for _ in range(100):
+        deep = [deep]
+    with pytest.raises(NotSerializable, match=r"it is at (\[0\]){20}\.\.\.\)") as caught:
+        answers.call("answers", deep)
+    one_sentence(caught.value)
+
+
+def test_a_state_that_cannot_be_saved_is_named_and_keeps_the_sandbox_where_it_is(cluster, fresh):
+    class Locks(GenServer):
+        def init(self):
+            return threading.Lock()
+
+        def handle_call(self, request, sender, state):
+            return Reply(state.locked(), state)
+
+    sandbox = cluster.create_sandbox(fresh, child(Locks, name="locks"))
+    why = "cannot pickle '_thread.lock' object"
+    with pytest.raises(
+        NotSerializable, match=rf"Could not serialise the state: .*{why}.*It stays as it is"
+    ) as caught:
+        sandbox.get_state("locks")
+    assert caught.value.definite
+    one_sentence(caught.value)
+    assert sandbox.checkpoint()["incomplete"] == f"the state of 'Locks' cannot be saved: TypeError: {why}"
+    before = sandbox.info()
+    with pytest.raises(sl.MoveFailed, match=rf"rolled back: .*'Locks' cannot be saved.*{why}") as caught:
+        sandbox.migrate()
+    one_sentence(caught.value)
+    assert sandbox.call("locks", 1) is False
+    assert (sandbox.info().node, sandbox.info().pid) == (before.node, before.pid)
 
 
 @pytest.mark.parametrize("request_", ["generator", "lock"])

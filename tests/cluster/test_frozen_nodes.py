@@ -67,6 +67,43 @@ def test_a_frozen_node_is_replaced_and_fenced_when_it_wakes(cluster, fresh):
     cluster.destroy_sandbox(fresh)
 
 
+def test_a_node_that_was_cut_off_for_several_leases_is_as_good_as_before_when_it_is_back(fresh):
+    with dask.config.set({"superlearner.lease": 0.5}), sl.Cluster(nodes=3) as parted:
+        sandbox = parted.create_sandbox(fresh, shop(), node="beta")
+        sandbox.checkpoint()
+        with awaiting(parted, "node_joined", node="alpha") as rejoined:
+            with parted.chaos.partition([["alpha"], ["beta", "gamma"]]):
+                time.sleep(1.8)  # it runs out of its lease again and again, and joins anew each time
+            rejoined()
+            rejoined()
+        assert {node.name: node.health for node in parted.nodes()}["alpha"] == "healthy"
+        assert parted.status().healthy_nodes == 3
+        sandbox.call("counter", "increment")
+        assert "alpha" in sandbox.checkpoint()["nodes"], "the others know that it is back"
+        assert sandbox.migrate("alpha").target == "alpha"
+        assert parted.chaos.kill_node("alpha")
+
+
+def test_without_a_majority_nothing_that_is_asked_of_a_lost_sandbox_waits_for_ever(fresh):
+    settings = {"superlearner.lease": 0.5, "superlearner.call-timeout": 0.5}
+    with dask.config.set(settings), sl.Cluster(nodes=2) as parted:
+        sandbox = parted.create_sandbox(fresh, shop())
+        with awaiting(parted, "sandbox_lost", sandbox=fresh) as lost:
+            parted.chaos.partition([["scheduler"], ["alpha"], ["beta"]])
+            lost()
+        for ask in (
+            sandbox.checkpoint,
+            lambda: sandbox.reload(shop()),
+            lambda: sandbox.cast("counter", 5),
+            lambda: sandbox.send("counter", 5),
+            lambda: sandbox.call("counter", "value"),
+        ):
+            with pytest.raises(sl.NoQuorum, match="no quorum") as refused:
+                ask()
+            assert refused.value.definite
+        parted.chaos.heal()
+
+
 @pytest.mark.slow
 def test_a_node_that_wakes_within_its_lease_goes_on(cluster, fresh):
     sandbox = cluster.create_sandbox(fresh, shop(), node="beta")

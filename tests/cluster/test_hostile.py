@@ -102,6 +102,8 @@ def test_an_unresponsive_sandbox_is_seen_as_such_and_can_still_be_restarted(clus
         sandbox.call("it", "increment", timeout=0.2)
     assert sandbox.info().status == "running"
     assert sandbox.info().responsive is not True
+    with pytest.raises(sl.CallTimeout, match=r"did not answer within 0\.3 s"):
+        cluster._session.run(sandbox._reload(app(), timeout=0.3))
     while_it_lasts(neighbour, sandbox.restart)
     assert sandbox.call("it", "increment") == 1
     sandbox.stop()

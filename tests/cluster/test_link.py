@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
+import dask.config
+import pytest
 from cluster_kit import run
 from distributed.core import Server
 
 from superlearner.cluster.channel import CONTROL_OP, ServedChannel
 from superlearner.cluster.link import Link
 from superlearner.core.history import Event
+from superlearner.errors import NoConnection, SandboxDown
 from superlearner.sandbox import payload
 
 
@@ -51,3 +55,30 @@ def test_a_connection_that_breaks_while_missed_events_are_fetched_is_made_again_
             await link.close()
 
     run(work())
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "says"),
+    [
+        ("starting", SandboxDown, "'shop' has no OS process now: it is starting"),
+        (
+            "running",
+            NoConnection,
+            r"'shop/it' was lost .*: its node cannot be reached within 0.01 s\. Nothing was sent",
+        ),
+    ],
+)
+def test_a_message_that_cannot_leave_in_time_says_why_and_was_not_sent(status, error, says):
+    class Stuck(Link):
+        async def reach(self, *_):
+            await asyncio.Event().wait()
+
+        async def ask(self, verb, **_):
+            return SimpleNamespace(status=status)
+
+    async def work():
+        await Stuck("tcp://127.0.0.1:1", {}).post("cast", "shop", "it", b"")
+
+    with dask.config.set({"superlearner.call-timeout": 0.01}), pytest.raises(error, match=says) as refused:
+        run(work())
+    assert refused.value.definite

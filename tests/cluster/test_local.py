@@ -6,16 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from importlib.resources import files
 
 import dask.config
 import jsonschema
+import psutil
 import pytest
 import yaml
 
 from superlearner import config
 from superlearner.cluster.journal import Journal, read_journal
-from superlearner.cluster.local import Connection, connection_path, find_connection
+from superlearner.cluster.local import Connection, connection_path, find_connection, stop_daemon
 from superlearner.cluster.locks import LockHeld, locked
 from superlearner.cluster.names import node_names
 from superlearner.core.history import Event
@@ -40,6 +42,20 @@ def test_a_pid_that_belongs_to_another_process_by_now_is_not_a_running_cluster()
     Connection("tls://x", os.getpid(), 0.0, ("alpha",), {}).save(connection_path())
     assert find_connection() is None
     assert not connection_path().exists()
+
+
+def test_a_daemon_that_has_ended_is_not_waited_for_until_its_parent_takes_notice():
+    program = (
+        "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        pid = int(parent.stdout.readline())
+        began = time.monotonic()
+        stop_daemon(Connection("tls://x", pid, psutil.Process(pid).create_time(), ("alpha",), {}))
+        assert time.monotonic() - began < 5
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        parent.stdin.close()
 
 
 def test_an_unreadable_connection_file_is_named():

@@ -47,6 +47,7 @@ from superlearner.core.spec import Checkpoint, Resources, SandboxSpec
 from superlearner.errors import (
     InvalidTransition,
     MoveFailed,
+    NodeDown,
     NoPlacement,
     NoSandbox,
     SandboxExists,
@@ -631,6 +632,17 @@ def test_a_move_that_cannot_begin_is_refused_and_changes_nothing(node, error):
     sim.move("shop", node)
     assert type(sim.values[sim.asked[-1]]) is error
     assert shop(sim).status == "running"
+
+
+def test_a_node_that_is_down_is_told_from_one_that_never_was():
+    sim = running("alpha", "beta", "gamma")
+    sim.lose("beta")
+    sim.move("shop", "beta")
+    refused = sim.values[sim.asked[-1]]
+    assert type(refused) is NodeDown
+    assert str(refused).startswith(
+        "Node 'beta' is down; nothing was changed. There are: alpha, gamma. Name ano"
+    )
 
 
 def test_only_an_instance_that_is_started_for_a_move_is_on_trial_and_the_owner_is_told_that_it_is():

@@ -358,8 +358,8 @@ GOES_ON = {
     freeze_the_parent: "SIGSTOP to process",
     kill_everybody: "SIGKILL to all processes",
     kill_the_parents_group: "SIGKILL to process group",
-    make_a_file_too_large: "File too large",
-    eat_memory_in_a_thread: "MemoryError",
+    make_a_file_too_large: r"File too large \(disk limit 16 MiB\)",
+    eat_memory_in_a_thread: "MemoryError: memory limit 64 MiB",
 }
 
 

@@ -76,6 +76,20 @@ async def test_an_application_that_comes_down_is_not_checkpointed_without_its_st
 
 
 @on_a_node
+async def test_a_sandbox_whose_root_gave_up_says_because_of_whom(node):
+    app = supervisor([child(Counter, id="till", name="counter")], max_restarts=0)
+    box = await node.start(app, max_restarts=0)
+    with pytest.raises(ProcessDied):
+        await box.do(lambda: 1 / 0)
+    exited = await node.heard("host_exited")
+    because = (
+        "'root' gave up, its child 'till' ended too often, at last with 'ZeroDivisionError: division by zero'"
+    )
+    assert (exited["reason"], exited["detail"]["because"]) == ("shutdown", because)
+    assert (await node.heard("instance_exited"))["reason"] == f"shutdown: {because}"
+
+
+@on_a_node
 async def test_an_application_that_is_still_starting_is_not_checkpointed_without_those_to_come(node):
     class Slow(Counter):
         async def init(self, start=0):

@@ -13,6 +13,7 @@ import pytest
 
 from superlearner.core.spec import Resources
 from superlearner.errors import NoProcess, NotSerializable, ProcessDied, SuperlearnerError
+from superlearner.otp import Exit
 from superlearner.sandbox.payload import LONGEST_TEXT, dumps, dumps_error, loads
 
 
@@ -90,6 +91,17 @@ def test_every_error_can_travel(error):
     data = dumps_error(error)
     assert isinstance(loads(data), BaseException)
     assert len(data) < 4 * LONGEST_TEXT
+
+
+def test_a_long_error_keeps_its_class_and_says_once_that_somebody_died():
+    error = ProcessDied(Exit(ValueError("x" * 10_000_000), "..."), "counter")
+    error.__cause__ = error.reason.reason
+    back = loads(dumps_error(error))
+    assert str(back).startswith("'counter' died before it answered: ValueError: xxx")
+    assert str(back).count("died before") == 1
+    assert "more characters)" in str(back)
+    assert type(back.__cause__) is ValueError
+    assert len(str(back.__cause__)) < 2 * LONGEST_TEXT
 
 
 def test_our_own_errors_travel_as_they_are():
