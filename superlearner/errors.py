@@ -646,7 +646,7 @@ class NoQuorum(SuperlearnerError):
 
 
 class MoveFailed(SuperlearnerError):
-    """A planned move was rolled back; the old instance goes on serving.
+    """A planned move came to nothing; the old instance goes on serving, unless it was lost on the way.
 
     Parameters
     ----------
@@ -654,22 +654,28 @@ class MoveFailed(SuperlearnerError):
         The sandbox's id.
     reason
         Why.
+    stays
+        Whether the old instance goes on.
     """
 
     code = "move_failed"
     advice = "The sandbox still runs where it was; cluster.story(id) tells each phase."
 
-    def __init__(self, id: Any = None, reason: Any = None) -> None:
-        super().__init__(id, reason)
+    def __init__(self, id: Any = None, reason: Any = None, stays: bool = True) -> None:
+        super().__init__(id, reason, stays)
         self.id = id
         self.reason = reason
+        self.stays = stays
+        if not stays:
+            self.advice = "info() shows what has become of it; cluster.story(id) tells each phase."
 
     def what(self) -> str:
-        return f"The move of sandbox {self.id!r} failed and was rolled back: {in_words(self.reason)}."
+        rolled_back = " and was rolled back" if self.stays else ""
+        return f"The move of sandbox {self.id!r} failed{rolled_back}: {in_words(self.reason)}."
 
 
 class DrainFailed(SuperlearnerError):
-    """A node could not be emptied; what was moved stays moved, and the node takes sandboxes again.
+    """A node could not be emptied; what was moved stays moved, and the node takes sandboxes again, if it lives.
 
     Parameters
     ----------
@@ -677,15 +683,20 @@ class DrainFailed(SuperlearnerError):
         The node's name.
     reason
         Why.
+    lives
+        Whether the node is there still.
     """
 
     code = "drain_failed"
     advice = "It goes on serving; cluster.story(id) tells why a sandbox could not be moved."
 
-    def __init__(self, node: Any = None, reason: Any = None) -> None:
-        super().__init__(node, reason)
+    def __init__(self, node: Any = None, reason: Any = None, lives: bool = True) -> None:
+        super().__init__(node, reason, lives)
         self.node = node
         self.reason = reason
+        self.lives = lives
+        if not lives:
+            self.advice = "Its sandboxes go on elsewhere, from their newest checkpoints."
 
     def what(self) -> str:
         return f"Node {self.node!r} could not be drained: {in_words(self.reason)}."

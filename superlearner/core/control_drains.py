@@ -75,4 +75,4 @@ class Drains(Leases):
         if node is not None:
             self._set_node(replace(node, load=replace(node.load, draining=False)))
         self._note("drain_failed", event, node=name, reason=reason)
-        self._say(Refuse(drain.cause, DrainFailed(name, reason)))
+        self._say(Refuse(drain.cause, DrainFailed(name, reason, node is not None)))

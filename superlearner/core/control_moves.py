@@ -130,7 +130,7 @@ class Moves(Life):
             self._say(
                 ResumeInstance(work.id, str(record.node), str(record.address), record.epoch, event.cause)
             )
-        self._say(Refuse(move.cause, MoveFailed(work.id, reason)))
+        self._say(Refuse(move.cause, MoveFailed(work.id, reason, resume)))
         if resume and work.waiters:
             self._reboot(work, event)  # somebody asked for a restart during the move
 
@@ -144,7 +144,7 @@ class Moves(Life):
                 self._set(work, None, moved=migration)
                 self._say(Answer(move.cause, migration))
             else:
-                self._say(Refuse(move.cause, MoveFailed(work.id, reason)))
+                self._say(Refuse(move.cause, MoveFailed(work.id, reason, stays=False)))
 
     def _move(self, work: Work) -> Move:
         assert work.move is not None

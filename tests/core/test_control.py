@@ -673,6 +673,8 @@ def test_a_move_that_fails_is_rolled_back_and_the_old_instance_serves_on(until, 
     out = sim.tell(failure)
     assert effects(out) == [ResumeInstance.match(node="alpha", epoch=1), Refuse.match(cause="move")]
     assert isinstance(sim.values["move"], MoveFailed)
+    assert "and was rolled back" in str(sim.values["move"])
+    assert "still runs where it was" in str(sim.values["move"])
     assert (shop(sim).status, shop(sim).node, shop(sim).epoch) == ("running", "alpha", 1)
 
 
@@ -688,6 +690,8 @@ def test_a_move_whose_source_is_lost_at_rest_becomes_a_fail_over():
     sim = moving(until="rest")
     sim.lose("alpha")
     assert isinstance(sim.values["move"], MoveFailed)
+    assert "still runs" not in str(sim.values["move"])
+    assert "rolled back" not in str(sim.values["move"])
     sim.rest()
     assert (shop(sim).status, shop(sim).node) == ("running", "beta")
 

@@ -96,6 +96,9 @@ def test_a_node_that_is_lost_meanwhile_ends_the_drain():
     sim = cluster("alpha", "beta", sandboxes=2)
     cause = sim.drain("alpha")
     sim.lose("alpha")
+    assert str(sim.values[cause]).endswith(
+        "it was lost meanwhile. Its sandboxes go on elsewhere, from their newest checkpoints."
+    )
     assert "lost" in sim.values[cause].what()
     sim.rest()
     assert at(sim, "beta") == ["s0", "s1"]
