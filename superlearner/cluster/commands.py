@@ -172,9 +172,9 @@ class Commands:
         return [version.plain() for version in held if version.version not in known]
 
     async def drop(self, sandbox: str, epoch: int) -> None:
-        """Remove the checkpoints of a sandbox up to an epoch."""
+        """Remove the checkpoints of a sandbox up to an epoch, and the host that stands by for it."""
         self._agent.checkpoints.drop(sandbox, epoch)
-        self._agent.fork_server.stand_by()
+        await self._agent.fork_server.trim()
 
     async def inventory(self) -> dict[str, Any]:
         """Return what this node holds of sandboxes, whichever they are."""

@@ -191,19 +191,31 @@ class ForkServer:
             self._adjusting = asyncio.create_task(self._adjust(), name="fork server spares")
 
     async def _adjust(self) -> None:
-        """Fork spare hosts, or end those that are too many, until there are enough or a start is asked for."""
+        """Fork spare hosts until there are enough or a start is asked for; end those that are too many."""
         try:
             while self._quiet is None and len(self._spares) < self._wanted():
                 spare = await self._fork()
                 self._spares.append(spare)
                 spare.exited.add_done_callback(functools.partial(self._on_spare_ended, spare))
-            while self._quiet is None and len(self._spares) > self._wanted():
-                spare = self._spares.pop()
-                await self.kill_group(spare.pid)
-                spare.release()
-        except (StartFailed, OSError):
-            # There is no room for one that is not needed yet: whoever needs one learns of it.
+            await self._end_surplus()
+        except (SuperlearnerError, OSError):
+            # There is no room for one that is not needed yet, or one does not end: whoever needs one learns of it,
+            # and the server's end is theirs.
             return
+
+    async def trim(self) -> None:
+        """End the hosts that stand by beyond what is wanted now; when this returns nothing of them is left."""
+        if self._adjusting is not None:
+            await asyncio.wait((self._adjusting,))  # it may be about to add one
+        await self._end_surplus()
+
+    async def _end_surplus(self) -> None:
+        while len(self._spares) > self._wanted():
+            spare = self._spares.pop()
+            try:
+                await self.kill_group(spare.pid)
+            finally:
+                spare.release()
 
     def _on_spare_ended(self, spare: HostProcess, _: asyncio.Future[ExitStatus]) -> None:
         if spare in self._spares:

@@ -82,6 +82,10 @@ async def test_those_that_are_too_many_end(node):
     await node.fork_server.start()
     before = descriptors()
     three = await standing.by(3)
+    standing.count = 1
+    await node.fork_server.trim()
+    assert len(node.fork_server.spares) == 1
+    assert sum(map(psutil.pid_exists, three)) == 1
     assert await standing.by(0) == frozenset()
     assert not any(map(psutil.pid_exists, three))
     assert descriptors() == before

@@ -153,7 +153,7 @@ def runner():
 
 
 def test_the_machine_tells_what_is_left_of_a_sandbox_and_of_a_cluster():
-    with sl.Cluster(nodes=1) as cluster:
+    with sl.Cluster(nodes=3) as cluster:
         connection = cluster._session.found
         before = leftovers.descriptors(connection)
         assert leftovers.of_sandboxes(connection) == []
@@ -161,6 +161,7 @@ def test_the_machine_tells_what_is_left_of_a_sandbox_and_of_a_cluster():
         told = leftovers.of_sandboxes(connection)
         assert any(line.startswith(f"process {sandbox.info().pid} under the fork server") for line in told)
         assert f"file {connection.directory}/state/sandboxes/shop" in told
+        sandbox.checkpoint()  # there are copies, and so hosts stand by
         cluster.destroy_sandbox("shop")
         assert leftovers.of_sandboxes(connection) == []
         assert leftovers.opened(connection, before) == []
