@@ -6,7 +6,8 @@ The module is long because it is a face: a method for everything that can be ask
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Generator, Mapping
+import importlib
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import fields
 from typing import Any, Self, get_args
 
@@ -168,6 +169,26 @@ class Manager:
                 '"node_lost", or None for every kind.'
             )
         return self._session.link.subscribe(handler, kind)
+
+    # -- Operations ------------------------------------------------------------------------------------
+
+    @property
+    def ops(self) -> Any:
+        """Every operation of the arsenal as a method: `superlearner.arsenal.Ops`."""
+        # The floor above is looked up when somebody asks for it: nothing down here depends on it.
+        return importlib.import_module("superlearner.arsenal").Ops(self)
+
+    def awaited(self) -> Self:
+        """Return the same manager for code that runs on its loop: its methods are to be awaited."""
+        return self.of(self._session.awaited())
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Return what `work` returns, which may use `awaited` on this manager's loop; or `work`, to be awaited."""
+        return self._session.run(work)
+
+    def note(self, event: Event) -> None:
+        """Leave the event of an operation in the event log, at the time of the log."""
+        return self._session.ask("note", event=event)
 
     # -- Sandboxes ---------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -259,6 +260,12 @@ class Requests:
     ) -> list[Event]:
         """Return the kept events after `since`."""
         return self._plane.log.since(since, kind=kind, sandbox=sandbox)
+
+    async def note(self, event: Event) -> None:
+        """Record what an operation has done; clients tell of nothing else."""
+        if event.kind != "operation_called":
+            raise InvalidSpec(f"A client cannot tell of {event.kind!r}, but of its own operations alone.")
+        self._plane.record(replace(event, at=self._plane.now()))
 
     async def story(self, sandbox: str) -> list[Event]:
         """Return what happened to a sandbox, with what led to it elsewhere, such as the loss of its node."""

@@ -1,0 +1,134 @@
+"""What the tests of the arsenal share: examples of operations, and the three ways to run one."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from click.testing import CliRunner
+
+import superlearner as sl
+from superlearner.arsenal import Operation
+from superlearner.arsenal.plain import to_json
+from superlearner.cli.app import main
+
+Json = Any
+_ids = itertools.count(1)
+
+
+@dataclass
+class World:
+    """A running cluster, and what examples make in it."""
+
+    cluster: sl.Cluster
+
+    def fresh(self) -> str:
+        """Return an id that no other example uses."""
+        return f"example-{next(_ids)}"
+
+    def sandbox(self, **options: Any) -> sl.Sandbox:
+        """Return a new sandbox with a server called ``Counter``, whose state is a number."""
+        return self.cluster.create_sandbox(self.fresh(), "superlearner.cli.demo_app:Counter", **options)
+
+
+@dataclass(frozen=True)
+class Example:
+    """How an operation is used: parameters as JSON has them, and what must be true of its result.
+
+    `given` makes what it needs, anew for each face; `check` gets the result as JSON, and what `given` returned.
+    """
+
+    given: Callable[[World], Mapping[str, Json]] = field(default=lambda world: {})
+    check: Callable[[World, Json, Mapping[str, Json]], None] = field(
+        default=lambda world, result, given: None
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server has answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Json:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        return str(self.json["error"]["code"])
+
+
+def fetch(
+    url: str,
+    *,
+    token: str | None = None,
+    method: str = "GET",
+    body: Json = None,
+    headers: Mapping[str, str] | None = None,
+    raw: bytes | None = None,
+) -> Answer:
+    """Ask a server, as any client would."""
+    sent = dict(headers or {})
+    if token is not None:
+        sent["Authorization"] = f"Bearer {token}"
+    if body is not None:
+        raw = json.dumps(body).encode()
+        sent.setdefault("Content-Type", "application/json")
+    request = urllib.request.Request(url, data=raw, headers=sent, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return Answer(answer.status, dict(answer.headers), answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, dict(error.headers), error.read())
+
+
+def by_python(world: World, operation: Operation, given: Mapping[str, Json]) -> Json:
+    """Run an operation as a method."""
+    confirm = {"confirm": True} if operation.dangerous else {}
+    result = getattr(world.cluster.ops, operation.name)(**given, **confirm)
+    return None if result is None else json.loads(to_json(result))
+
+
+def by_rest(url: str, token: str, operation: Operation, given: Mapping[str, Json]) -> Answer:
+    """Run an operation by its route."""
+    from urllib.parse import urlencode
+
+    beside = {name: value for name, value in given.items() if name in operation.beside_path}
+    query = {} if operation.takes_body else beside
+    if operation.dangerous:
+        query = {**query, "confirm": True}
+    words = {name: as_word(value) for name, value in query.items()}
+    path = f"{url}/api/v1{operation.route.fill(given)}?{urlencode(words, doseq=True)}".rstrip("?")
+    return fetch(path, token=token, method=operation.method, body=beside if operation.takes_body else None)
+
+
+def by_command(operation: Operation, given: Mapping[str, Json], *more: str) -> Json:
+    """Run an operation as a command, on the cluster that the connection file names."""
+    words = ["op", operation.name, *(str(given[name]) for name in operation.in_path)]
+    for name in operation.beside_path:
+        if name in given:
+            value = given[name]
+            option = f"--{name.replace('_', '-')}"
+            many = operation.params.model_json_schema()["properties"][name].get("type") == "array"
+            for item in value if many else [value]:
+                words.append(f"{option}={as_word(item)}")
+    if operation.dangerous:
+        words.append("--confirm")
+    done = CliRunner().invoke(main, [*words, *more])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def as_word(value: Json) -> Any:
+    if isinstance(value, list):
+        return [as_word(item) for item in value]
+    return value if isinstance(value, str) else json.dumps(value)
