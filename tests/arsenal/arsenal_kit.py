@@ -7,8 +7,9 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from click.testing import CliRunner
 
@@ -36,6 +37,11 @@ class World:
         return self.cluster.create_sandbox(self.fresh(), "superlearner.cli.demo_app:Counter", **options)
 
 
+def nothing(world: World) -> dict[str, Json]:
+    """Give no parameters."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Example:
     """How an operation is used: parameters as JSON has them, and what must be true of its result.
@@ -43,10 +49,8 @@ class Example:
     `given` makes what it needs, anew for each face; `check` gets the result as JSON, and what `given` returned.
     """
 
-    given: Callable[[World], Mapping[str, Json]] = field(default=lambda world: {})
-    check: Callable[[World, Json, Mapping[str, Json]], None] = field(
-        default=lambda world, result, given: None
-    )
+    given: Callable[[World], Mapping[str, Json]]
+    check: Callable[[World, Json, Mapping[str, Json]], None]
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,13 @@ def by_python(world: World, operation: Operation, given: Mapping[str, Json]) -> 
     return None if result is None else json.loads(to_json(result))
 
 
-def by_rest(url: str, token: str, operation: Operation, given: Mapping[str, Json]) -> Answer:
+def by_rest(
+    url: str, token: str, operation: Operation, given: Mapping[str, Json], *, confirm: bool = True
+) -> Answer:
     """Run an operation by its route."""
-    from urllib.parse import urlencode
-
     beside = {name: value for name, value in given.items() if name in operation.beside_path}
     query = {} if operation.takes_body else beside
-    if operation.dangerous:
+    if operation.dangerous and confirm:
         query = {**query, "confirm": True}
     words = {name: as_word(value) for name, value in query.items()}
     path = f"{url}/api/v1{operation.route.fill(given)}?{urlencode(words, doseq=True)}".rstrip("?")
@@ -119,8 +123,7 @@ def by_command(operation: Operation, given: Mapping[str, Json], *more: str) -> J
             value = given[name]
             option = f"--{name.replace('_', '-')}"
             many = operation.params.model_json_schema()["properties"][name].get("type") == "array"
-            for item in value if many else [value]:
-                words.append(f"{option}={as_word(item)}")
+            words += [f"{option}={as_word(item)}" for item in (value if many else [value])]
     if operation.dangerous:
         words.append("--confirm")
     done = CliRunner().invoke(main, [*words, *more])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from arsenal_kit import Example, World
+from arsenal_kit import Example, World, nothing
 
 
 def check_status(world: World, result, given) -> None:
     assert result["cluster"]["total_nodes"] == 3
 
 
-EXAMPLES = {"cluster_status": Example(check=check_status)}
+EXAMPLES = {"cluster_status": Example(nothing, check_status)}

@@ -6,12 +6,11 @@ A module of operations needs an ``examples_<group>.py`` beside this file, with a
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 
 import jsonschema
 import pytest
-from arsenal_kit import Example, by_command, by_python, by_rest
+from arsenal_kit import Example, by_command, by_python, by_rest, fetch
 
 from superlearner.arsenal import Operation, Registry
 from superlearner.arsenal.openapi import document
@@ -90,8 +89,6 @@ def test_the_least_access_is_enforced(operation, server):
 def test_what_it_does_not_know_is_refused(operation, server):
     given = {**dict.fromkeys(operation.in_path, "nobody"), "no_such_parameter": 1}
     url = f"{server.url}/api/v1{operation.route.fill(given)}"
-    from arsenal_kit import fetch
-
     token = server.tokens["admin"]
     if operation.takes_body:
         answer = fetch(url, token=token, method=operation.method, body={"no_such_parameter": 1})
@@ -101,20 +98,8 @@ def test_what_it_does_not_know_is_refused(operation, server):
     assert answer.json["error"]["details"]["problems"]
 
 
-@each_operation
-def test_what_is_dangerous_asks_first(operation, server):
-    if not operation.dangerous:
-        assert "confirm" not in json.dumps(entry(operation)["parameters"])
-        pytest.skip("it is not dangerous")
-    given = {name: "nobody" for name, field in operation.params.model_fields.items() if field.is_required()}
-    from arsenal_kit import fetch
-
-    url = f"{server.url}/api/v1{operation.route.fill(given)}"
-    body = {name: given[name] for name in given if name in operation.beside_path}
-    answer = fetch(
-        url,
-        token=server.tokens["admin"],
-        method=operation.method,
-        body=body if operation.takes_body else None,
-    )
-    assert (answer.status, answer.code) in {(409, "not_confirmed"), (422, "invalid_parameters")}
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.dangerous], ids=lambda o: o.name)
+def test_what_is_dangerous_asks_first(operation, world, server):
+    given = EXAMPLES[operation.name].given(world)
+    answer = by_rest(server.url, server.tokens["admin"], operation, given, confirm=False)
+    assert (answer.status, answer.code) == (409, "not_confirmed")

@@ -20,7 +20,7 @@ WAITING = 2000
 
 
 class Events(Talks):
-    """``events/stream``: events from now on, or after ``Last-Event-ID`` or ``since``; of one ``kind`` or ``sandbox``."""
+    """``events/stream``: events from now on, or after ``Last-Event-ID`` or ``since``; one ``kind``, one ``sandbox``."""
 
     _KNOWN = frozenset({"since", "kind", "sandbox"})
 
