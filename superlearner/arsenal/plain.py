@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pydantic_core
 from pydantic import BaseModel
 
 from superlearner.arsenal.failures import told
 from superlearner.core.history import Event
-from superlearner.errors import in_words
+from superlearner.errors import NotSerializable, in_words
 
 
 def to_json(result: BaseModel) -> bytes:
@@ -41,3 +42,25 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_clean(item) for item in value]
     return in_one_line(value)
+
+
+def as_json(value: Any, what: str = "the reply") -> Any:
+    """Return a value of the user's as JSON knows it; refuse one that JSON cannot carry.
+
+    >>> as_json({"pair": (1, 2)})
+    {'pair': [1, 2]}
+    >>> as_json(object())
+    Traceback (most recent call last):
+        ...
+    superlearner.errors.NotSerializable: Could not serialise the reply: JSON knows no object; the request was handled...
+    """
+    try:
+        return pydantic_core.from_json(
+            pydantic_core.to_json(value, fallback=_refuse, inf_nan_mode="constants")
+        )
+    except (ValueError, TypeError, RecursionError) as error:
+        raise NotSerializable(what, str(error).rpartition(": ")[2]) from None
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"JSON knows no {type(value).__name__}")

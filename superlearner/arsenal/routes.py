@@ -129,11 +129,10 @@ def find(routes: Iterable[tuple[str, Route, T]], method: str, parts: tuple[str, 
     ]
     if not fitting:
         return Match(None, {})
+    allowed = tuple(sorted({name for _, name, *_ in fitting}))
+    meant = [(route.shape, target, values) for route, name, target, values in fitting if name == method]
+    if not meant:
+        return Match(None, {}, allowed)
     # Of two that fit, the one whose first difference is a word is meant: "{" sorts after every letter.
-    best = min(route.shape for route, *_ in fitting)
-    same = [(name, target, values) for route, name, target, values in fitting if route.shape == best]
-    allowed = tuple(sorted(name for name, *_ in same))
-    for name, target, values in same:
-        if name == method:
-            return Match(target, values, allowed)
-    return Match(None, {}, allowed)
+    _, target, values = min(meant, key=lambda one: one[0])
+    return Match(target, values, allowed)

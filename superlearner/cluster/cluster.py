@@ -31,14 +31,16 @@ from superlearner.core.snapshots import (
     Location,
     Migration,
     NodeInfo,
+    NodeSurvey,
     PlacementRow,
     SandboxInfo,
     SandboxStatus,
 )
 from superlearner.core.spec import GroupSpec, Resources, SandboxSpec, validate_id
+from superlearner.core.times import seconds
 from superlearner.errors import InvalidSpec, SuperlearnerError
 from superlearner.otp import as_application
-from superlearner.otp.application import check_path
+from superlearner.otp.application import to_send
 from superlearner.sandbox import payload
 
 _OPTIONS = tuple(field.name for field in fields(SandboxSpec) if field.name not in {"id", "application"})
@@ -150,6 +152,10 @@ class Manager:
     def story(self, sandbox: str) -> Story:
         """Return what happened to a sandbox, and what led to it elsewhere, by time; print it to read it."""
         return self._session.run(self._story(sandbox))
+
+    def survey(self, timeout: float = 3.0) -> dict[str, NodeSurvey]:
+        """Ask every node, all at once, what runs there; one that does not answer in time says so in its place."""
+        return self._session.ask("survey", timeout=seconds(timeout))
 
     def metrics(self) -> dict[str, list[dict[str, Any]]]:
         """Return the newest samples of each node, oldest first (100 by default, one every 2 s)."""
@@ -339,12 +345,9 @@ class Manager:
     # -- How ---------------------------------------------------------------------------------------------
 
     async def _create_sandbox(self, id: str, app: Any, options: dict[str, Any]) -> Sandbox:
-        # An import path is resolved where the sandbox runs, which may have what this process lacks.
         validate_id(id, "sandbox id")
-        application = check_path(app) if isinstance(app, str) else as_application(app)
-        await self._session.link.ask(
-            "create", spec=_spec(id, outgoing.message(application, "the application"), options)
-        )
+        application = outgoing.message(to_send(app), "the application")
+        await self._session.link.ask("create", spec=_spec(id, application, options))
         return Sandbox(self._session, id)
 
     async def _whereis(self, target: str) -> Location | None:
