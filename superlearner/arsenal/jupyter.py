@@ -42,6 +42,8 @@ class InJupyter(Talks, APIHandler):  # type: ignore[misc]
             self.fail(r.WrongOrigin("The request comes from another site's page; nothing was done."))
         elif status_code == 403 and not self.current_user:
             self.fail(r.Unauthenticated("Nobody is logged in here; nothing was done."))
+        elif status_code == 405:  # a verb that no route knows: Jupyter has not looked yet who asks
+            self.fail(r.MethodNotAllowed(str(self.request.method), ("GET",)))
         else:
             super().write_error(status_code, **kwargs)
 
@@ -49,6 +51,8 @@ class InJupyter(Talks, APIHandler):  # type: ignore[misc]
         """Refuse another site's page also for what only reads."""
         if not self._from_here():
             raise r.WrongOrigin("The request comes from another site's page; nothing was done.")
+
+    post = put = patch = delete = options = authenticated(Talks.refuse)
 
     def _from_here(self) -> bool:
         """Ask Jupyter, and be stricter than it: a token in a header does not excuse another site's page."""

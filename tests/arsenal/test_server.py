@@ -51,9 +51,14 @@ def test_nobody_is_let_in_without_a_token(server, path):
     assert "Bearer" in fetch(server.url + path).headers["WWW-Authenticate"]
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "WHATEVER"])
 def test_no_verb_is_a_way_in(server, method):
-    assert fetch(server.url + SANDBOXES, method=method).status == 401
+    for path in PATHS:
+        assert fetch(server.url + path, method=method).status == 401
+    if method != "GET":
+        for path in ("/api/v1/openapi.json", "/api/v1/", STATUS):
+            wrong = fetch(server.url + path, method=method, token=server.tokens["admin"])
+            is_failure(wrong, 405, "method_not_allowed")
 
 
 def test_a_browser_may_show_the_token_as_a_password(server):

@@ -86,6 +86,13 @@ class Talks(RequestHandler):
         if wait := rate.take(who, time.monotonic()):
             raise r.TooManyRequests(wait)
 
+    def refuse(self) -> Any:
+        """Refuse what is no GET."""
+        if self.admit():
+            self.fail(r.MethodNotAllowed(str(self.request.method), ("GET",)))
+
+    post = put = patch = delete = options = refuse
+
     # -- Answers -----------------------------------------------------------------------------------
 
     def fail(self, error: BaseException, own: Mapping[type[SuperlearnerError], int] | None = None) -> None:
@@ -121,6 +128,8 @@ class Talks(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer what tornado itself has refused, or what has failed outside of an operation."""
         error = kwargs.get("exc_info", (None, None, None))[1]
+        if status_code == 405 and not self.admit():
+            return  # it came before anybody asked who this is
         self.fail(_of_tornado(status_code, error, str(self.request.method)))
 
 
