@@ -170,7 +170,7 @@ def test_each_refusal_has_its_status(server):
         (b'{"id": "a", "application": "__import__(\'os\')"}', "application/json", 422, "invalid_parameters"),
         (b'{"id": 5, "application": "a:b"}', "application/json", 422, "invalid_parameters"),
         (b'{"id": "a", "application": "a:b", "max_restarts": "3"}', "application/json", 422, "invalid_parameters"),
-        (b'{"id": "a/b", "application": "a:b"}', "application/json", 422, "invalid_spec"),
+        (b'{"id": "a/b", "application": "a:b"}', "application/json", 422, "invalid_parameters"),
         (b"{}", "text/plain", 415, "unknown_content"),
         (b"{}", "application/x-www-form-urlencoded", 415, "unknown_content"),
         (b"{}", "application/json; charset=utf-16", 415, "unknown_content"),
