@@ -123,16 +123,17 @@ def _whole_numbers(given: Mapping[str, Any], error: ValidationError) -> Mapping[
     places = [one["loc"] for one in error.errors(include_url=False) if one["type"] == "int_type"]
     changed = copy.deepcopy(given) if places else given
     found = False
-    for *way, last in places:
-        inner: Any = changed
-        try:
-            for step in way:
-                inner = inner[step]
-            if isinstance(inner[last], float) and inner[last].is_integer():
-                inner[last] = int(inner[last])
-                found = True
-        except (LookupError, TypeError):
-            continue  # the place names one of several types, and is none in what was given
+    for place in places:
+        holder: Any = None
+        last, value = None, changed
+        for step in place:  # a step that leads nowhere names one of several types
+            if (isinstance(value, dict) and step in value) or (
+                isinstance(value, list) and step in range(len(value))
+            ):
+                holder, last, value = value, step, value[step]
+        if holder is not None and isinstance(value, float) and value.is_integer():
+            holder[last] = int(value)
+            found = True
     return changed if found else given
 
 

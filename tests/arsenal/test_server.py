@@ -165,7 +165,7 @@ def test_each_refusal_has_its_status(server):
         (b"[]", "application/json", 422, "invalid_parameters"),
         (b'"text"', "application/json", 422, "invalid_parameters"),
         (b"{}", "application/json", 422, "invalid_parameters"),
-        (b'{"id": "a", "application": "os:system"}', "application/json", 422, "start_failed"),
+        (b'{"id": "a", "application": "os:system"}', "application/json", 409, "start_failed"),
         (b'{"id": "a", "application": "no path"}', "application/json", 422, "invalid_parameters"),
         (b'{"id": "a", "application": "__import__(\'os\')"}', "application/json", 422, "invalid_parameters"),
         (b'{"id": 5, "application": "a:b"}', "application/json", 422, "invalid_parameters"),

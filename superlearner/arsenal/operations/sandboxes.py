@@ -227,12 +227,15 @@ class CheckpointParams(Params):
     durability: Literal["interval", "reply"] = "interval"
 
 
+_WORD = "[A-Za-z_][A-Za-z0-9_]*"
+
+
 class Application(Params):
     """What a sandbox runs, by name: no code travels in a request."""
 
     application: str = Field(
         max_length=500,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$",
+        pattern=rf"^{_WORD}(\.{_WORD})*:{_WORD}(\.{_WORD})*$",
         description='Where it is imported from on the node, such as "package.module:name": a supervisor spec, or a '
         "GenServer or Supervisor class.",
     )
@@ -478,7 +481,9 @@ async def list_versions(cluster: AwaitedCluster, params: OneSandbox) -> VersionL
 class RollBackParams(OneSandbox):
     """Which version is wanted."""
 
-    version: int | None = Field(None, ge=1, description="Its number; null: the one before that which runs.")
+    version: int | None = Field(
+        None, ge=1, le=2**53, description="Its number; null: the one before that which runs."
+    )
 
 
 @operation(
@@ -486,7 +491,8 @@ class RollBackParams(OneSandbox):
     "/distributed/sandboxes/{id}/rollbacks",
     access="operate",
     timeout=70.0,
-    errors=[*_ALIVE, InvalidSpec, ReloadFailed],
+    # A number that is no version's is right in itself: it is the sandbox that has none such.
+    errors={**dict.fromkeys([*_ALIVE, ReloadFailed]), InvalidSpec: 409},
 )
 async def roll_back_sandbox(cluster: AwaitedCluster, params: RollBackParams) -> VersionList:
     """Run an earlier version of the application again, with the states of now."""
