@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,6 +19,9 @@ from click.testing import CliRunner
 
 import superlearner as sl
 from superlearner.arsenal import Operation
+from superlearner.arsenal.http.server import Served
+from superlearner.arsenal.http.tokens import read
+from superlearner.arsenal.local import connect
 from superlearner.arsenal.plain import to_json
 from superlearner.cli.app import main
 
@@ -137,3 +143,27 @@ def as_word(value: Json) -> Any:
     if isinstance(value, list):
         return [as_word(item) for item in value]
     return value if isinstance(value, str) else json.dumps(value)
+
+
+class Running:
+    """A server on a thread of its own, as `superlearner serve` runs one in its process."""
+
+    def __init__(self, tokens: Path, **options) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="server of a test")
+        self._thread.start()
+        self.served = self._do(self._start(tokens, options))
+        self.url = self.served.url
+        self.tokens = {token.access: token.secret for token in read(tokens)}
+
+    def _do(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+
+    async def _start(self, tokens: Path, options) -> Served:
+        return Served(options.pop("connect", connect), tokens, **options)
+
+    def close(self) -> None:
+        self._do(self.served.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

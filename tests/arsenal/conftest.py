@@ -1,17 +1,11 @@
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from arsenal_kit import World
+from arsenal_kit import Running, World
 
 import superlearner as sl
-from superlearner.arsenal.http.server import Served
-from superlearner.arsenal.http.tokens import read
-from superlearner.arsenal.local import connect
 from superlearner.cluster.local import connection_path
 
 
@@ -30,30 +24,6 @@ def cluster() -> Iterator[sl.Cluster]:
 def world(cluster: sl.Cluster) -> World:
     """The cluster, and what examples make in it."""
     return World(cluster)
-
-
-class Running:
-    """A server on a thread of its own, as `superlearner serve` runs one in its process."""
-
-    def __init__(self, tokens: Path, **options) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="server of a test")
-        self._thread.start()
-        self.served = self._do(self._start(tokens, options))
-        self.url = self.served.url
-        self.tokens = {token.access: token.secret for token in read(tokens)}
-
-    def _do(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
-
-    async def _start(self, tokens: Path, options) -> Served:
-        return Served(options.pop("connect", connect), tokens, **options)
-
-    def close(self) -> None:
-        self._do(self.served.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from arsenal_kit import fetch
-from conftest import Running
+from arsenal_kit import Running, fetch
 from openapi_spec_validator import validate
 
 from superlearner.arsenal import Params, Registry, Result, operation
