@@ -27,10 +27,14 @@ COMMANDS = {
         "superlearner.cli.nemesis",
         "Real faults on a local cluster while clients work, then the verdicts.",
     ),
+    "op": ("superlearner.cli.op", "Run any operation; --list tells which there are."),
+    "openapi": ("superlearner.cli.op", "Print the OpenAPI document of all operations."),
+    "serve": ("superlearner.cli.serve", "The operations over HTTP, to callers that show a token."),
     "simulate": ("superlearner.cli.simulate", "The control plane against seeded faults, in virtual time."),
     "start": ("superlearner.cli.cluster", "Start the local cluster in the background."),
     "status": ("superlearner.cli.cluster", "Show the cluster and its nodes."),
     "stop": ("superlearner.cli.cluster", "Stop the local cluster."),
+    "token": ("superlearner.cli.token", "Who may ask the server of `serve`, and for what."),
 }
 
 

@@ -59,19 +59,21 @@ def lab(folder: Path | None, port: int, nodes: int, *, no_browser: bool) -> None
 
 
 @contextmanager
-def local_cluster(nodes: int) -> Iterator[None]:
+def local_cluster(nodes: int, *, quiet: bool = False) -> Iterator[None]:
     """Make sure that the shared local cluster runs; the one that was started here is stopped at the end."""
     from superlearner.cluster.local import find_connection, start_daemon, stop_daemon
     from superlearner.cluster.names import node_names
 
     running = find_connection()
     if running is not None:
-        click.echo(f"Using the cluster that runs already: nodes {', '.join(running.nodes)}.")
+        if not quiet:
+            click.echo(f"Using the cluster that runs already: nodes {', '.join(running.nodes)}.")
         yield
         return
     started = start_daemon(node_names(nodes), detached=True)
     try:
-        click.echo(f"The cluster is ready: nodes {', '.join(started.nodes)}.")
+        if not quiet:
+            click.echo(f"The cluster is ready: nodes {', '.join(started.nodes)}.")
         yield
     finally:
         stop_daemon(started)
@@ -84,6 +86,7 @@ def arguments(root: Path, *, port: int, browser: bool) -> list[str]:
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.allow_unauthenticated_access=False",
+        "--ServerApp.jpserver_extensions=superlearner.arsenal.jupyter=True",
         "--ServerApp.log_level=INFO",
         f"--LabApp.default_url={first_page(root)}",
         f"--LabApp.app_settings_dir={_SETTINGS}",

@@ -6,7 +6,8 @@ The module is long because it is a face: a method for everything that can be ask
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Generator, Mapping
+import importlib
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import fields
 from typing import Any, NoReturn, Self, get_args
 
@@ -30,14 +31,16 @@ from superlearner.core.snapshots import (
     Location,
     Migration,
     NodeInfo,
+    NodeSurvey,
     PlacementRow,
     SandboxInfo,
     SandboxStatus,
 )
 from superlearner.core.spec import GroupSpec, Resources, SandboxSpec, validate_id
+from superlearner.core.times import seconds
 from superlearner.errors import InvalidSpec, SuperlearnerError
 from superlearner.otp import as_application
-from superlearner.otp.application import check_path
+from superlearner.otp.application import to_send
 from superlearner.sandbox import payload
 
 _OPTIONS = tuple(field.name for field in fields(SandboxSpec) if field.name not in {"id", "application"})
@@ -156,6 +159,10 @@ class Manager:
         """Return what happened to a sandbox, and what led to it elsewhere, by time; print it to read it."""
         return self._session.run(self._story(sandbox))
 
+    def survey(self, timeout: float = 3.0) -> dict[str, NodeSurvey]:
+        """Ask every node, all at once, what runs there; one that does not answer in time says so in its place."""
+        return self._session.ask("survey", timeout=seconds(timeout))
+
     def metrics(self) -> dict[str, list[dict[str, Any]]]:
         """Return the newest samples of each node, oldest first (100 by default, one every 2 s)."""
         return self._session.ask("metrics")
@@ -174,6 +181,26 @@ class Manager:
                 '"node_lost", or None for every kind.'
             )
         return self._session.link.subscribe(handler, kind)
+
+    # -- Operations ------------------------------------------------------------------------------------
+
+    @property
+    def ops(self) -> Any:
+        """Every operation of the arsenal as a method: `superlearner.arsenal.Ops`."""
+        # The floor above is looked up when somebody asks for it: nothing down here depends on it.
+        return importlib.import_module("superlearner.arsenal").Ops(self)
+
+    def awaited(self) -> Self:
+        """Return the same manager for code that runs on its loop: its methods are to be awaited."""
+        return self.of(self._session.awaited())
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Return what `work` returns, which may use `awaited` on this manager's loop; or `work`, to be awaited."""
+        return self._session.run(work)
+
+    def note(self, event: Event) -> None:
+        """Leave the event of an operation in the event log, at the time of the log."""
+        return self._session.ask("note", event=event)
 
     # -- Sandboxes ---------------------------------------------------------------------------------------
 
@@ -324,12 +351,9 @@ class Manager:
     # -- How ---------------------------------------------------------------------------------------------
 
     async def _create_sandbox(self, id: str, app: Any, options: dict[str, Any]) -> Sandbox:
-        # An import path is resolved where the sandbox runs, which may have what this process lacks.
         validate_id(id, "sandbox id")
-        application = check_path(app) if isinstance(app, str) else as_application(app)
-        await self._session.link.ask(
-            "create", spec=_spec(id, outgoing.message(application, "the application"), options)
-        )
+        application = outgoing.message(to_send(app), "the application")
+        await self._session.link.ask("create", spec=_spec(id, application, options))
         return Sandbox(self._session, id)
 
     async def _whereis(self, target: str) -> Location | None:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 NODE_OP = "superlearner_node"
 #: What may be asked of an instance.
-INSTANCE_METHODS = frozenset({"stop", "restart", "quiesce", "resume", "set_peers", "checkpoint", "reload"})
+INSTANCE_METHODS = frozenset(
+    {"stop", "restart", "quiesce", "resume", "set_peers", "checkpoint", "reload", "restore"}
+)
 
 
 class InstanceGone(LookupError):
@@ -180,6 +182,15 @@ class Commands:
         """Return what this node holds of sandboxes, whichever they are."""
         return self._agent.inventory()
 
+    async def running(self) -> dict[str, int]:
+        """Return the sandboxes that have an instance here, each with its epoch."""
+        return dict(sorted(self._agent.instances))
+
+    async def held(self, sandbox: str) -> list[tuple[int, int, int, float]]:
+        """Return the good checkpoints of a sandbox that this node holds: epoch, seq, size and time, newest first."""
+        found = self._agent.checkpoints.newest(sandbox)
+        return [(v.epoch, v.seq, v.size, v.at) for v in found if v.good]
+
 
 _COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
     method.__name__: method
@@ -191,5 +202,7 @@ _COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
         Commands.fetch,
         Commands.drop,
         Commands.inventory,
+        Commands.running,
+        Commands.held,
     )
 }

@@ -24,6 +24,7 @@ from superlearner.cluster.recorder import Recorder
 from superlearner.cluster.reports import control_event
 from superlearner.cluster.requests import Requests
 from superlearner.cluster.state_dir import StateDirectory
+from superlearner.cluster.versions import Versions
 from superlearner.core import control as c
 from superlearner.core.history import Event, EventLog
 from superlearner.errors import NodeDown, StartFailed, UnknownNode
@@ -73,6 +74,8 @@ class Pump(Effects):
         self.known: dict[str, dict[str, Any]] = {}
         #: The nodes that could not start, with the reason.
         self.failed: dict[str, str] = {}
+        #: Which versions of their applications sandboxes have had.
+        self.versions = Versions()
         self.requests = Requests(self)
         limit = config.get("events.limit")
         self._recorder = Recorder(self._journal_path, limit, self._publish, recall=self._takes_over)
@@ -272,6 +275,8 @@ class Pump(Effects):
         if self._ended:
             return
         before: list[asyncio.Task[None]] = []
+        if isinstance(event, c.ApplicationReplaced):
+            self.versions.replaced(self.state.sandboxes, event)
         instructions = self.state.handle(event)
         if isinstance(event, c.ApplicationReplaced):
             self._keep_version(event)

@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 from distributed.comm import Comm
 
 from superlearner import config
@@ -25,11 +27,15 @@ from superlearner.core.history import Event
 from superlearner.core.quorum import has_quorum
 from superlearner.core.rebalance import Suggestion, plan
 from superlearner.core.snapshots import (
+    ApplicationVersion,
+    CheckpointInfo,
+    Checkpoints,
     ClusterStatus,
     GroupInfo,
     Migration,
     NodeInfo,
     NodeStatus,
+    NodeSurvey,
     PlacementRow,
     SandboxInfo,
 )
@@ -44,6 +50,7 @@ from superlearner.errors import (
     SuperlearnerError,
     Unsupported,
 )
+from superlearner.otp.application import Packed
 from superlearner.sandbox import payload
 
 if TYPE_CHECKING:
@@ -172,14 +179,39 @@ class Requests:
         """Take a checkpoint; answered when it is stored and the registry knows it."""
         _, address, epoch, *_ = await self._owner(sandbox)
         stored: dict[str, Any] = await self._on_instance(address, sandbox, epoch, "checkpoint")
-        version = (stored["epoch"], stored["seq"])
-
-        def known(record: SandboxRecord) -> bool:
-            newest = record.checkpoint
-            return newest is not None and (newest.epoch, newest.seq) >= version
-
-        await self._until(sandbox, epoch, known)
+        await self._until_stored(sandbox, epoch, stored)
         return stored
+
+    async def checkpoints(self, sandbox: str, timeout: float) -> Checkpoints:
+        """Return the checkpoints that the nodes hold of a sandbox."""
+        await self.sandbox(sandbox)
+        answers, failed = await self._ask_all("held", sandbox, timeout=timeout)
+        found: dict[tuple[int, int], CheckpointInfo] = {}
+        for node, held in answers.items():
+            for epoch, seq, size, at in held:
+                known = found.get((epoch, seq), CheckpointInfo(epoch, seq, size, at))
+                found[epoch, seq] = replace(known, nodes=(*known.nodes, node))
+        return Checkpoints(tuple(found[version] for version in sorted(found, reverse=True)), failed)
+
+    async def restore(self, sandbox: str, epoch: int, seq: int) -> dict[str, Any]:
+        """Start a sandbox again from one of its checkpoints; answered when that is the newest, as a new one."""
+        _, address, current, *_ = await self.lookup(sandbox)
+        stored: dict[str, Any] = await self._on_instance(address, sandbox, current, "restore", epoch, seq)
+        await self._until_stored(sandbox, current, stored)
+        return stored
+
+    async def versions(self, sandbox: str) -> list[ApplicationVersion]:
+        """Return the versions of a sandbox's application, oldest first."""
+        await self.sandbox(sandbox)
+        return self._plane.versions.of(self._plane.state.sandboxes[sandbox])
+
+    async def roll_back(self, sandbox: str, version: int | None, timeout: float) -> list[Any]:
+        """Give a sandbox an earlier version of its application; return the status and payload that its host gave."""
+        await self.sandbox(sandbox)
+        application = self._plane.versions.find(self._plane.state.sandboxes[sandbox], version)
+        # Packed: the code is run where it belongs, and never here.
+        body = payload.dumps(((Packed(application),), {}), "the application")
+        return await self.reload(sandbox, body, application, timeout)
 
     async def reload(self, sandbox: str, body: bytes, application: bytes, timeout: float) -> list[Any]:
         """Give a sandbox a new version of its application; return the status and payload that its host gave."""
@@ -264,6 +296,20 @@ class Requests:
         """Return the kept events after `since`."""
         return self._plane.log.since(since, kind=kind, sandbox=sandbox)
 
+    async def note(self, event: Event) -> None:
+        """Record what an operation has done; clients tell of nothing else."""
+        if event.kind != "operation_called":
+            raise InvalidSpec(f"A client cannot tell of {event.kind!r}, but of its own operations alone.")
+        try:
+            msgpack.packb(event.as_dict())
+        except (
+            ValueError,
+            TypeError,
+            OverflowError,
+        ) as error:  # it would break every channel that it is pushed to
+            raise InvalidSpec(f"The event cannot be told: {error}.") from None
+        self._plane.record(replace(event, at=self._plane.now()))
+
     async def story(self, sandbox: str) -> list[Event]:
         """Return what happened to a sandbox, with what led to it elsewhere, such as the loss of its node."""
         events = self._plane.log.since()
@@ -271,6 +317,12 @@ class Requests:
         told = [e for e in events if e.sandbox == sandbox or (e.sandbox is None and e.cause in causes)]
         # A node's own reports may overtake each other on their way here; the sort keeps ties in order.
         return sorted(told, key=lambda event: event.at)
+
+    async def survey(self, timeout: float) -> dict[str, NodeSurvey]:
+        """Ask every known node what runs there; answered within `timeout` seconds."""
+        answers, failed = await self._ask_all("running", timeout=timeout)
+        found = {node: NodeSurvey(sandboxes) for node, sandboxes in answers.items()}
+        return found | {node: NodeSurvey(failure=reason) for node, reason in failed.items()}
 
     async def metrics(self) -> dict[str, list[dict[str, Any]]]:
         """Return the newest samples of each node, oldest first."""
@@ -391,6 +443,37 @@ class Requests:
             return await self._plane.on_instance(address, sandbox, epoch, method, *args)
         except (OSError, InstanceGone) as error:
             raise NoConnection(sandbox, "its instance is gone") from error
+
+    async def _until_stored(self, sandbox: str, epoch: int, stored: dict[str, Any]) -> None:
+        """Wait until the registry knows a checkpoint."""
+        version = (stored["epoch"], stored["seq"])
+
+        def known(record: SandboxRecord) -> bool:
+            newest = record.checkpoint
+            return newest is not None and (newest.epoch, newest.seq) >= version
+
+        await self._until(sandbox, epoch, known)
+
+    async def _ask_all(
+        self, command: str, *args: Any, timeout: float
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Ask every known node at once; return the answers, and why the others did not answer, by node."""
+
+        async def ask(node: str) -> Any:
+            try:
+                async with asyncio.timeout(timeout):
+                    return await self._plane.nodes.ask(self._address(node), command, *args)
+            except UnknownNode:
+                return NoConnection(node, "it is down")
+            except TimeoutError:
+                return NoConnection(node, f"it has not answered within {timeout:g} s")
+            except OSError:
+                return NoConnection(node, "its connection broke")
+
+        names = sorted(self._plane.known)
+        told = dict(zip(names, await asyncio.gather(*map(ask, names)), strict=True))
+        failed = {node: str(e.reason) for node, e in told.items() if isinstance(e, NoConnection)}
+        return {node: answer for node, answer in told.items() if node not in failed}, failed
 
     async def _until(self, sandbox: str, epoch: int, arrived: Callable[[SandboxRecord], bool]) -> None:
         """Wait until what an instance has reported is in the registry, or the instance is not the owner any more.

@@ -11,10 +11,17 @@ from superlearner.cluster.outgoing import address
 from superlearner.cluster.session import Session
 from superlearner.core.history import Event
 from superlearner.core.request_ids import validate_request_id
-from superlearner.core.snapshots import ChildCounts, ChildInfo, Migration, ProcessInfo, SandboxInfo
+from superlearner.core.snapshots import (
+    ApplicationVersion,
+    Checkpoints,
+    ChildCounts,
+    ChildInfo,
+    Migration,
+    ProcessInfo,
+    SandboxInfo,
+)
 from superlearner.core.times import seconds
-from superlearner.otp import as_application
-from superlearner.otp.application import check_path
+from superlearner.otp.application import to_send
 from superlearner.sandbox import payload
 from superlearner.sandbox.answers import unpack
 
@@ -224,6 +231,39 @@ class Sandbox:
         """
         return self._session.ask("checkpoint", sandbox=self.id)
 
+    def checkpoints(self, timeout: float = 3.0) -> Checkpoints:
+        """Return the checkpoints that the nodes hold, newest first; a node that does not answer is named."""
+        return self._session.ask("checkpoints", sandbox=self.id, timeout=seconds(timeout))
+
+    def restore(self, epoch: int, seq: int) -> Any:
+        """Go back to a checkpoint: the OS process starts again with the states in it; return the new checkpoint.
+
+        What is in the sandbox now is kept as a checkpoint, too, where it still answers: it can be gone back to.
+
+        Raises
+        ------
+        CheckpointFailed
+            There is no such checkpoint (nothing was done), or the application does not start from it: then it goes
+            on with what it had.
+        """
+        return self._session.ask("restore", sandbox=self.id, epoch=epoch, seq=seq)
+
+    def versions(self) -> list[ApplicationVersion]:
+        """Return the versions of the application since the sandbox, or the control plane, was started, oldest first."""
+        return self._session.ask("versions", sandbox=self.id)
+
+    def roll_back(self, version: int | None = None) -> Any:
+        """Run an earlier version of the application again, the one before this by default: `reload` with that one.
+
+        Raises
+        ------
+        InvalidSpec
+            There is no such version; nothing was changed.
+        ReloadFailed
+            The application refused it, as in ``code_change``; it goes on as it was.
+        """
+        return self._session.run(self._roll_back(version))
+
     def restart(self) -> SandboxInfo:
         """Start the sandbox's OS process again from its newest checkpoint, taken first if it still answers."""
         return self._session.ask("restart", sandbox=self.id)
@@ -252,13 +292,19 @@ class Sandbox:
         return self._session.run(self._request("command", verb, (args, kwargs), timeout))
 
     async def _reload(self, new_app: Any, timeout: float = 60.0) -> Any:
-        app = check_path(new_app) if isinstance(new_app, str) else as_application(new_app)
+        app = to_send(new_app)
         status, answer = await self._session.link.ask(
             "reload",
             sandbox=self.id,
             body=outgoing.message(((app,), {}), "the application"),
             application=outgoing.message(app, "the application"),
             timeout=timeout,
+        )
+        return unpack(status, answer, self.id)
+
+    async def _roll_back(self, version: int | None) -> Any:
+        status, answer = await self._session.link.ask(
+            "roll_back", sandbox=self.id, version=version, timeout=60.0
         )
         return unpack(status, answer, self.id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -102,6 +103,13 @@ class Session:
 
     def __repr__(self) -> str:
         return "closed" if self._closed else self._link.address if self._link else "not yet connected"
+
+    def awaited(self) -> Session:
+        """Return the same open session for code that runs on its loop, and so must not block there."""
+        other = copy.copy(self)
+        other.asynchronous = True
+        other._runner = Runner(asynchronous=True)  # noqa: SLF001 - it is the same class
+        return other
 
     async def open(self) -> None:
         """Find the cluster and connect, once."""

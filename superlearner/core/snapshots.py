@@ -86,6 +86,42 @@ class CheckpointInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints of a sandbox that its nodes hold."""
+
+    #: Newest first.
+    found: tuple[CheckpointInfo, ...] = ()
+    #: The nodes that did not answer, with the reason: they may hold more.
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationVersion:
+    """One version of a sandbox's application."""
+
+    #: 1 for the first that is known.
+    number: int
+    #: Of its code: two versions with the same digest are the same.
+    digest: str
+    #: Bytes.
+    size: int
+    #: Since when it has been known: Unix time in seconds.
+    at: float
+    #: Whether it is the one that runs.
+    current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSurvey:
+    """What one node says runs on it."""
+
+    #: Each sandbox with the epoch of its instance there.
+    sandboxes: Mapping[str, int] = field(default_factory=dict)
+    #: Why it did not answer; None when it did.
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseInfo:
     """A node's right to answer, which is that of every sandbox on it, as the control plane reckons it."""
 

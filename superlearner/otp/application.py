@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import pickle
+from dataclasses import dataclass
 from typing import Any
 
 from superlearner.core.childspec import ChildSpec, SupervisorSpec
@@ -10,6 +12,41 @@ from superlearner.errors import InvalidSpec
 from superlearner.otp.genserver import GenServer
 from superlearner.otp.supervisor import Supervisor, child, supervisor
 from superlearner.otp.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class ByPath:
+    """A GenServer or Supervisor class by its import path, with the arguments of its start.
+
+    It is imported where it runs, and nowhere before.
+
+    >>> as_application(ByPath("superlearner.otp:GenServer", (1,))).children[0].args
+    (1,)
+    """
+
+    path: str
+    args: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+
+    def imported(self) -> SupervisorSpec:
+        """Import it; only a class takes arguments."""
+        found = _imported(self.path)
+        if not self.args:
+            return as_application(found)
+        if not (isinstance(found, type) and issubclass(found, GenServer | Supervisor)):
+            raise InvalidSpec(
+                f"{self.path!r} takes no arguments; nothing was started. Name a GenServer or Supervisor class."
+            )
+        return supervisor([child(found, *self.args, name=found.__name__)], id="root")
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An application as it was sent before: whoever only passes it on never runs its code."""
+
+    data: bytes
 
 
 def as_application(obj: Any) -> SupervisorSpec:
@@ -21,6 +58,10 @@ def as_application(obj: Any) -> SupervisorSpec:
     >>> as_application(child(GenServer, id="counter", name="counter")).children[0].id
     'counter'
     """
+    if isinstance(obj, Packed):
+        obj = pickle.loads(obj.data)
+    if isinstance(obj, ByPath):
+        return obj.imported()
     if isinstance(obj, str):
         obj = _imported(obj)
     if isinstance(obj, SupervisorSpec):
@@ -53,6 +94,17 @@ def _no_application(obj: Any) -> str:
     elif isinstance(obj, list | tuple):
         shown, write = f"A {type(obj).__name__}", "supervisor([...])"
     return f"{shown} is not an application; nothing was started. Write {write}."
+
+
+def to_send(app: Any) -> Any:
+    """Return an application as it travels: an import path is resolved where it runs, which may have what we lack.
+
+    >>> to_send("shop:app"), to_send(GenServer).id
+    ('shop:app', 'root')
+    """
+    if isinstance(app, ByPath):
+        return app
+    return check_path(app) if isinstance(app, str) else as_application(app)
 
 
 def check_path(path: str) -> str:

@@ -155,7 +155,39 @@ class Instance:
         async with self._restarting:  # whoever asked and got no answer may have asked again
             return await self._restart(reason)
 
-    async def _restart(self, reason: str) -> dict[str, Any]:
+    async def restore(self, epoch: int, seq: int) -> dict[str, Any]:
+        """Start the host again from one of the checkpoints that there are, and store that as the newest.
+
+        What the host had is stored, too, if it still answers: whatever goes wrong, it starts from that.
+
+        Returns
+        -------
+        dict
+            As `checkpoint`.
+
+        Raises
+        ------
+        CheckpointFailed
+            There is no such checkpoint, or nothing starts from it.
+        StartFailed
+            The host did not start again; the instance has been closed.
+        """
+        async with self._restarting:
+            if self.status != "running":
+                raise CheckpointFailed(self.spec.id, f"the sandbox is {self.status}")
+            version = await self._keeper.find(epoch, seq)
+            if version is None:
+                raise CheckpointFailed(self.spec.id, f"there is no checkpoint {seq} of epoch {epoch}")
+            started = await self._restart(f"restored from checkpoint {seq} of epoch {epoch}", version)
+            stored = await self.checkpoint()
+            if started["restored"] != [epoch, seq]:
+                raise CheckpointFailed(
+                    self.spec.id,
+                    f"nothing starts from checkpoint {seq} of epoch {epoch}; it goes on as it was",
+                )
+            return stored
+
+    async def _restart(self, reason: str, version: CheckpointVersion | None = None) -> dict[str, Any]:
         if self._recovery is not None:
             await asyncio.wait((self._recovery,))
         link = self._link
@@ -171,7 +203,7 @@ class Instance:
             await link.stop(reason, self.spec.shutdown)
         self._desk.fail(reason)
         try:
-            return await self._launch(reason)
+            return await self._launch(reason, version)
         except StartFailed as error:
             self._exited(error.reason, gave_up=True)
             raise
@@ -203,15 +235,17 @@ class Instance:
 
     # -- Hosts
 
-    async def _launch(self, again: Any = None, *, first: bool = False) -> dict[str, Any]:
-        """Start a host from the newest version that works, at last from none, and open the desk.
+    async def _launch(
+        self, again: Any = None, wanted: CheckpointVersion | None = None, *, first: bool = False
+    ) -> dict[str, Any]:
+        """Start a host from the newest version that works, or from the one that is `wanted`, and open the desk.
 
-        `again` is the reason of a restart: it is told before anybody gets an answer of the new host, so that
-        whoever got one and looks finds the new host in the registry.
+        At last it is started from none. `again` is the reason of a restart: it is told before anybody gets an answer
+        of the new host, so that whoever got one and looks finds the new host in the registry.
         """
         versions = self._keeper.versions(first=first)
         # Before the lock: it may wait for other nodes, for which nobody who stops this instance shall wait.
-        version = await anext(versions, None)
+        version = wanted or await anext(versions, None)
         restores = version is not None
         async with self._launching:
             while True:

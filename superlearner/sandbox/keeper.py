@@ -77,6 +77,14 @@ class Keeper:
                 self._number_on(version, first)
                 yield version
 
+    async def find(self, epoch: int, seq: int) -> CheckpointVersion | None:
+        """Return one of the versions that there are, here or on another node; None when it is not there, or damaged."""
+        sources = tuple(dict.fromkeys((*self._request.sources, *self.peers)))
+        for version in self._own(await self._services().fetch(self._request.spec.id, sources)):
+            if version.version == (epoch, seq) and version.good:
+                return version
+        return None
+
     def _number_on(self, version: CheckpointVersion, first: bool) -> None:
         if first and version.epoch == self._request.epoch:
             self._seq = max(self._seq, version.seq)

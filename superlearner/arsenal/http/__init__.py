@@ -1,0 +1,1 @@
+"""The arsenal over HTTP: alone (``superlearner serve``), or in a Jupyter server."""

@@ -1,0 +1,205 @@
+"""``op`` and ``openapi``: every operation as a command, made from its declaration."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from superlearner.cli.output import print_json
+from superlearner.errors import SuperlearnerError
+from superlearner.views import format as fmt
+
+if TYPE_CHECKING:
+    from superlearner.arsenal.operation import Operation
+
+
+class OperationFailed(SuperlearnerError):
+    """A server has refused an operation, or has failed at it; its own words are told."""
+
+    code = "operation_failed"
+
+
+class OperationCommands(click.Group):
+    """One command for each operation that is registered."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all operations."""
+        from superlearner.arsenal.registry import shared
+
+        return [operation.name for operation in shared()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Make the command of an operation; ``new`` makes an operation."""
+        if cmd_name == "new":
+            from superlearner.cli.op_new import new
+
+            return new
+        from superlearner.arsenal.registry import shared
+
+        name = cmd_name.replace("-", "_")
+        return command_of(shared().get(name)) if name in shared() else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; one that does not exist is told with the nearest that does."""
+        from superlearner.arsenal.refusals import NoOperation
+
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            raise NoOperation(name, (*self.list_commands(ctx), "new"))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=OperationCommands, invoke_without_command=True, subcommand_metavar="NAME [ARGS]...")
+@click.option("--list", "list_them", is_flag=True, help="List all operations.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: one JSON document.")
+@click.pass_context
+def op(ctx: click.Context, *, list_them: bool, as_json: bool) -> None:
+    """Run an operation on the local cluster, or through a server. `op NAME --help` tells what it takes.
+
+    The result is one JSON document. `op new NAME` writes the module of an operation of your own, with its test.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if not list_them:
+        click.echo(ctx.get_help())
+        return
+    from superlearner.arsenal.registry import shared
+
+    rows = [described(operation) for operation in shared()]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("name", "access", "method", "path", "summary")
+    click.echo(fmt.table(columns, [tuple(str(row[column]) for column in columns) for row in rows]))
+
+
+def described(operation: Operation) -> dict[str, Any]:
+    """Return what a program wants to know of an operation."""
+    from superlearner.arsenal.openapi import ROOT
+
+    return {
+        "name": operation.name,
+        "group": operation.group,
+        "method": operation.method,
+        "path": ROOT + operation.route.path,
+        "summary": operation.summary,
+        "access": operation.access,
+        "idempotent": operation.idempotent,
+        "dangerous": operation.dangerous,
+        "timeout": operation.timeout,
+        "parameters": operation.params.model_json_schema(),
+        "errors": {error.code: status for error, status in operation.errors.items()},
+    }
+
+
+def command_of(operation: Operation) -> click.Command:
+    """Return an operation as a command: what is in its path as arguments, the others as options."""
+    fields = operation.params.model_fields
+    parameters: list[click.Parameter] = [click.Argument([name], required=True) for name in operation.in_path]
+    for name in operation.beside_path:
+        given = fields[name]
+        default = None if given.is_required() else given.get_default(call_default_factory=True)
+        told = [given.description or "", "" if default is None else f"[default: {shown(default)}]"]
+        parameters.append(
+            click.Option(
+                [f"--{name.replace('_', '-')}", name],
+                required=given.is_required(),
+                multiple=many(operation, name),
+                help=" ".join(word for word in told if word),
+                metavar="TEXT" if given.annotation in {str, str | None} else "JSON",
+            )
+        )
+    if operation.dangerous:
+        parameters.append(
+            click.Option(["--confirm"], is_flag=True, help="It cannot be undone: say that you mean it.")
+        )
+    parameters += [
+        click.Option(
+            ["--url"], help="Ask a server there (as `superlearner serve` prints it), not the local cluster."
+        ),
+        click.Option(
+            ["--token-file"],
+            type=click.Path(path_type=Path),
+            help="With --url: its token file, or one with a token.",
+        ),
+        click.Option(
+            ["--json", "as_json"], is_flag=True, help="Say nothing else: it is one JSON document anyway."
+        ),
+    ]
+
+    def run(
+        url: str | None, token_file: Path | None, *, confirm: bool = False, as_json: bool, **words: Any
+    ) -> None:
+        body = run_operation(operation, words, confirm=confirm, url=url, token_file=token_file)
+        if body:
+            click.echo(json.dumps(json.loads(body), indent=2))
+
+    notes = [operation.summary, operation.description, f"Access: {operation.access}."]
+    return click.Command(
+        operation.name, callback=run, params=parameters, help="\n\n".join(note for note in notes if note)
+    )
+
+
+def many(operation: Operation, name: str) -> bool:
+    """Tell whether an option may be given more than once: the parameter is a list."""
+    schema = operation.params.model_json_schema()["properties"][name]
+    return bool(schema.get("type") == "array")
+
+
+def shown(default: Any) -> str:
+    """Return a default as it would be given."""
+    return default if isinstance(default, str) else json.dumps(default, default=str)
+
+
+def run_operation(
+    operation: Operation, words: dict[str, Any], *, confirm: bool, url: str | None, token_file: Path | None
+) -> bytes:
+    """Carry out an operation with what the command line says, here or through a server; return its JSON."""
+    from superlearner.arsenal.arguments import from_texts
+
+    path = {name: words[name] for name in operation.in_path}
+    beside: dict[str, list[str]] = {}
+    for name in operation.beside_path:
+        value = words[name]
+        if isinstance(value, tuple) and value:
+            beside[name] = list(value)
+        elif isinstance(value, str):
+            beside[name] = [value]
+    given = from_texts(operation, path, beside)
+    if url is not None:
+        from superlearner.arsenal.http.client import ask
+
+        return ask(url, operation, given, confirm=confirm, token_file=token_file)
+    return asyncio.run(on_local_cluster(operation, given, confirm=confirm))
+
+
+async def on_local_cluster(operation: Operation, given: dict[str, Any], *, confirm: bool) -> bytes:
+    """Carry out an operation on the local cluster that runs; none is started."""
+    from superlearner.arsenal.access import Caller
+    from superlearner.arsenal.local import connect
+    from superlearner.arsenal.ops import user
+    from superlearner.arsenal.pipeline import carry_out
+    from superlearner.arsenal.plain import to_json
+
+    cluster = await connect()
+    try:
+        result = await carry_out(operation, cluster, given, Caller(user(), "admin", "cli"), confirm=confirm)
+        return b"" if result is None else to_json(result)
+    finally:
+        await cluster.close()
+
+
+@click.command()
+@click.option("--server", default="/", show_default=True, help="The URL at which the operations are served.")
+def openapi(server: str) -> None:
+    """Print the OpenAPI document of all operations."""
+    from superlearner.arsenal.openapi import document
+    from superlearner.arsenal.registry import shared
+
+    click.echo(json.dumps(document(shared(), server=server), indent=2))

@@ -1,0 +1,88 @@
+"""``serve``: the operations over HTTP, alone."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from superlearner.cli.cluster import nodes_option
+from superlearner.cli.lab import local_cluster
+from superlearner.cli.output import print_json
+from superlearner.cli.signals import stops_cleanly
+
+if TYPE_CHECKING:
+    from superlearner.arsenal.http.house import Limits
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: the system chooses one."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Who may do what; made where there is none. By default tokens.json in the state directory.",
+)
+@click.option("--name", "names", multiple=True, help="Another host name by which this server may be asked.")
+@click.option("--operations", "modules", multiple=True, help="Import path of a module with more operations.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of text, once it serves."
+)
+@nodes_option
+def serve(
+    host: str,
+    port: int,
+    token_file: Path | None,
+    names: tuple[str, ...],
+    modules: tuple[str, ...],
+    nodes: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Serve every operation over HTTP, to callers that show a token. Ctrl-C stops it.
+
+    A cluster that runs already is used and stays; else one is started, and stopped at the end.
+    """
+    from superlearner.arsenal.registry import add, shared
+
+    for module in modules:
+        add(shared(), importlib.import_module(module))
+    try:
+        with stops_cleanly(), local_cluster(nodes, quiet=as_json):
+            asyncio.run(_serve(host, port, token_file, names, None, as_json=as_json))
+    except KeyboardInterrupt:
+        click.echo("The server is stopped.", err=True)
+
+
+async def _serve(
+    host: str,
+    port: int,
+    token_file: Path | None,
+    names: tuple[str, ...],
+    limits: Limits | None,
+    *,
+    as_json: bool,
+) -> None:
+    from superlearner.arsenal.http.server import Served
+    from superlearner.arsenal.http.tokens import token_path
+    from superlearner.arsenal.local import connect
+    from superlearner.arsenal.openapi import ROOT
+
+    served = Served(connect, token_file or token_path(), host=host, port=port, names=names, limits=limits)
+    try:
+        served.announce()
+        told = {"url": f"{served.url}{ROOT}", "token_file": str(served.tokens.path)}
+        if as_json:
+            print_json(told)
+        else:
+            click.echo(
+                f"The operations: {told['url']}/\nThe tokens: {told['token_file']}\nPress Ctrl-C to stop."
+            )
+        await asyncio.Event().wait()
+    finally:
+        await served.close()

@@ -1,0 +1,105 @@
+"""Every operation works by REST, as a command and in Python, and answers what its declaration says.
+
+A module of operations needs an ``examples_<group>.py`` beside this file, with an `Example` for each operation.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import jsonschema
+import pytest
+from arsenal_kit import Example, by_command, by_python, by_rest, fetch
+
+from superlearner.arsenal import Operation, Registry
+from superlearner.arsenal.openapi import document
+from superlearner.arsenal.registry import load
+
+REGISTRY = load(Registry())
+DOCUMENT = document(REGISTRY)
+OPERATIONS = list(REGISTRY)
+EXAMPLES: dict[str, Example] = {}
+for _path in sorted(Path(__file__).parent.glob("examples_*.py")):
+    EXAMPLES |= importlib.import_module(_path.stem).EXAMPLES
+
+each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+
+
+def test_every_operation_has_an_example_and_every_example_an_operation():
+    assert sorted(EXAMPLES) == sorted(operation.name for operation in OPERATIONS)
+
+
+def entry(operation: Operation):
+    return DOCUMENT["paths"][f"/api/v1{operation.route.path}"][operation.method.lower()]
+
+
+def fits(operation: Operation, status: int, body) -> None:
+    """Fail when a result is not what the document says of it."""
+    told = entry(operation)["responses"][str(status)]
+    if body is None:
+        assert "content" not in told
+        return
+    schema = {**told["content"]["application/json"]["schema"], "components": DOCUMENT["components"]}
+    jsonschema.Draft202012Validator(schema).validate(body)
+
+
+@each_operation
+def test_by_rest(operation, world, server):
+    example = EXAMPLES[operation.name]
+    given = example.given(world)
+    answer = by_rest(server.url, server.tokens[operation.access], operation, given)
+    assert answer.status == operation.status, answer.body
+    body = answer.json if answer.body else None
+    fits(operation, answer.status, body)
+    if operation.creates is not None:
+        assert answer.headers["Location"].startswith("/api/v1/")
+    example.check(world, body, given)
+
+
+@each_operation
+def test_as_a_command(operation, world):
+    example = EXAMPLES[operation.name]
+    given = example.given(world)
+    body = by_command(operation, given)
+    fits(operation, operation.status, body)
+    example.check(world, body, given)
+
+
+@each_operation
+def test_in_python(operation, world):
+    example = EXAMPLES[operation.name]
+    given = example.given(world)
+    body = by_python(world, operation, given)
+    fits(operation, operation.status, body)
+    example.check(world, body, given)
+
+
+@each_operation
+def test_the_least_access_is_enforced(operation, server):
+    """Before anything else is looked at: not even the parameters need to be right."""
+    weaker = {"read": None, "operate": "read", "admin": "operate"}[operation.access]
+    given = dict.fromkeys(operation.in_path, "nobody")
+    answer = by_rest(server.url, server.tokens.get(weaker, "forged"), operation, given)
+    assert (answer.status, answer.code) in {(401, "unauthenticated"), (403, "forbidden")}
+    assert (answer.status == 401) == (weaker is None)
+
+
+@each_operation
+def test_what_it_does_not_know_is_refused(operation, server):
+    given = {**dict.fromkeys(operation.in_path, "nobody"), "no_such_parameter": 1}
+    url = f"{server.url}/api/v1{operation.route.fill(given)}"
+    token = server.tokens["admin"]
+    if operation.takes_body:
+        answer = fetch(url, token=token, method=operation.method, body={"no_such_parameter": 1})
+    else:
+        answer = fetch(f"{url}?no_such_parameter=1", token=token, method=operation.method)
+    assert (answer.status, answer.code) == (422, "invalid_parameters")
+    assert answer.json["error"]["details"]["problems"]
+
+
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.dangerous], ids=lambda o: o.name)
+def test_what_is_dangerous_asks_first(operation, world, server):
+    given = EXAMPLES[operation.name].given(world)
+    answer = by_rest(server.url, server.tokens["admin"], operation, given, confirm=False)
+    assert (answer.status, answer.code) == (409, "not_confirmed")
