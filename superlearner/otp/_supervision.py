@@ -60,6 +60,7 @@ from superlearner.otp._kernel import Kernel, label
 from superlearner.otp._pid import Pid
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, Process, Sender, is_async
 from superlearner.otp._server import ServerProcess
+from superlearner.otp.application import ChildByPath
 from superlearner.otp.genserver import GenServer
 from superlearner.otp.messages import Exit, ExitSignal, Ignore, exit_reason, find_error
 from superlearner.otp.supervisor import Supervisor, child
@@ -431,6 +432,8 @@ def name_of(spec: AnySpec) -> str | None:
 
 def as_child(spec: Any) -> AnySpec:
     """Return `spec` if it can be started as a child, else teach."""
+    if isinstance(spec, ChildByPath):
+        return spec.imported()
     if isinstance(spec, ChildSpec | SupervisorSpec):
         return spec
     if isinstance(spec, type) and issubclass(spec, GenServer | Supervisor):

@@ -133,7 +133,7 @@ CASES = {
             "supervisor_changed",
             sandbox="shop",
             name="desk",
-            detail={"before": {"max_restarts": 3, "max_seconds": 5.0}, "after": {"max_restarts": 9, "max_seconds": 5.0}},
+            detail={"before": {"max_restarts": 3}, "after": {"max_restarts": 9}},
         ),
         "shop/desk has other options: max_restarts 3 → 9.",
     ),
