@@ -114,6 +114,8 @@ def status_of(
     return 500
 
 
+#: For an error that says in its message what to write instead.
+ADVICE = "Mend what the message names, then ask again."
 #: Absolute paths of a machine, as they stand in texts; ``'/word'`` alone is none.
 _PATH = re.compile(r"(?<![\w/.:<])/(?:[\w.+@~-]+/)+[\w.+@~-]*")
 _TRACE = re.compile(r"Traceback \(most recent call last\):.*", re.DOTALL)
@@ -147,7 +149,7 @@ def failure_of(error: SuperlearnerError) -> Failure:
         message=told(error.what()),
         definite=error.definite,
         details=_details(error),
-        advice=told(str(error).removeprefix(error.what()).strip() or error.advice),
+        advice=told(str(error).removeprefix(error.what()).strip() or error.advice or ADVICE),
     )
 
 
