@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from superlearner.arsenal.plain import in_one_line
+from superlearner.arsenal.failures import told
+from superlearner.otp.messages import one_line
 
 #: The one key of the object that stands for a tuple.
 TUPLE = "tuple"
@@ -84,4 +85,4 @@ def _reads_as_tuple(value: dict[str, Any]) -> bool:
 
 def _say(value: Any, place: str, words: list[str]) -> str:
     words.append(place[:200])
-    return in_one_line(value).encode(errors="backslashreplace").decode()
+    return told(one_line(value)).encode(errors="backslashreplace").decode()
