@@ -91,6 +91,8 @@ async def look(
     survey, *_ = await asyncio.gather(
         cluster.survey(PATIENCE), *(_ask_one(cluster, ask, info, gates[info.node], looked) for info in asked)
     )
+    # A node that the survey does not know of, as that of local sandboxes, has answered through them.
+    survey |= {info.node: NodeSurvey() for info, _ in looked.found if info.node not in survey}
     if node is not None and node not in survey:
         raise UnknownNode(node, tuple(survey))
     looked.nodes = {name: told for name, told in survey.items() if node in {None, name}}

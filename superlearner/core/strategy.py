@@ -355,7 +355,8 @@ class SupervisorState:
         self.children[event.key] = replace(
             child, status="restarting" if isinstance(end, RetryDue) else "running", end=None
         )
-        return [] if end is None else self.handle(replace(end, at=event.at))
+        assert end is not None
+        return self.handle(replace(end, at=event.at))
 
     # -- Stops ------------------------------------------------------------------------------------
 

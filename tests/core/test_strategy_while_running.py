@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategy_kit import World, worker
 
 from superlearner.core.childspec import SupervisorSpec
@@ -169,6 +171,39 @@ class TestPause:
         w.do(StopRequested("bye"))
         assert (w.took(), w.ended) == ("-c -a", "bye")
         assert w.state.handle(DecisionDue("b")) == []
+
+    @given(
+        st.sampled_from(["one_for_one", "one_for_all", "rest_for_one"]),
+        st.lists(st.tuples(st.sampled_from("xrtpu"), st.sampled_from("abct")), max_size=25),
+    )
+    @settings(max_examples=200)
+    def test_nobody_starts_by_itself_during_a_pause_and_all_are_decided_on_after_it(self, strategy, steps):
+        extra = [worker("t", restart="transient")]
+        w = world("abc", extra=extra, strategy=strategy, max_restarts=1000)
+        by_hand = set()
+        for step, key in steps:
+            known, paused = w.state.children[key].status, w.state.paused
+            match step:
+                case "x" if key in w.alive:
+                    w.exit(key, "normal" if key == "t" else "crash")
+                case "r" if known in {"stopped", "ended"}:
+                    w.do(RestartRequested(key))
+                    by_hand.discard(key)
+                case "t":
+                    w.do(TerminateRequested(key))
+                    by_hand.add(key)
+                case "p":
+                    w.do(Paused())
+                case "u":
+                    w.do(Unpaused()).decide()
+            did = w.took()
+            assert "+" not in did or step in "ru" or (step == "x" and not paused)
+            assert step != "r" or did in {"", f"+{key}"}
+            running = {key for key, child in w.state.children.items() if child.status == "running"}
+            assert running == set(w.alive)
+        w.do(Unpaused()).decide()
+        assert "ended" not in w.statuses().values()
+        assert set("abc") - by_hand <= set(w.alive)
 
     @pytest.mark.parametrize("event", [Paused(), Unpaused()])
     def test_twice_is_as_good_as_once(self, event):
