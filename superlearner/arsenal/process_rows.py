@@ -7,6 +7,18 @@ from typing import Any
 
 from superlearner.arsenal.operation import Field, Params, Result
 from superlearner.core.snapshots import ProcessInfo, SandboxInfo
+from superlearner.errors import (
+    CallTimeout,
+    NoConnection,
+    NoProcess,
+    NoSandbox,
+    ProcessDied,
+    SandboxFailed,
+    StaleEpoch,
+)
+
+#: What any request to a process may meet.
+REACHED = (NoProcess, NoSandbox, SandboxFailed, NoConnection, StaleEpoch, CallTimeout, ProcessDied)
 
 Sandbox = Field(description="The sandbox's id.", min_length=1, max_length=63)
 Process = Field(description="A registered name, or a pid.", min_length=1, max_length=300)

@@ -64,37 +64,6 @@ def is_dead(world: World, result, given) -> None:
     assert sandbox.process("till").restarts == 1
 
 
-# -- Messages and states
-
-
-def a_tuple(world: World):
-    return {**clerk(world), "message": {"tuple": ["add", 5]}}
-
-
-def is_added(world: World, result, given) -> None:
-    assert result == {"form": "call", "reply": {"tuple": ["added", 5]}, "in_words": []}
-    assert world.cluster.sandbox(given["id"]).get_state("ann") == [5]
-
-
-def with_a_state(world: World):
-    given = clerk(world)
-    world.cluster.sandbox(given["id"]).cast("ann", "hello")
-    return given
-
-
-def is_told(world: World, result, given) -> None:
-    assert result == {"value": [{"tuple": ["cast", "hello"]}], "in_words": []}
-
-
-def another_state(world: World):
-    return {**clerk(world), "value": [{"tuple": ["x", None]}, {"y": 1.5}]}
-
-
-def is_replaced(world: World, result, given) -> None:
-    assert result == {"value": given["value"], "in_words": []}
-    assert world.cluster.sandbox(given["id"]).get_state("ann") == [("x", None), {"y": 1.5}]
-
-
 # -- Holding
 
 
@@ -121,9 +90,6 @@ EXAMPLES = {
     "list_processes": Example(one_sandbox, lists_it),
     "get_process": Example(some_keys, has_the_keys),
     "terminate_process": Example(a_pid, is_dead),
-    "send_message": Example(a_tuple, is_added),
-    "get_process_state": Example(with_a_state, is_told),
-    "replace_process_state": Example(another_state, is_replaced),
     "suspend_process": Example(clerk, holds),
     "resume_process": Example(held, goes_on),
 }

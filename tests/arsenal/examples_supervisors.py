@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from arsenal_kit import Example, World
 from examples_processes import opened
-from trees import after
 
 
 def one(world: World):
@@ -44,29 +43,6 @@ def is_the_desk(world: World, result, given) -> None:
 
 def counted(world: World, result, given) -> None:
     assert result == {"specs": 2, "active": 2, "supervisors": 0, "workers": 2}
-
-
-# -- What it has decided
-
-
-def with_a_restart(world: World):
-    given = desk(world)
-    sandbox = world.cluster.sandbox(given["id"])
-    after(sandbox, "process_restarted", lambda: sandbox.crash("ann", "paper jam"))
-    return given
-
-
-def has_the_restart(world: World, result, given) -> None:
-    (row,) = result["restarts"]
-    assert (row["child"], row["reason"], row["outcome"]) == ("ann", "paper jam", "restarted")
-    assert (row["restart"], row["budget_left"], row["strategy"]) == (1, 4, "one_for_one")
-    assert row["new_pid"] == world.cluster.sandbox(given["id"]).process("ann").pid
-
-
-def has_the_rate(world: World, result, given) -> None:
-    assert (result["failures"], result["restarts"], result["spent"]) == (1, 1, 1)
-    assert result["per_minute"] == 1.0
-    assert (result["by_child"], result["by_reason"]) == ({"ann": 1}, {"paper jam": 1})
 
 
 # -- How it decides
@@ -110,25 +86,12 @@ def decides_again(world: World, result, given) -> None:
     assert world.cluster.sandbox(given["id"]).process("ann").restarts == 1
 
 
-def a_child(world: World):
-    return {**desk(world), "child": "bob", "reason": "paper jam"}
-
-
-def has_failed(world: World, result, given) -> None:
-    assert (result["target"], result["failed"], result["reason"]) == ("child", "bob", "paper jam")
-    (again,) = [child["pid"] for child in result["children"] if child["id"] == "bob"]
-    assert again == world.cluster.sandbox(given["id"]).process("bob").pid != result["pid"]
-
-
 EXAMPLES = {
     "list_supervisors": Example(of_one_sandbox, lists_the_paused),
     "get_supervision_tree": Example(one, is_the_tree),
     "get_supervisor": Example(desk, is_the_desk),
     "count_children": Example(desk, counted),
-    "list_restarts": Example(with_a_restart, has_the_restart),
-    "get_failure_rate": Example(with_a_restart, has_the_rate),
     "change_supervisor": Example(other_options, has_them),
     "pause_supervision": Example(desk, restarts_nobody),
     "resume_supervision": Example(paused, decides_again),
-    "simulate_failure": Example(a_child, has_failed),
 }

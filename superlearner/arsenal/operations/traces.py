@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
-from superlearner.arsenal.operations.processes import REACHED
-from superlearner.arsenal.process_rows import Sandbox
+from superlearner.arsenal.process_rows import REACHED, Sandbox
 from superlearner.errors import InvalidSpec, NoTrace, TooManyTraces
 from superlearner.otp._traces import LONGEST, MOST_EVENTS
 from superlearner.otp.tracing import Trace, TraceEvent
