@@ -46,6 +46,8 @@ _USUAL: Mapping[type[SuperlearnerError], int] = {
     e.SandboxExists: 409,
     e.SandboxFailed: 409,
     e.SandboxDown: 409,
+    e.StartFailed: 409,
+    e.ReloadFailed: 409,
     e.GroupExists: 409,
     e.GroupFailed: 409,
     e.NameTaken: 409,
@@ -64,8 +66,6 @@ _USUAL: Mapping[type[SuperlearnerError], int] = {
     e.Unsupported: 409,
     # It reads well, and cannot be carried out.
     e.InvalidSpec: 422,
-    e.StartFailed: 422,
-    e.ReloadFailed: 422,
     e.BadReturn: 422,
     e.NotSerializable: 422,
     e.MessageTooLarge: 413,

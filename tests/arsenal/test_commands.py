@@ -71,7 +71,7 @@ def test_op_asks_a_server_where_it_is_told_to(run, server, world, tmp_path):
     done = run("op", "list_sandboxes", "--limit=1", *through)
     assert len(json.loads(done.stdout)["sandboxes"]) == 1
     done = run("op", "create_sandbox", "--id=a/b", "--application=a:b", *through)
-    assert (done.exit_code, "a/b" in done.stderr) == (1, True)
+    assert (done.exit_code, "id: String should match" in done.stderr) == (1, True)
     (tmp_path / "token").write_text(server.tokens["read"])
     done = run(
         "op", "restart_sandbox", sandbox.id, "--url", server.url, "--token-file", str(tmp_path / "token")
@@ -87,6 +87,21 @@ def test_a_server_that_is_not_there_is_said_in_one_sentence(run, tmp_path):
     assert done.exit_code == 1
     assert "No server answers at http://127.0.0.1:9" in done.stderr
     assert "superlearner serve" in done.stderr
+
+
+def test_tokens_are_listed_without_their_secrets_added_shown_and_removed(run, tmp_path):
+    file = ["--token-file", str(tmp_path / "tokens.json")]
+    secret = run("token", "add", "ci", "--access", "read", "--hours", "1", *file).stdout.strip()
+    assert run("token", "show", "ci", *file).stdout.strip() == secret
+    listed = run("token", "list", "--json", *file).stdout
+    assert secret not in listed
+    assert [row["name"] for row in json.loads(listed)] == ["read", "operate", "admin", "ci"]
+    assert "never" in run("token", "list", *file).stdout
+    assert "already; nothing was changed" in run("token", "add", "ci", "--access", "read", *file).stderr
+    assert run("token", "remove", "ci", *file).exit_code == 0
+    for words in (["show", "ci"], ["remove", "ci"]):
+        done = run("token", *words, *file)
+        assert (done.exit_code, "no token 'ci'" in done.stderr) == (1, True)
 
 
 def test_openapi_prints_a_valid_document(run):

@@ -267,7 +267,10 @@ class Operations(Talks):
         if self._refused is not None:
             self.fail(self._refused)
             return
-        operation = self._operation
+        with self.house.at_work():
+            await self._carry_out(self._operation)
+
+    async def _carry_out(self, operation: Operation) -> None:
         cluster = None
         try:
             given, confirm = self._given(operation)
