@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from superlearner.arsenal.operation import AwaitedCluster, Field, Result, operation
 from superlearner.arsenal.operations.supervisors import ASKED, ChildRow
@@ -106,7 +106,7 @@ class NewChild(OneSupervisor):
     )
     name: str | None = Field(None, min_length=1, max_length=200, description="What it is registered under.")
     restart: Restart | None = Field(None, description='Null: that of the spec, or "permanent".')
-    shutdown: float | Literal["brutal_kill", "infinity"] | None = Field(
+    shutdown: Annotated[float, Field(ge=0, le=60)] | Literal["brutal_kill", "infinity"] | None = Field(
         None, description="Seconds that it has to stop by itself; null: that of the spec, or OTP's."
     )
     significant: bool | None = Field(None, description="Null: that of the spec, or false.")

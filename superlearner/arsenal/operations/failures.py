@@ -118,8 +118,8 @@ class Failed(Result):
     reason: str = Field(description="The reason with which it has ended.")
     timestamp: float = Field(description="When its end was known: Unix time in seconds.")
     children: list[ChildRow] | None = Field(
-        description="The children of its supervisor, once that has decided; null where that has ended too, "
-        "or where it was the root, after whose end the sandbox is started again."
+        description="The children of its supervisor, once that has decided; null where that has ended too, is "
+        "suspended, or where it was the root, after whose end the sandbox is started again."
     )
 
 

@@ -11,6 +11,7 @@ from superlearner.arsenal.process_rows import REACHED, OneSupervisor, ProcessRow
 from superlearner.core.childspec import Strategy
 from superlearner.core.snapshots import ChildInfo, ProcessInfo
 from superlearner.errors import (
+    CallTimeout,
     InvalidSpec,
     NoProcess,
     NoSandbox,
@@ -164,7 +165,7 @@ class Options(OneSupervisor):
     """Other options of a supervisor; what is left out stays as it is."""
 
     strategy: Strategy | None = Field(None, description="Who is stopped and started with a child that ends.")
-    max_restarts: int | None = Field(None, ge=0, le=1_000_000)
+    max_restarts: int | None = Field(None, ge=0, le=10_000)
     max_seconds: float | None = Field(None, gt=0, le=31_536_000)
 
 
@@ -219,7 +220,7 @@ class Resumed(Result):
 
     decides_on: list[str] = Field(description="The children that had ended meanwhile, in start order.")
     children: list[ChildRow] | None = Field(
-        description="Its children after these decisions; null where it has given up over them."
+        description="Its children after these decisions; null where it has given up over them, or is not done yet."
     )
 
 
@@ -241,8 +242,8 @@ async def resume_supervision(cluster: AwaitedCluster, params: OneSupervisor) -> 
 
 
 async def children_of(cluster: AwaitedCluster, id: str, supervisor: str | None) -> list[ChildRow] | None:
-    """Return the children of a supervisor once it has decided on what it knows; None when it has ended."""
+    """Return the children of a supervisor once it has decided on what it knows; None when it has ended, or is held."""
     try:
         return [ChildRow.of(child) for child in await cluster.sandbox(id).which_children(supervisor)]
-    except (NoProcess, ProcessDied):
+    except (NoProcess, ProcessDied, CallTimeout):
         return None
