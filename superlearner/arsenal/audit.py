@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from superlearner.arsenal.access import Caller
 from superlearner.arsenal.operation import Operation
+from superlearner.otp.messages import plain
 
 #: The kind of these events.
 KIND = "operation_called"
@@ -52,9 +53,9 @@ def _plain(name: str, value: Any) -> Any:
         return {str(key)[:_LONGEST]: _plain(str(key), item) for key, item in list(value.items())[:_MOST]}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain("", item) for item in list(value)[:_MOST]]
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63):
         return value
-    text = str(value)
+    text = str(plain(value))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

@@ -115,7 +115,7 @@ class Kernel:
                 node=self.node,
                 epoch=self.epoch,
                 pid=None if process is None else str(process.pid),
-                name=name if name is not None or process is None else label(process),
+                name=plain(name if name is not None or process is None else label(process)),
                 reason=plain(reason),
                 cause=cause,
                 detail=details,

@@ -7,6 +7,7 @@ from examples_processes import opened
 from trees import after
 
 import superlearner as sl
+from superlearner.arsenal.refusals import InvalidParameters
 from superlearner.arsenal.restart_history import failures, restarts
 from superlearner.core.history import Event
 from superlearner.errors import (
@@ -170,6 +171,16 @@ class TestFailures:
         sandbox.terminate_child("desk", "ann")
         with pytest.raises(sl.NoProcess):
             ops.simulate_failure(sandbox.id, "desk", child="ann", confirm=True)
+
+
+def test_a_number_that_no_wire_carries_does_not_silence_the_control_plane(ops, sandbox):
+    with pytest.raises(InvalidParameters):
+        ops.list_restarts(sandbox.id, "desk", since=10**30)
+    sandbox.crash("ann", 10**30)
+    assert sandbox.cluster.status().control_plane == "running"
+    after(sandbox, "process_restarted", lambda: sandbox.crash("ann", ("odd", "\ud800", 2**70)))
+    rows = ops.list_restarts(sandbox.id, "desk").restarts
+    assert rows[0].reason == str(10**30)
 
 
 class TestChildren:

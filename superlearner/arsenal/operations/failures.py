@@ -20,7 +20,7 @@ class HistoryQuery(OneSupervisor):
     """Which restarts are wanted."""
 
     since: int = Field(
-        0, ge=0, description="Only those after this event: `seq` of the last one that is known."
+        0, ge=0, le=2**53, description="Only those after this event: `seq` of the last one that is known."
     )
     limit: int = Field(100, ge=1, le=1000, description="How many at most, the newest.")
 

@@ -59,7 +59,7 @@ class TraceQuery(OneTrace):
     """What is wanted of a trace."""
 
     since: int = Field(
-        0, ge=0, description="Only what comes after so many events: `next` of the answer before."
+        0, ge=0, le=2**53, description="Only what comes after so many events: `next` of the answer before."
     )
     limit: int = Field(1000, ge=1, le=MOST_EVENTS, description="How many events at most.")
 
