@@ -109,6 +109,32 @@ class NoProcess(SuperlearnerError):
         return f"There is no process {str(self.target)!r}."
 
 
+class ProcessNotFound(NoProcess):
+    """No process with that pid lives on that node.
+
+    Parameters
+    ----------
+    pid
+        The pid that was asked for.
+    node
+        The node.
+    known
+        The pids that there are, to find the one that was meant.
+    """
+
+    code = "process_not_found"
+    advice = "It may have ended, and its successor has another pid: list the processes again."
+
+    def __init__(self, pid: Any = "it", node: Any = None, known: Iterable[str] = ()) -> None:
+        super().__init__(pid, known)
+        self.args = (pid, node)
+        self.pid = pid
+        self.node = node
+
+    def what(self) -> str:
+        return f"No process {str(self.pid)!r} lives on node {self.node!r}; nothing was done."
+
+
 class CallTimeout(SuperlearnerError, TimeoutError):
     """No answer came in time. The request may still be handled; a late reply is dropped.
 
@@ -131,6 +157,78 @@ class CallTimeout(SuperlearnerError, TimeoutError):
 
     def what(self) -> str:
         return f"{str(self.target)!r} did not answer within {self.timeout} s."
+
+
+class NoTrace(SuperlearnerError):
+    """There is no such trace.
+
+    Parameters
+    ----------
+    id
+        The id that was asked for.
+    known
+        The ids that there are.
+    """
+
+    code = "no_trace"
+    advice = "It was stopped, has made room for newer ones, or has ended with the OS process of its sandbox."
+
+    def __init__(self, id: Any = None, known: tuple[str, ...] = ()) -> None:
+        super().__init__(id, known)
+        self.id = id
+        self.known = known
+
+    def what(self) -> str:
+        there = ", ".join(self.known) or "none"
+        return f"There is no trace {self.id!r} (there are: {there})."
+
+
+class TooManyTraces(SuperlearnerError):
+    """As many traces as there may be are being taken; no other was begun.
+
+    Parameters
+    ----------
+    limit
+        How many there may be.
+    """
+
+    code = "too_many_traces"
+    advice = "Stop one, or wait until one has ended."
+
+    def __init__(self, limit: int | None = None) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def what(self) -> str:
+        return f"{self.limit} traces are being taken here already; no other was begun."
+
+
+class NotEnded(CallTimeout):
+    """A process was told to end and still lives.
+
+    Parameters
+    ----------
+    target
+        Which process.
+    timeout
+        How many seconds were waited.
+    reason
+        What it was told to end with.
+    """
+
+    code = "not_ended"
+    advice = (
+        "It may still end. One that traps exits decides itself, and 'normal' ends nobody else: "
+        "the reason 'kill' ends it surely."
+    )
+
+    def __init__(self, target: Any = "it", timeout: float | None = None, reason: Any = None) -> None:
+        super().__init__(target, timeout)
+        self.args = (target, timeout, reason)
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"{str(self.target)!r} still lives {self.timeout} s after it was told to end ({in_words(self.reason)})."
 
 
 class ProcessDied(SuperlearnerError):
@@ -544,6 +642,29 @@ class NodeDown(UnknownNode):
 
     def __str__(self) -> str:
         return f"{self.what()} {self.advice}"
+
+
+class NodeNotAvailable(SuperlearnerError):
+    """The node is known, and cannot be asked now.
+
+    Parameters
+    ----------
+    node
+        Its name.
+    reason
+        Why.
+    """
+
+    code = "node_not_available"
+    advice = "Nothing was done. cluster.nodes() tells when it is up; its sandboxes go on elsewhere if it stays away."
+
+    def __init__(self, node: Any = None, reason: Any = None) -> None:
+        super().__init__(node, reason)
+        self.node = node
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"The node {self.node!r} is not available: {in_words(self.reason)}."
 
 
 class NoPlacement(SuperlearnerError):

@@ -49,7 +49,8 @@ def value_of(model: type[BaseModel], name: str, texts: Sequence[str]) -> Any:
 
 
 def _one(text: str, schema: Schema, definitions: Schema) -> Any:
-    if _takes(schema, "string", definitions) and not _is_any(schema):
+    words_only = _takes(schema, "string", definitions) and not _takes(schema, "number", definitions)
+    if words_only and not _is_any(schema):
         return text
     try:
         return pydantic_core.from_json(text, allow_inf_nan=False)

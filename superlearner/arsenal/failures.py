@@ -41,6 +41,7 @@ _USUAL: Mapping[type[SuperlearnerError], int] = {
     e.NoGroup: 404,
     e.UnknownNode: 404,
     e.ChildNotFound: 404,
+    e.NoTrace: 404,
     # What it names is not in a state for that.
     e.SandboxExists: 409,
     e.SandboxFailed: 409,
@@ -54,6 +55,7 @@ _USUAL: Mapping[type[SuperlearnerError], int] = {
     e.AlreadyPresent: 409,
     e.ChildRunning: 409,
     e.MaxChildren: 409,
+    e.TooManyTraces: 409,
     e.NoPlacement: 409,
     e.StaleEpoch: 409,
     e.MoveFailed: 409,
@@ -70,6 +72,8 @@ _USUAL: Mapping[type[SuperlearnerError], int] = {
     # The cluster, or a part of it, is not able to.
     e.ProcessDied: 503,
     e.NoConnection: 503,
+    e.NodeDown: 503,
+    e.NodeNotAvailable: 503,
     e.NoQuorum: 503,
     e.NotDurable: 503,
     e.ClusterNotFound: 503,

@@ -48,6 +48,7 @@ from superlearner.errors import (
     SandboxDown,
     SandboxFailed,
     SuperlearnerError,
+    UnknownNode,
     Unsupported,
 )
 from superlearner.otp.application import Packed
@@ -463,7 +464,7 @@ class Requests:
             try:
                 async with asyncio.timeout(timeout):
                     return await self._plane.nodes.ask(self._address(node), command, *args)
-            except UnknownNode:
+            except UnknownNode:  # it is known, and down
                 return NoConnection(node, "it is down")
             except TimeoutError:
                 return NoConnection(node, f"it has not answered within {timeout:g} s")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from superlearner import config
 from superlearner.cluster import outgoing
 from superlearner.cluster.outgoing import address
 from superlearner.cluster.session import Session
+from superlearner.core.childspec import Strategy
 from superlearner.core.history import Event
 from superlearner.core.request_ids import validate_request_id
 from superlearner.core.snapshots import (
@@ -27,6 +28,7 @@ from superlearner.sandbox.answers import unpack
 
 if TYPE_CHECKING:
     from superlearner.cluster.cluster import Manager
+    from superlearner.otp.tracing import Trace
 
 #: Seconds that a look inside a sandbox may take before it counts as unresponsive.
 LOOK_TIMEOUT = 10.0
@@ -166,6 +168,26 @@ class Sandbox:
         limit = seconds(duration, "duration") + LOOK_TIMEOUT
         return self._command("trace", duration=duration, timeout=limit)
 
+    def start_trace(
+        self, duration: float = 60.0, limit: int = 1000, only: Iterable[Any] | None = None
+    ) -> str:
+        """Begin to record messages between the sandbox's processes; return the id of the trace.
+
+        It ends by itself after `duration` seconds (an hour at most) or with `limit` events (10,000 at most), and
+        is kept until `stop_trace`, or until the sandbox's OS process ends. `only`: names or pids of processes,
+        whose messages alone are recorded.
+        """
+        chosen = None if only is None else [address(target) for target in only]
+        return self._command("start_trace", duration, limit, chosen)
+
+    def read_trace(self, id: str, since: int = 0) -> Trace:
+        """Return a trace so far, with the events after the first `since` ones; raise `NoTrace` when it is gone."""
+        return self._command("read_trace", id, since)
+
+    def stop_trace(self, id: str) -> Trace:
+        """End a trace, forget it, and return it with all its events."""
+        return self._command("stop_trace", id)
+
     # -- Changing ------------------------------------------------------------------------------------
 
     def replace_state(self, target: Any, value: Any) -> Any:
@@ -175,6 +197,27 @@ class Sandbox:
     def kill(self, target: Any, reason: Any = "kill") -> Any:
         """Send a process an exit signal; ``"kill"`` cannot be trapped."""
         return self._command("kill", address(target), reason)
+
+    def terminate(self, target: Any, reason: Any = "kill", timeout: float = 5.0) -> Any:
+        """Send an exit signal as `kill` does; return the reason with which the process has ended, once it has.
+
+        Raises
+        ------
+        NoProcess
+            It is not there; nothing was done.
+        NotEnded
+            It still lives after `timeout` seconds, as one may that traps exits.
+        """
+        limit = seconds(timeout) + LOOK_TIMEOUT
+        return self._command("terminate", address(target), reason, timeout, timeout=limit)
+
+    def crash(self, target: Any, reason: Any = "crash", timeout: float = 5.0) -> Any:
+        """Let a process fail as if its own code had raised ``Exit(reason)``; return its reason once it has ended.
+
+        Raises `NoProcess`, or `NotEnded` when it still lives after `timeout` seconds.
+        """
+        limit = seconds(timeout) + LOOK_TIMEOUT
+        return self._command("crash", address(target), reason, timeout, timeout=limit)
 
     def suspend(self, target: Any) -> Any:
         """Let a process handle no more messages until `resume`; they wait in its mailbox."""
@@ -215,6 +258,38 @@ class Sandbox:
     def count_children(self, supervisor: Any) -> ChildCounts:
         """Count a supervisor's children."""
         return self._command("count_children", address(supervisor))
+
+    def change_supervisor(
+        self,
+        supervisor: Any,
+        strategy: Strategy | None = None,
+        max_restarts: int | None = None,
+        max_seconds: float | None = None,
+    ) -> None:
+        """Give a running supervisor another strategy or restart budget; None leaves an option as it is.
+
+        It counts from its next decision on. Checkpoints hold it: it is there again after a restart of the OS
+        process, a move and a fail-over, as far as the newest checkpoint has it. A supervisor that its own supervisor
+        restarts begins with the options of its spec, and a reload brings those of the new version.
+
+        Raises
+        ------
+        InvalidSpec
+            No supervisor of its kind can have that; nothing was changed.
+        """
+        return self._command("change_supervisor", address(supervisor), strategy, max_restarts, max_seconds)
+
+    def pause_supervision(self, supervisor: Any) -> None:
+        """Let a supervisor decide on no child that ends, until `resume_supervision`; it answers all the same.
+
+        Nothing keeps the pause but the running supervisor: a restart, a move or a fail-over starts all its children
+        and ends the pause.
+        """
+        return self._command("pause_supervision", address(supervisor))
+
+    def resume_supervision(self, supervisor: Any) -> list[Any]:
+        """Let it decide again, first on the children that have ended meanwhile; return their ids in start order."""
+        return self._command("resume_supervision", address(supervisor))
 
     # -- Its life ----------------------------------------------------------------------------------------
 

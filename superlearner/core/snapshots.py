@@ -63,6 +63,10 @@ class ProcessInfo:
     strategy: str | None = None
     max_restarts: int | None = None
     max_seconds: float | None = None
+    #: For a supervisor: whether it decides on nothing until `resume_supervision`.
+    paused: bool = False
+    #: Its place in the tree, as child ids from the root; None for one that a process has spawned.
+    path: tuple[str, ...] | None = None
 
     def walk(self) -> Iterator[ProcessInfo]:
         """Yield this process and all below it, parents first."""

@@ -4,6 +4,8 @@ The same machine serves processes in a sandbox and sandboxes in the cluster. It 
 `SupervisorState.handle`; whoever runs it carries out the instructions in order, reports each outcome as
 an event, and drops the rest of a list when a `StartChild` in it fails.
 
+Longer than most modules: what happens to children is one table of transitions.
+
 >>> from superlearner.core.childspec import ChildSpec
 >>> sup = SupervisorState(SupervisorSpec((ChildSpec("a", int), ChildSpec("b", int)), strategy="rest_for_one"))
 >>> [i.key for i in sup.handle(Begin())]
@@ -28,7 +30,10 @@ from superlearner.core.strategy_events import (
     ChildStarted,
     ChildStartFailed,
     ChildStopped,
+    DecisionDue,
     DeleteRequested,
+    OptionsChanged,
+    Paused,
     Prune,
     RestartRequested,
     Resume,
@@ -38,8 +43,10 @@ from superlearner.core.strategy_events import (
     StopRequested,
     SupervisorEvent,
     TerminateRequested,
+    Unpaused,
 )
 from superlearner.core.strategy_instructions import (
+    Decide,
     End,
     GiveUp,
     Instruction,
@@ -55,13 +62,17 @@ from superlearner.errors import (
     AlreadyStarted,
     ChildNotFound,
     ChildRunning,
+    InvalidSpec,
     InvalidTransition,
     MaxChildren,
     StartFailed,
 )
 
-#: ``stopped``: kept, not running (terminated, ignored or ended normally).
-ChildStatus = Literal["stopped", "starting", "running", "restarting", "stopping"]
+#: ``stopped``: kept, not running (terminated, ignored or ended normally); ``ended``: during a pause, and not
+#: decided on yet.
+ChildStatus = Literal["stopped", "starting", "running", "restarting", "stopping", "ended"]
+#: Those of a child that runs no code and waits for nothing.
+_AT_REST = frozenset({"stopped", "ended"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +85,16 @@ class Child:
     pid: Any = None
     #: The pid before this one, by which a child that waits for its restart is still known.
     was: Any = None
+    #: What is to be decided on after a pause.
+    end: ChildExited | RetryDue | None = None
     #: How often it has been started again.
     restarts: int = 0
     #: Added at run time by start_child.
     added: bool = False
+
+
+#: What `OptionsChanged` may change.
+_OPTIONS = ("strategy", "max_restarts", "max_seconds")
 
 
 class SupervisorState:
@@ -91,6 +108,10 @@ class SupervisorState:
         self.intensity = Intensity(spec.max_restarts, spec.max_seconds)
         #: ``starting`` until every first child runs; then ``running``; ``ending`` for good.
         self.phase: Literal["starting", "running", "ending"] = "starting"
+        #: Whether children that end are left as they are until `Unpaused`.
+        self.paused = False
+        #: Whether `OptionsChanged` has made the options others than those of the application.
+        self.adjusted = False
         #: The children whose start somebody waits for: a failure is told, not retried.
         self._requested: set[Hashable] = set()
         #: The children that the newest restart starts.
@@ -135,6 +156,14 @@ class SupervisorState:
                 return self._change(event)
             case Prune():
                 return self._prune()
+            case OptionsChanged():
+                return self._change_options(event)
+            case Paused():
+                return self._pause()
+            case Unpaused():
+                return self._unpause()
+            case DecisionDue():
+                return self._decide(event)
         assert_never(event)
 
     # -- Starting ---------------------------------------------------------------------------------
@@ -192,6 +221,8 @@ class SupervisorState:
         child = self.children.get(event.key)
         if child is None or child.status != "running" or self.phase == "ending":
             return []  # old news: it was stopped, deleted or replaced meanwhile
+        if self.paused:
+            return self._postpone(replace(child, pid=None, was=child.pid, end=event), event.reason)
         if should_restart(child.spec.restart, event.reason):
             return self._restart(child, event.reason, event.at, counts=event.counts)
         if child.spec.restart == "temporary" or self.spec.kind == "dynamic":
@@ -223,8 +254,7 @@ class SupervisorState:
         self.children[child.key] = child
         if not allowed:
             return self._exhausted(child, reason)
-        behind = self._affected(child.key)
-        self._void_tries(behind)
+        behind = self._void_tries(self._affected(child.key))
         stops = [
             self._stop_instruction(key) for key in reversed(behind) if self.children[key].status == "running"
         ]
@@ -245,11 +275,15 @@ class SupervisorState:
         }
         return [Record("restart_scheduled", child.key, reason, detail), *stops, *starts]
 
-    def _void_tries(self, keys: list[Hashable]) -> None:
-        """Children that are started with another one have no try of their own to come any more."""
+    def _void_tries(self, keys: list[Hashable]) -> list[Hashable]:
+        """Children that are started with another one have no decision of their own to come any more."""
         for key in keys:
-            if self.children[key].status == "restarting":
-                self.children[key] = replace(self.children[key], status="stopped")
+            child = self.children[key]
+            if child.status == "ended" and child.spec.restart == "temporary":
+                del self.children[key]
+            elif child.status in {"restarting", "ended"}:
+                self.children[key] = replace(child, status="stopped", end=None)
+        return [key for key in keys if key in self.children]
 
     def _exhausted(self, child: Child, reason: Any) -> list[Instruction]:
         detail = {
@@ -280,7 +314,7 @@ class SupervisorState:
 
     def _again(self, key: Hashable, *, first: bool) -> StartChild:
         child = self.children[key]
-        if not first and (child.status == "stopping" or child.restarts):
+        if not first and (child.status == "stopping" or child.restarts or child.was is not None):
             child = replace(child, restarts=child.restarts + 1)
             self.children[key] = child
         return StartChild(key, child.spec, child.restarts)
@@ -289,7 +323,40 @@ class SupervisorState:
         child = self.children.get(event.key)
         if child is None or child.status != "restarting" or self.phase == "ending":
             return []  # terminated or started by hand meanwhile
+        if self.paused:
+            return self._postpone(replace(child, end=event), "start_failed")
         return self._restart(child, "start_failed", event.at, counts=event.counts)
+
+    # -- A pause ----------------------------------------------------------------------------------
+
+    def _pause(self) -> list[Instruction]:
+        if self.paused:
+            return []
+        self.paused = True
+        return [Record("supervision_paused")]
+
+    def _postpone(self, child: Child, reason: Any) -> list[Instruction]:
+        self.children[child.key] = replace(child, status="ended")
+        return [Record("decision_postponed", child.key, reason)]
+
+    def _unpause(self) -> list[Instruction]:
+        if not self.paused:
+            return []
+        self.paused = False
+        waiting = [Decide(key) for key, child in self.children.items() if child.status == "ended"]
+        return [Record("supervision_resumed", detail={"decides_on": [w.key for w in waiting]}), *waiting]
+
+    def _decide(self, event: DecisionDue) -> list[Instruction]:
+        child = self.children.get(event.key)
+        if child is None or child.status != "ended" or self.paused or self.phase == "ending":
+            return []  # terminated, started with another one or by hand meanwhile, or it is paused again
+        end = child.end
+        # As it was when it ended: what follows is decided now, and counts now.
+        self.children[event.key] = replace(
+            child, status="restarting" if isinstance(end, RetryDue) else "running", end=None
+        )
+        assert end is not None
+        return self.handle(replace(end, at=event.at))
 
     # -- Stops ------------------------------------------------------------------------------------
 
@@ -303,7 +370,7 @@ class SupervisorState:
         if child.spec.restart == "temporary" or self.spec.kind == "dynamic" or event.key in self._going:
             del self.children[event.key]
         else:
-            self.children[event.key] = replace(child, status="stopped", pid=None)
+            self.children[event.key] = replace(child, status="stopped", pid=None, end=None)
         return []
 
     def _end(self, last: End | GiveUp) -> list[Instruction]:
@@ -352,23 +419,43 @@ class SupervisorState:
         child = self.children.get(event.key)
         if child is None:
             return [Refuse(ChildNotFound(event.key))]
-        if child.status != "stopped":
+        if child.status not in _AT_REST:
             return [Refuse(ChildRunning(event.key))]
         self._requested = {event.key}
-        self.children[event.key] = replace(child, restarts=child.restarts + 1)
+        self.children[event.key] = replace(child, restarts=child.restarts + 1, end=None)
         return [self._start_instruction(event.key)]
 
     def _delete(self, event: DeleteRequested) -> list[Instruction]:
         child = self.children.get(event.key)
         if child is None:
             return [Refuse(ChildNotFound(event.key))]
-        if child.status != "stopped":
+        if child.status not in _AT_REST:
             return [Refuse(ChildRunning(event.key))]
         del self.children[event.key]
         return []
 
+    def _change_options(self, event: OptionsChanged) -> list[Instruction]:
+        wanted = {name: value for name in _OPTIONS if (value := getattr(event, name)) is not None}
+        before = self.options()
+        try:
+            self.spec = replace(self.spec, **wanted)
+        except InvalidSpec as refused:
+            return [Refuse(refused)]
+        after = self.options()
+        if after == before:
+            return []
+        # What was spent stays spent, as far as the new window reaches.
+        self.intensity = Intensity(self.spec.max_restarts, self.spec.max_seconds, self.intensity.restarts)
+        self.adjusted = True
+        return [Record("supervisor_changed", detail={"before": before, "after": after})]
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that may be changed while it runs, as `OptionsChanged` takes them."""
+        return {name: getattr(self.spec, name) for name in _OPTIONS}
+
     def _change(self, event: SpecChanged) -> list[Instruction]:
         spec, old = event.spec, self.children
+        self.adjusted = event.adjusted
         wanted = dict(initial_children(spec))
         self.intensity = Intensity(spec.max_restarts, spec.max_seconds, self.intensity.restarts)
         self.spec = spec

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from superlearner.core.childspec import AnySpec, SupervisorSpec
+from superlearner.core.childspec import AnySpec, Strategy, SupervisorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,8 @@ class SpecChanged:
     """A reload: new options and child specs; children that stay keep their pid, those that go wait for `Prune`."""
 
     spec: SupervisorSpec
+    #: Whether its options are not those of the application: a reload that failed puts them back.
+    adjusted: bool = False
     cause: str = ""
     at: float = 0.0
 
@@ -138,6 +140,42 @@ class SpecChanged:
 class Prune:
     """The reload has worked everywhere: stop the children that the new spec does not have."""
 
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OptionsChanged:
+    """Another strategy or restart budget from now on; None leaves an option as it is."""
+
+    strategy: Strategy | None = None
+    max_restarts: int | None = None
+    max_seconds: float | None = None
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Decide on no child that ends, until `Unpaused`."""
+
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaused:
+    """Decide again; first on the children that have ended meanwhile."""
+
+    cause: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionDue:
+    """The turn of a child that ended during a pause, asked for by `Decide`, has come."""
+
+    key: Hashable
     cause: str = ""
     at: float = 0.0
 
@@ -157,4 +195,8 @@ SupervisorEvent: TypeAlias = (
     | StopRequested
     | SpecChanged
     | Prune
+    | OptionsChanged
+    | Paused
+    | Unpaused
+    | DecisionDue
 )

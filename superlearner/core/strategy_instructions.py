@@ -43,6 +43,13 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Decide:
+    """Report `DecisionDue`, in a turn of its own: each child that ended during a pause is decided on by itself."""
+
+    key: Hashable
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """The intensity is spent and all children are stopped: end with this reason."""
 
@@ -65,12 +72,14 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Put this into the event log."""
+    """Put this into the event log; without a `key` it is of the supervisor itself."""
 
     kind: str
-    key: Hashable
+    key: Hashable = None
     reason: Any = None
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-Instruction: TypeAlias = StartChild | StopChild | StopTogether | Retry | GiveUp | End | Refuse | Record
+Instruction: TypeAlias = (
+    StartChild | StopChild | StopTogether | Retry | Decide | GiveUp | End | Refuse | Record
+)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from superlearner.core.childspec import SupervisorSpec
 from superlearner.core.history import EventLog
 from superlearner.core.snapshots import ProcessInfo
-from superlearner.errors import NoProcess, StartFailed, Unsupported
+from superlearner.core.times import seconds
+from superlearner.errors import NoProcess, NotEnded, StartFailed, Unsupported
 from superlearner.otp import _snapshot
 from superlearner.otp._info import process_info
 from superlearner.otp._kernel import Kernel
-from superlearner.otp._process import Process
+from superlearner.otp._process import SYSTEM, Process
 from superlearner.otp._reload import reload
 from superlearner.otp._server import ServerProcess
 from superlearner.otp._supervision import SupervisorProcess, Verb, ask
+from superlearner.otp._traces import Traces
 from superlearner.otp.application import as_application
-from superlearner.otp.messages import find_error
-from superlearner.otp.tracing import TraceEvent, take_trace
+from superlearner.otp.messages import Exit, find_error
+from superlearner.otp.task import FunctionProcess
+from superlearner.otp.tracing import Trace, TraceEvent, take_trace
 
 
 class Engine:
@@ -42,6 +47,7 @@ class Engine:
         self._end: asyncio.Task[None] | None = None
         #: One reload at a time: each holds servers that the other would let go.
         self._reloading = asyncio.Lock()
+        self._traces = Traces(self.kernel)
 
     async def start(self) -> None:
         """Start the root; raise `StartFailed` when it, or one of its children, cannot."""
@@ -70,6 +76,7 @@ class Engine:
         self._end = self.kernel.loop.create_task(self._finish())
 
     async def _finish(self) -> None:
+        self._traces.close()
         await self.kernel.finish()
         self.ended.set()
 
@@ -103,6 +110,21 @@ class Engine:
 
     def kill(self, target: Any, reason: Any = "kill") -> None:
         self.kernel.find(target).signal(self.kernel.outside, reason)
+
+    async def terminate(self, target: Any, reason: Any, timeout: float | None) -> Any:
+        process = self.kernel.find(target)
+        exited = process.exited()
+        process.signal(self.kernel.outside, reason)
+        return await _ended(exited, target, reason, timeout)
+
+    async def crash(self, target: Any, reason: Any, timeout: float | None) -> Any:
+        process = self.kernel.find(target)
+        exited = process.exited()
+        if isinstance(process, FunctionProcess):
+            process.crash(Exit(reason))
+        else:
+            process.deliver((SYSTEM, (partial(_leave, reason), self.kernel.loop.create_future())))
+        return await _ended(exited, target, reason, timeout)
 
     def whereis(self, name: Any) -> Any:
         try:
@@ -140,6 +162,15 @@ class Engine:
     async def trace(self, duration: float, limit: int) -> list[TraceEvent]:
         return await take_trace(self.kernel, duration, limit)
 
+    def start_trace(self, duration: float, limit: int, only: Iterable[Any] | None) -> str:
+        return self._traces.start(duration, limit, only)
+
+    def read_trace(self, id: str, since: int) -> Trace:
+        return self._traces.read(id, since)
+
+    def stop_trace(self, id: str) -> Trace:
+        return self._traces.stop(id)
+
     async def reload(self, app: Any, timeout: float | None) -> None:
         async with self._reloading:
             await reload(self.root, as_application(app), timeout)
@@ -147,6 +178,21 @@ class Engine:
     async def verb(self, name: str, supervisor: Any, *args: Any, timeout: float | None = None) -> Any:
         future = ask(self.kernel, supervisor, Verb(name, args), self.kernel.outside)
         return await self.kernel.answer(future, supervisor, timeout)
+
+
+def _leave(reason: Any, process: Process) -> None:
+    raise Exit(reason)
+
+
+async def _ended(exited: asyncio.Future[Any], target: Any, reason: Any, timeout: float | None) -> Any:
+    """Return the reason with which a process has ended; raise `NotEnded` when it still lives after `timeout`."""
+    if timeout is not None:
+        seconds(timeout)
+    try:
+        async with asyncio.timeout(timeout):
+            return await exited
+    except TimeoutError:
+        raise NotEnded(target, timeout, reason) from None
 
 
 def _suspend(process: Process) -> None:

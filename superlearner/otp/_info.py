@@ -20,6 +20,7 @@ def process_info(process: Process) -> ProcessInfo:
             "strategy": options.strategy,
             "max_restarts": options.max_restarts,
             "max_seconds": options.max_seconds,
+            "paused": process.state.paused,
         }
     return ProcessInfo(
         id=str(process.id),
@@ -34,6 +35,7 @@ def process_info(process: Process) -> ProcessInfo:
         current=process.current if not process.dead else None,
         links=tuple(str(other.pid) for other in process.links),
         monitors=tuple(str(other.pid) for other in process.monitors.values()),
+        path=None if process.path is None else tuple(map(str, process.path)),
         **extra,
     )
 
@@ -48,5 +50,8 @@ def _child(supervisor: SupervisorProcess, key: Any) -> ProcessInfo:
         and child.status != "restarting"
     ):
         return process_info(process)
-    status = "exited" if child.status == "stopped" else child.status
-    return ProcessInfo(str(key), None, child.spec.name, child.spec.type, status, restarts=child.restarts)
+    status = "exited" if child.status in {"stopped", "ended"} else child.status
+    path = tuple(map(str, (*(supervisor.path or ()), key)))
+    return ProcessInfo(
+        str(key), None, child.spec.name, child.spec.type, status, restarts=child.restarts, path=path
+    )

@@ -67,6 +67,8 @@ class Kernel:
         #: States to be restored at the first start of each path, and children to bring back.
         self.saved_states: dict[tuple[Any, ...], bytes] = {}
         self.saved_children: dict[tuple[Any, ...], bytes] = {}
+        #: The options of supervisors that were changed while they ran.
+        self.saved_options: dict[tuple[Any, ...], dict[str, Any]] = {}
         #: Tasks of dead processes that still unwind.
         self.leftovers: dict[asyncio.Task[None], Process] = {}
         self._deadlines = Deadlines(loop)
@@ -113,7 +115,7 @@ class Kernel:
                 node=self.node,
                 epoch=self.epoch,
                 pid=None if process is None else str(process.pid),
-                name=name if name is not None or process is None else label(process),
+                name=plain(name if name is not None or process is None else label(process)),
                 reason=plain(reason),
                 cause=cause,
                 detail=details,

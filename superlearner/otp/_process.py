@@ -222,6 +222,9 @@ class Process:
             return
         try:
             future.set_result(work(self))
+        except Exit:  # it is to end as if its own code had said so
+            future.set_result(None)
+            raise
         except Exception as error:  # told to who asked; the server goes on
             future.set_exception(error)
 

@@ -177,19 +177,19 @@ def _exchange(process: ServerProcess, spec: Any, server: GenServer, state: Any) 
 
 
 async def _apply(root: SupervisorProcess, plan: _Plan, undo: list[Callable[[], None]]) -> None:
-    done: list[tuple[SupervisorProcess, SupervisorSpec]] = []
+    done: list[tuple[SupervisorProcess, SupervisorSpec, bool]] = []
     try:
         for supervisor, spec in plan.supervisors:
             assert supervisor.state is not None
-            done.append((supervisor, supervisor.state.spec))
-            await _ask(supervisor, Verb("change", (spec,)))
+            done.append((supervisor, supervisor.state.spec, supervisor.state.adjusted))
+            await _ask(supervisor, Verb("change", (spec, False)))
         _check_alive(plan.servers)
     except BaseException as error:  # also when whoever asked for it gives up half-way
         for take_back in undo:
             take_back()
-        for supervisor, old in reversed(done):
+        for supervisor, *old in reversed(done):
             with suppress(NoProcess, ProcessDied):  # its own supervisor starts it again, with the old code
-                await _ask(supervisor, Verb("change", (old,)))
+                await _ask(supervisor, Verb("change", tuple(old)))
                 await _ask(supervisor, Verb("prune"))
         if isinstance(error, ReloadFailed) or not isinstance(error, Exception):
             raise

@@ -1,4 +1,6 @@
-"""Checkpoints: the states of all servers between two messages, and the children that start_child added."""
+"""Checkpoints: the states of all servers between two messages, the children that start_child added, and the options
+that change_supervisor gave.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +50,7 @@ def take(kernel: Kernel) -> dict[str, Any]:
         raise CheckpointFailed(kernel.sandbox, "its application is coming down")
     states: dict[tuple[Any, ...], bytes] = {}
     children: dict[tuple[Any, ...], bytes] = {}
+    options: dict[tuple[Any, ...], dict[str, Any]] = {}
     skipped: dict[tuple[Any, ...], str] = {}
     for process in kernel.processes.values():
         if process.path is None:
@@ -58,11 +61,14 @@ def take(kernel: Kernel) -> dict[str, Any]:
             added = [(c.key, c.spec) for c in process.state.children.values() if c.added]
             if added:
                 _put(children, skipped, process.path, added)
+            if process.state.adjusted:
+                options[process.path] = process.state.options()
     return {
         "version": _VERSION,
         "next_serial": kernel.next_serial,
         "states": states,
         "children": children,
+        "options": options,
         "skipped": skipped,
     }
 
@@ -86,4 +92,5 @@ def prepare(kernel: Kernel, snapshot: dict[str, Any] | None) -> None:
         )
     kernel.saved_states = dict(snapshot["states"])
     kernel.saved_children = dict(snapshot["children"])
+    kernel.saved_options = dict(snapshot.get("options", {}))  # those of an older version have none
     kernel.next_serial = max(kernel.next_serial, snapshot["next_serial"])

@@ -22,7 +22,10 @@ from superlearner.core.strategy_events import (
     ChildStarted,
     ChildStartFailed,
     ChildStopped,
+    DecisionDue,
     DeleteRequested,
+    OptionsChanged,
+    Paused,
     Prune,
     RestartRequested,
     RetryDue,
@@ -30,8 +33,10 @@ from superlearner.core.strategy_events import (
     StartRequested,
     StopRequested,
     TerminateRequested,
+    Unpaused,
 )
 from superlearner.core.strategy_instructions import (
+    Decide,
     End,
     GiveUp,
     Instruction,
@@ -55,6 +60,7 @@ from superlearner.otp._kernel import Kernel, label
 from superlearner.otp._pid import Pid
 from superlearner.otp._process import CALL, CAST, INFO, SYSTEM, Process, Sender, is_async
 from superlearner.otp._server import ServerProcess
+from superlearner.otp.application import ChildByPath
 from superlearner.otp.genserver import GenServer
 from superlearner.otp.messages import Exit, ExitSignal, Ignore, exit_reason, find_error
 from superlearner.otp.supervisor import Supervisor, child
@@ -99,6 +105,7 @@ class SupervisorProcess(Process):
             self.tell_start(("ignore", "normal"))
             return "normal"
         self.state = SupervisorState(spec)
+        self._take_options_back()
         await self._carry_out(self.state.handle(Begin(at=self.loop.time())))
         await self._bring_back()
         self.status = "running"
@@ -126,6 +133,14 @@ class SupervisorProcess(Process):
                 raise Exit(("already_started", taken.pid)) from None
         return found
 
+    def _take_options_back(self) -> None:
+        """Have the options again that `change_supervisor` had given when the checkpoint was taken."""
+        saved = self.kernel.saved_options.pop(self.path or (), None)
+        if (
+            saved is not None
+        ):  # refused where the supervisor has become one of another kind: then it has its own
+            self._machine.handle(OptionsChanged(**saved, at=self.loop.time()))
+
     async def _bring_back(self) -> None:
         """Start again what start_child had added when the checkpoint was taken."""
         saved = self.kernel.saved_children.pop(self.path or (), None)
@@ -152,7 +167,7 @@ class SupervisorProcess(Process):
             self.do_system(*payload)
         elif kind == CALL:
             await self._serve(payload)
-        elif kind == CAST and isinstance(payload, RetryDue):
+        elif kind == CAST and isinstance(payload, RetryDue | DecisionDue):
             self._cause = payload.cause or None
             await self._carry_out(self._machine.handle(replace(payload, at=self.loop.time())))
         elif kind == INFO and isinstance(payload, ExitSignal):
@@ -197,6 +212,10 @@ class SupervisorProcess(Process):
                 case Retry(key):
                     # To the end of the own mailbox, a turn of the loop later: others go first, as in OTP.
                     self.loop.call_soon(self.deliver, (CAST, RetryDue(key, cause=self._cause or "")))
+                case Decide(key):
+                    # Each in a turn of its own, in order, and before whatever comes in later.
+                    ended = self.running[key].exit_event
+                    self.deliver((CAST, DecisionDue(key, cause="" if ended is None else str(ended.seq))))
                 case Refuse(error):
                     raise error
                 case Record() as record:
@@ -208,6 +227,9 @@ class SupervisorProcess(Process):
 
     def _record(self, record: Record) -> None:
         process = self.running.get(record.key)
+        if record.key is None:
+            self.kernel.record(record.kind, self, cause=self._cause, detail=record.detail)
+            return
         detail = {"supervisor": label(self), "child": record.key, **record.detail}
         if record.kind == "supervisor_gave_up":
             self.kernel.record(record.kind, self, reason=record.reason, cause=self._cause, detail=detail)
@@ -314,8 +336,17 @@ class SupervisorProcess(Process):
             case Verb("delete_child", (target,)):
                 await self._carry_out(machine.handle(DeleteRequested(self.key_of(target))))
                 self._forget_gone(self.key_of(target))
-            case Verb("change", (spec,)):
-                await self._carry_out(machine.handle(SpecChanged(spec, at=self.loop.time())))
+            case Verb("change", (spec, adjusted)):
+                await self._carry_out(machine.handle(SpecChanged(spec, adjusted, at=self.loop.time())))
+            case Verb("change_supervisor", (strategy, max_restarts, max_seconds)):
+                change = OptionsChanged(strategy, max_restarts, max_seconds, at=self.loop.time())
+                await self._carry_out(machine.handle(change))
+            case Verb("pause_supervision", ()):
+                await self._carry_out(machine.handle(Paused(at=self.loop.time())))
+            case Verb("resume_supervision", ()):
+                instructions = machine.handle(Unpaused(at=self.loop.time()))
+                await self._carry_out(instructions)
+                return [instruction.key for instruction in instructions if isinstance(instruction, Decide)]
             case Verb("prune", ()):
                 await self._carry_out(machine.handle(Prune(at=self.loop.time())))
                 for key in [key for key in self.running if key not in machine.children]:
@@ -352,7 +383,7 @@ class SupervisorProcess(Process):
             raise ChildNotFound(target) from None
         if key is None and isinstance(target, str) and target not in self._machine.children:
             # A child that waits for its restart has no pid; its last one still names it, as in OTP.
-            waiting = (c for c in self._machine.children.values() if c.status == "restarting")
+            waiting = (c for c in self._machine.children.values() if c.status in {"restarting", "ended"})
             key = next((c.key for c in waiting if c.was == target), None)
         return target if key is None else key
 
@@ -362,7 +393,8 @@ class SupervisorProcess(Process):
         if child.status == "running":
             status = self.running[key].status
             return ChildInfo(key, None if status == "exited" else child.pid, child.spec.type, status)
-        return ChildInfo(key, None, child.spec.type, "exited" if child.status == "stopped" else child.status)
+        at_rest = child.status in {"stopped", "ended"}
+        return ChildInfo(key, None, child.spec.type, "exited" if at_rest else child.status)
 
     def _count(self) -> ChildCounts:
         children = self._machine.children.values()
@@ -400,6 +432,8 @@ def name_of(spec: AnySpec) -> str | None:
 
 def as_child(spec: Any) -> AnySpec:
     """Return `spec` if it can be started as a child, else teach."""
+    if isinstance(spec, ChildByPath):
+        return spec.imported()
     if isinstance(spec, ChildSpec | SupervisorSpec):
         return spec
     if isinstance(spec, type) and issubclass(spec, GenServer | Supervisor):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pickle
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from superlearner.core.childspec import ChildSpec, SupervisorSpec
@@ -40,6 +41,35 @@ class ByPath:
                 f"{self.path!r} takes no arguments; nothing was started. Name a GenServer or Supervisor class."
             )
         return supervisor([child(found, *self.args, name=found.__name__)], id="root")
+
+
+@dataclass(frozen=True, slots=True)
+class ChildByPath:
+    """A child by its import path, with the arguments of its start and its options, for `start_child`.
+
+    It is imported where it runs, and nowhere before: a GenServer or Supervisor class, or a spec.
+
+    >>> ChildByPath("superlearner.otp:GenServer", (1,), {"id": "one"}).imported().id
+    'one'
+    """
+
+    path: str
+    args: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+
+    def imported(self) -> ChildSpec | SupervisorSpec:
+        """Import it and return its spec."""
+        found = _imported(self.path)
+        behaviour = isinstance(found, type) and issubclass(found, GenServer | Supervisor)
+        if not behaviour and not isinstance(found, ChildSpec | SupervisorSpec):
+            raise InvalidSpec(
+                f"{self.path!r} is no child; nothing was started. Name a GenServer or Supervisor class, or a spec."
+            )
+        described: ChildSpec | SupervisorSpec = child(found, *self.args, **self.options)
+        return described
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,18 +224,29 @@ def find_traceback(reason: Any) -> str | None:
     return None
 
 
+#: The first whole number that does not fit the 64 bits of a wire.
+_WIDEST = 2**63
+
+
 def plain(value: Any) -> Any:
-    """Return `value` as text, numbers, lists and dicts, for the event log."""
+    r"""Return `value` as text, numbers, lists and dicts, for the event log, as any wire carries them.
+
+    >>> plain((1, 2**64, "half a surrogate: \ud800", ValueError("boom")))
+    [1, '18446744073709551616', 'half a surrogate: \\ud800', 'ValueError: boom']
+    """
     match value:
-        case None | bool() | int() | float():
+        case None | bool() | float():
             return value
+        case int():
+            return value if -_WIDEST <= value < _WIDEST else safe_repr(value)
         case str():
-            return str(value)
+            text = str(value)
+            return text if text.isascii() else text.encode(errors="backslashreplace").decode()
         case tuple() | list():
             return [plain(item) for item in value]
         case dict():
-            return {str(key): plain(item) for key, item in value.items()}
+            return {plain(str(key)): plain(item) for key, item in value.items()}
         case BaseException():
-            return one_line(value)
+            return plain(one_line(value))
         case _:
-            return safe_repr(value)
+            return plain(safe_repr(value))

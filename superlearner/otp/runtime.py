@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
+from superlearner.core.childspec import Strategy
 from superlearner.core.history import Event, EventLog
 from superlearner.core.times import seconds
 from superlearner.errors import AlreadyStarted, CallTimeout, NoProcess, NotInProcess
@@ -346,6 +347,23 @@ class Runtime:
         """Send an exit signal; ``"kill"`` cannot be trapped. Raises `NoProcess`."""
         return self._at_once(lambda engine: engine.kill(target, reason), "kill")
 
+    def terminate(self, target: Any, reason: Any = "kill", timeout: float | None = 5.0) -> Any:
+        """Send an exit signal as `kill` does, and return the reason with which the process has ended, once it has.
+
+        Raises `NoProcess`, or `NotEnded` when it still lives after `timeout` seconds, as one may that traps exits.
+        """
+        return self._do(
+            lambda engine: engine.terminate(target, reason, timeout), "terminate", target, timeout
+        )
+
+    def crash(self, target: Any, reason: Any = "crash", timeout: float | None = 5.0) -> Any:
+        """Let a process fail as if its own code had raised ``Exit(reason)``; return its reason once it has ended.
+
+        A server's `terminate` is called, as for any crash, also in one that traps exits; what its supervisor does
+        follows. Raises `NoProcess`, or `NotEnded`.
+        """
+        return self._do(lambda engine: engine.crash(target, reason, timeout), "crash", target, timeout)
+
     def whereis(self, name: Any) -> Any:
         """Return the pid of a name, or None."""
         return self._at_once(lambda engine: engine.whereis(name), "whereis")
@@ -373,6 +391,25 @@ class Runtime:
     def trace(self, duration: float = 1.0, limit: int = 10_000) -> Any:
         """Note every message for `duration` seconds, or until there are `limit` `TraceEvent`; return them."""
         return self._do(lambda engine: engine.trace(duration, limit), "trace")
+
+    def start_trace(
+        self, duration: float = 60.0, limit: int = 1000, only: Iterable[Any] | None = None
+    ) -> Any:
+        """Begin to note messages and return the id of the trace, for `read_trace` and `stop_trace`.
+
+        It ends by itself after `duration` seconds (an hour at most), or when it has `limit` events (10,000 at
+        most). `only`: the names or pids of processes whose messages are noted, those sent and those taken. A
+        runtime keeps 8 traces, until it ends: the oldest that is over makes room.
+        """
+        return self._at_once(lambda engine: engine.start_trace(duration, limit, only), "start_trace")
+
+    def read_trace(self, id: str, since: int = 0) -> Any:
+        """Return a `Trace` with the events after the first `since` ones; it goes on. Raises `NoTrace`."""
+        return self._at_once(lambda engine: engine.read_trace(id, since), "read_trace")
+
+    def stop_trace(self, id: str) -> Any:
+        """End a trace and forget it; return it with all its events. Raises `NoTrace`."""
+        return self._at_once(lambda engine: engine.stop_trace(id), "stop_trace")
 
     def reload(self, app: Any, timeout: float | None = 5.0) -> Any:
         """Give the running application the code of `app`: all of it, or none and `ReloadFailed`.
@@ -461,3 +498,37 @@ class Runtime:
     def count_children(self, supervisor: Any) -> Any:
         """Count the children, as `ChildCounts`."""
         return self._do(lambda engine: engine.verb("count_children", supervisor), "count_children")
+
+    def change_supervisor(
+        self,
+        supervisor: Any,
+        strategy: Strategy | None = None,
+        max_restarts: int | None = None,
+        max_seconds: float | None = None,
+    ) -> Any:
+        """Give a running supervisor another strategy or restart budget; None leaves an option as it is.
+
+        It counts from its next decision on; restarts that were spent stay spent, as far as the new window reaches.
+        Checkpoints hold it, so that it is there again when the sandbox starts elsewhere or its OS process anew. A
+        supervisor that its own supervisor restarts begins with the options of its spec, and a reload brings those
+        of the new version. Raises `InvalidSpec`: nothing was changed.
+        """
+        return self._do(
+            lambda engine: engine.verb("change_supervisor", supervisor, strategy, max_restarts, max_seconds),
+            "change_supervisor",
+        )
+
+    def pause_supervision(self, supervisor: Any) -> Any:
+        """Let a supervisor decide on no child that ends, until `resume_supervision`; it answers, and can be stopped.
+
+        What is asked of it by hand, such as `restart_child`, is done. Nothing keeps the pause but the running
+        supervisor: whatever starts it again, here or elsewhere, starts all its children and ends the pause.
+        """
+        return self._do(lambda engine: engine.verb("pause_supervision", supervisor), "pause_supervision")
+
+    def resume_supervision(self, supervisor: Any) -> Any:
+        """Let it decide again, first on the children that have ended meanwhile; return their ids in start order.
+
+        Each decision counts against the restart budget at the time at which it is made.
+        """
+        return self._do(lambda engine: engine.verb("resume_supervision", supervisor), "resume_supervision")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,20 +44,42 @@ class TraceEvent:
     at: float
 
 
-class Collector:
-    """One trace that is being taken; keeps the first `limit` events."""
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A trace that was begun by `start_trace`, so far."""
 
-    def __init__(self, limit: int) -> None:
+    id: str
+    #: Those that were asked for, in the order in which they happened.
+    events: tuple[TraceEvent, ...]
+    #: How many it has in all: `since` of the next read.
+    total: int
+    #: Whether it goes on.
+    running: bool
+    #: Unix time in seconds.
+    began: float
+    #: When it ends, or has ended: Unix time in seconds.
+    ends: float
+    #: At so many events it ends.
+    limit: int
+
+
+class Collector:
+    """One trace that is being taken; keeps the first `limit` events, of messages from or to `pids` where given."""
+
+    def __init__(self, limit: int, pids: frozenset[str] | None = None) -> None:
         self.events: list[TraceEvent] = []
-        self.full = asyncio.Event()
-        self._limit = limit
+        self.limit = limit
+        self.on_full: Callable[[], None] | None = None
+        self._pids = pids
 
     def add(self, event: TraceEvent) -> None:
         """Keep an event, while there is room."""
-        if len(self.events) < self._limit:
+        if self._pids is not None and event.pid not in self._pids and event.peer not in self._pids:
+            return
+        if len(self.events) < self.limit:
             self.events.append(event)
-        if len(self.events) >= self._limit:
-            self.full.set()
+        if len(self.events) >= self.limit and self.on_full is not None:
+            self.on_full()
 
 
 class Stamped:
@@ -130,27 +153,39 @@ class Tracer:
         elif entry[0] == SYSTEM:
             payload = getattr(payload[0], "__name__", "").strip("_")
         event = TraceEvent(kind, clock, str(pid), str(peer), form, _short(payload), id, time.time())
-        for collector in self.collectors:
+        for collector in tuple(self.collectors):  # one that is full leaves
             collector.add(event)
 
 
 async def take_trace(kernel: Kernel, duration: float, limit: int) -> list[TraceEvent]:
     """Trace for `duration` seconds, or until there are `limit` events."""
-    collector = Collector(limit)
-    if kernel.tracer is None:
-        kernel.tracer = Tracer(kernel)
-    tracer = kernel.tracer
-    tracer.collectors.append(collector)
+    collector, full = Collector(limit), asyncio.Event()
+    collector.on_full = full.set
+    begin_collecting(kernel, collector)
     try:
         async with asyncio.timeout(duration):
-            await collector.full.wait()
+            await full.wait()
     except TimeoutError:
         pass  # the usual end: the time is over
     finally:
+        end_collecting(kernel, collector)
+    return collector.events
+
+
+def begin_collecting(kernel: Kernel, collector: Collector) -> None:
+    """Note messages for `collector` from now on."""
+    if kernel.tracer is None:
+        kernel.tracer = Tracer(kernel)
+    kernel.tracer.collectors.append(collector)
+
+
+def end_collecting(kernel: Kernel, collector: Collector) -> None:
+    """Note nothing more for it; the last one takes the tracer with it."""
+    tracer = kernel.tracer
+    if tracer is not None and collector in tracer.collectors:
         tracer.collectors.remove(collector)
         if not tracer.collectors:
             kernel.tracer = None
-    return collector.events
 
 
 def _short(value: Any) -> str:

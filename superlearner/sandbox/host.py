@@ -87,12 +87,16 @@ COMMANDS = frozenset(
             "events",
         ),
         *("reload", "trace", "whereis", "start_child", "terminate_child", "restart_child", "delete_child"),
-        *("which_children", "count_children"),
+        *("which_children", "count_children", "change_supervisor", "pause_supervision", "resume_supervision"),
+        *("terminate", "crash", "start_trace", "read_trace", "stop_trace"),
     }
 )
 #: Those that show no state and change nothing: with ``durability="reply"`` their answers wait for no checkpoint.
 LOOKS = frozenset(
-    {"tree", "processes", "process", "events", "trace", "whereis", "which_children", "count_children"}
+    {
+        *("tree", "processes", "process", "events", "trace", "whereis", "which_children", "count_children"),
+        *("start_trace", "read_trace", "stop_trace"),
+    }
 )
 #: Seconds that a parting host waits for its last frames to be read.
 _FAREWELL = 5.0

@@ -111,6 +111,14 @@ def worth_telling(event: Event) -> bool:
     return event.kind not in QUIET
 
 
+def _options(detail: Mapping[str, Any]) -> str:
+    """Say what has changed about a supervisor."""
+    before, after = detail.get("before", {}), detail.get("after", {})
+    return ", ".join(
+        f"{name} {before.get(name)} → {after[name]}" for name in after if after[name] != before.get(name)
+    )
+
+
 def _process(event: Event, companion: Event | None) -> Said | None:
     name, detail = who(event), event.detail
     match event.kind:
@@ -129,6 +137,17 @@ def _process(event: Event, companion: Event | None) -> Said | None:
             last = f", last that of {child}" if child else ""
             over = f" more than {_budget(detail)}" if _budget(detail) else ""
             return Said("✕", "bad", f"{name} gave up: too many restarts,{over}{last}{why(event)}.")
+        case "decision_postponed":
+            text = f"{name} ended{why(event)}; its supervisor {detail.get('supervisor')} is paused and leaves it down."
+            return Said("▲", "warn", text)
+        case "supervision_paused":
+            return Said("▲", "warn", f"{name} is paused: who ends below it stays down.")
+        case "supervision_resumed":
+            ended_meanwhile = len(detail.get("decides_on", ()))
+            on = f", on {fmt.count(ended_meanwhile, 'child', 'children')} first" if ended_meanwhile else ""
+            return Said("●", "good", f"{name} decides again{on}.")
+        case "supervisor_changed":
+            return Said("●", "quiet", f"{name} has other options: {_options(detail)}.")
         case "name_registered":
             return Said("·", "quiet", f"{event.name!r} is now the name of {event.pid}.")
         case "name_freed":

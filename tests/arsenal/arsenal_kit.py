@@ -131,7 +131,8 @@ def by_command(operation: Operation, given: Mapping[str, Json], *more: str) -> J
             value = given[name]
             option = f"--{name.replace('_', '-')}"
             many = operation.params.model_json_schema()["properties"][name].get("type") == "array"
-            words += [f"{option}={as_word(item)}" for item in (value if many else [value])]
+            items = value if many else [value]
+            words += [f"{option}={item if isinstance(item, str) else json.dumps(item)}" for item in items]
     if operation.dangerous:
         words.append("--confirm")
     done = CliRunner().invoke(main, [*words, *more])

@@ -360,6 +360,28 @@ class TestWhatIsChanged:
         sandbox.delete_child("top", "one")
         assert sandbox.which_children("top") == []
 
+    def test_a_running_supervisor_is_changed_and_paused(self, manager, fresh):
+        sandbox = manager.create_sandbox(fresh, supervisor([child(Counter, 3, name="one")], name="top"))
+        sandbox.change_supervisor("top", "one_for_all", max_restarts=9)
+        sandbox.pause_supervision("top")
+        assert sandbox.terminate("one", "tired") == "tired"
+        assert sandbox.which_children("top")[0].pid is None
+        assert sandbox.resume_supervision("top") == ["Counter"]
+        assert sandbox.which_children("top")[0].pid is not None
+        assert sandbox.crash("one") == "crash"
+        sandbox.checkpoint()
+        manager.chaos.kill_sandbox(fresh)
+        assert sandbox.call("one", "value", timeout=10) == 3
+        info = sandbox.process("top")
+        assert (info.strategy, info.max_restarts, info.paused) == ("one_for_all", 9, False)
+
+    def test_a_trace_is_begun_read_and_ended(self, manager, fresh):
+        sandbox = manager.create_sandbox(fresh, shop())
+        id = sandbox.start_trace(only=["counter"])
+        sandbox.call("counter", "increment")
+        assert [event.form for event in sandbox.read_trace(id, since=2).events] == ["reply", "reply"]
+        assert sandbox.stop_trace(id).total == 4
+
 
 class TestTheEnd:
     def test_a_destroyed_sandbox_leaves_nothing(self, manager, fresh):

@@ -12,9 +12,11 @@ from superlearner.core.strategy_events import (
     ChildStarted,
     ChildStartFailed,
     ChildStopped,
+    DecisionDue,
     RetryDue,
 )
 from superlearner.core.strategy_instructions import (
+    Decide,
     End,
     GiveUp,
     Record,
@@ -40,6 +42,7 @@ class World:
         self.ignoring: set = set()
         self.done: list[str] = []
         self.retries: deque = deque()
+        self.decisions: deque = deque()
         self.records: list[Record] = []
         self.times: list[float] = []
         self.refused = None
@@ -77,6 +80,8 @@ class World:
                         self.stop(child.key)
                 case Retry(key):
                     self.retries.append(key)
+                case Decide(key):
+                    self.decisions.append(key)
                 case Record() as record:
                     self.records.append(record)
                     self.times.append(self.at)
@@ -99,6 +104,12 @@ class World:
     def retry(self, at=0.0):
         self.at = at
         return self.do(RetryDue(self.retries.popleft(), at=at))
+
+    def decide(self, at=0.0):
+        self.at = at
+        while self.decisions and self.ended is None:
+            self.do(DecisionDue(self.decisions.popleft(), at=at))
+        return self
 
     def took(self):
         done, self.done = " ".join(self.done), []

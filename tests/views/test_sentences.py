@@ -128,6 +128,27 @@ CASES = {
         Event("supervisor_gave_up", sandbox="shop", name="desk", detail=BUDGET | {"child": "printer"}),
         "shop/desk gave up: too many restarts, more than 3 in 5 s, last that of printer.",
     ),
+    "supervisor_changed": (
+        Event(
+            "supervisor_changed",
+            sandbox="shop",
+            name="desk",
+            detail={"before": {"max_restarts": 3}, "after": {"max_restarts": 9}},
+        ),
+        "shop/desk has other options: max_restarts 3 → 9.",
+    ),
+    "supervision_paused": (
+        Event("supervision_paused", sandbox="shop", name="desk"),
+        "shop/desk is paused: who ends below it stays down.",
+    ),
+    "decision_postponed": (
+        Event("decision_postponed", sandbox="shop", name="printer", reason="boom", detail={"supervisor": "desk"}),
+        "shop/printer ended (boom); its supervisor desk is paused and leaves it down.",
+    ),
+    "supervision_resumed": (
+        Event("supervision_resumed", sandbox="shop", name="desk", detail={"decides_on": ["printer"]}),
+        "shop/desk decides again, on 1 child first.",
+    ),
     "group_restarting": (
         Event(
             "group_restarting",
