@@ -143,11 +143,19 @@ class Manager:
             as_application(what)  # refused here as it would be in create_sandbox
         return self._session.ask("explain", spec=_spec("explained", b"", options))
 
-    def events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
-        """Return the events after the sequence number `since`, of one kind or sandbox where given."""
+    def events(
+        self,
+        since: int = 0,
+        kind: str | None = None,
+        sandbox: str | None = None,
+        *,
+        node: str | None = None,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Return the events after the sequence number `since`, of one kind, sandbox or node, the first `limit`."""
         if not isinstance(since, int):
             raise InvalidSpec(f"since={since!r} must be the seq of an event, a whole number.")
-        return self._session.ask("events", since=since, kind=kind, sandbox=sandbox)
+        return self._session.ask("events", since=since, kind=kind, sandbox=sandbox, node=node, limit=limit)
 
     def story(self, sandbox: str) -> Story:
         """Return what happened to a sandbox, and what led to it elsewhere, by time; print it to read it."""

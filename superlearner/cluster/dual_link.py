@@ -197,8 +197,8 @@ class DualLink:
                 self._sides.missing = error.what()
         return answers
 
-    def _events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
-        return self._sides.log.since(since, kind=kind, sandbox=sandbox)
+    def _events(self, since: int = 0, **only: Any) -> list[Event]:
+        return self._sides.log.since(since, **only)
 
     async def _sandboxes(self, **kwargs: Any) -> list[Any]:
         local, *remote = await self._both("sandboxes", **kwargs)

@@ -285,11 +285,9 @@ class Requests:
         """Return the table by which a sandbox like this one would be placed now."""
         return list(self._plane.state.explain(spec).rows)
 
-    async def events(
-        self, since: int = 0, kind: str | None = None, sandbox: str | None = None
-    ) -> list[Event]:
-        """Return the kept events after `since`."""
-        return self._plane.log.since(since, kind=kind, sandbox=sandbox)
+    async def events(self, since: int = 0, **only: Any) -> list[Event]:
+        """Return the kept events after `since`; `only` is what `EventLog.since` takes."""
+        return self._plane.log.since(since, **only)
 
     async def note(self, event: Event) -> None:
         """Record what an operation has done; clients tell of nothing else."""

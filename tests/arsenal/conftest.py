@@ -32,6 +32,14 @@ def world(cluster: sl.Cluster) -> World:
     return World(cluster)
 
 
+@pytest.fixture(autouse=True)
+def as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Undo what the examples of a test have done to the cluster, so that the next one finds it as it was."""
+    yield
+    if "world" in request.fixturenames:
+        request.getfixturevalue("world").tidy()
+
+
 class Running:
     """A server on a thread of its own, as `superlearner serve` runs one in its process."""
 
