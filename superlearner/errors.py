@@ -462,6 +462,26 @@ class NoGroup(SuperlearnerError):
         return f"There is no group {self.group!r}; nothing was changed."
 
 
+class NoFault(SuperlearnerError):
+    """No such fault acts now.
+
+    Parameters
+    ----------
+    fault
+        The id that was asked for.
+    """
+
+    code = "no_fault"
+    advice = "chaos.faults() lists those that act."
+
+    def __init__(self, fault: Any = None) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+    def what(self) -> str:
+        return f"No fault {self.fault!r} acts now, so nothing was changed: it has ended, or never was."
+
+
 class GroupExists(SuperlearnerError):
     """The group's id is in use; nothing was created.
 
