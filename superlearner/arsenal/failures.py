@@ -40,6 +40,7 @@ _USUAL: Mapping[type[SuperlearnerError], int] = {
     e.NoProcess: 404,
     e.NoGroup: 404,
     e.NoFault: 404,
+    e.NoAlert: 404,
     e.UnknownNode: 404,
     e.ChildNotFound: 404,
     # What it names is not in a state for that.
