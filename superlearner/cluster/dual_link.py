@@ -152,6 +152,10 @@ class DualLink:
                 return sorted(events, key=lambda event: event.at)
             case "status":
                 return _status(*await self._both(verb))
+            case "alerts":
+                return [alert for answer in await self._both(verb) for alert in answer]
+            case "acknowledge" if str(kwargs["alert"]).startswith(f"{LOCAL}-"):
+                return await self._local.ask(verb, **kwargs)
             case "nodes":
                 return [node for answer in reversed(await self._both(verb)) for node in answer]
             case "metrics":

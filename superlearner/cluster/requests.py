@@ -17,6 +17,8 @@ from superlearner.cluster.commands import InstanceGone
 from superlearner.cluster.faulty import plain_address
 from superlearner.cluster.names import node_id
 from superlearner.core import control as c
+from superlearner.core.alerts import Alert
+from superlearner.core.bottlenecks import Bottlenecks
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control_records import SandboxRecord
 from superlearner.core.faults import SCHEDULER, FaultRecord
@@ -24,6 +26,7 @@ from superlearner.core.health import cluster_health, node_health
 from superlearner.core.history import Event
 from superlearner.core.quorum import has_quorum
 from superlearner.core.rebalance import Suggestion, plan
+from superlearner.core.scores import ClusterScore
 from superlearner.core.snapshots import (
     ApplicationVersion,
     CheckpointInfo,
@@ -313,6 +316,22 @@ class Requests:
         """Return the newest samples of each node, oldest first."""
         return {node: list(samples) for node, samples in self._plane.samples.items()}
 
+    async def alerts(self) -> list[Alert]:
+        """Return the alerts that are pending or firing, then those that are resolved."""
+        return [*self._plane.alarms.book.active, *self._plane.alarms.book.over]
+
+    async def acknowledge(self, alert: str, by: str, note: str | None = None) -> Alert:
+        """Note that somebody knows of an alert."""
+        return self._plane.alarms.acknowledge(alert, by, note)
+
+    async def health(self) -> ClusterScore:
+        """Score the cluster."""
+        return self._plane.alarms.score(quorum=has_quorum(*self._plane.state.reach))
+
+    async def bottlenecks(self) -> Bottlenecks:
+        """Return which resources hold others up."""
+        return self._plane.alarms.bottlenecks()
+
     async def inventory(self) -> dict[str, dict[str, list[str]]]:
         """Return what the control plane and each living node hold of sandboxes.
 
@@ -528,13 +547,19 @@ class Requests:
         seen = self._plane.last_seen(name)
         lease = self._plane.state.lease_of(name)
         suspected = lease is not None and lease.suspected
-        health = node_health(reachable=facts["up"], suspected=suspected, memory=sample.get("memory")).health
+        verdict = node_health(
+            reachable=facts["up"],
+            suspected=suspected,
+            processes=sample.get("processes"),
+            memory=sample.get("memory"),
+            thresholds=self._plane.alarms.thresholds,
+        )
         return NodeInfo(
             name=name,
             address=facts["address"],
             pid=facts["pid"],
             status=self._node_status(name),
-            health=health,
+            health=verdict.health,
             cpu=sample.get("cpu"),
             memory=sample.get("memory"),
             network=sample.get("network"),
