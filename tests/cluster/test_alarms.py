@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-
 import pytest
 from cluster_kit import awaiting
-from distributed import Client
 
 import superlearner as sl
 from superlearner.errors import NoAlert
@@ -82,18 +79,3 @@ def test_a_node_that_is_silent_is_a_warning(cluster):
 def test_a_state_that_alerts_do_not_have_is_refused(cluster):
     with pytest.raises(sl.InvalidSpec, match="state"):
         cluster.alerts("burning")
-
-
-def test_each_sample_tells_of_processes_and_mailboxes(cluster, fresh):
-    """What a sandbox has not told yet is None; it is asked every second, and a sample taken every 2 s."""
-    samples: queue.SimpleQueue = queue.SimpleQueue()
-    cluster.create_sandbox(fresh, COUNTER, node="alpha")
-    with Client(cluster.address, security=cluster.security, set_as_default=False) as client:
-        client.subscribe_topic("cluster_metrics", lambda event: samples.put(event[1]))
-        figures, sample = {}, {}
-        while figures.get("processes") is None:
-            sample = samples.get(timeout=20)
-            figures = sample["sandboxes"].get(fresh, {})
-        client.unsubscribe_topic("cluster_metrics")
-    assert (figures["processes"], figures["mailbox"], figures["responsive"]) == (2, 0, True)
-    assert sample["processes"] >= 2

@@ -213,9 +213,12 @@ async def find_anomalies(cluster: AwaitedCluster, params: NoParams) -> AnomalyLi
     1993). A drift: the exponentially weighted moving average of the newer half leaves the 3-sigma limits of the older
     half (Roberts, 1959). A figure with fewer than 40 samples is not judged.
     """
-    where = {info.id: info.node for info in await cluster.sandboxes()}
-    rows, judged, too_few = [], 0, set()
-    for (of, name, figure), points in sorted(series_of(await cluster.metrics(), where).items()):
+    where = {info.id: info.node for info in await cluster.sandboxes(status="running")}
+    metrics = await cluster.metrics()
+    series = series_of(metrics, where)
+    rows, judged = [], 0
+    too_few = {*metrics, *where} - {name for _, name, _ in series}
+    for (of, name, figure), points in sorted(series.items()):
         found = anomalies(points, (OF_NODES if of == "node" else OF_SANDBOXES)[figure])
         if found is None:
             too_few.add(name)
