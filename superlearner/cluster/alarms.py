@@ -3,8 +3,7 @@
 Judged at once when something happens that may matter, and every 30 s: see ``superlearner.core.alerts``. An alert
 that fires or ends is an event in the log (``alert_firing``, ``alert_resolved``, ``alert_acknowledged``), a message
 under Dask's topic ``alerts``, and a line in the log file of its process at the level INFO; with `subscribe` any
-function is called with these events. What was acknowledged is forgotten with the end of the control plane's process;
-what is wrong is judged anew by the next one.
+function is called with these events. A control plane that takes over from one that was killed goes on with its alerts.
 """
 
 from __future__ import annotations
@@ -59,6 +58,7 @@ class Alarms:
         self._interval = float(config.get("alerts.interval"))
         waits = {"resource_exhaustion": float(config.get("alerts.resource-wait"))}
         self.book = AlertBook(waits, config.get("alerts.keep"), prefix=prefix)  # type: ignore[arg-type]
+        self.book.recall(plane.log)
         self._flaps = Flaps(config.get("alerts.flapping-most"), float(config.get("alerts.flapping-window")))
         self._why_down: dict[str, str] = {}
         self._loop = asyncio.get_running_loop()

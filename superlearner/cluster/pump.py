@@ -77,10 +77,10 @@ class Pump(Effects):
         #: Which versions of their applications sandboxes have had.
         self.versions = Versions()
         self.requests = Requests(self)
-        #: What is wrong now.
-        self.alarms = Alarms(self, self.prefix)
         limit = config.get("events.limit")
         self._recorder = Recorder(self._journal_path, limit, self._publish, recall=self._takes_over)
+        #: What is wrong now.
+        self.alarms = Alarms(self, self.prefix)
         self._changed = asyncio.Event()
         #: Who waits for a change of one sandbox, with what it is now: a few, woken alone, where many wait.
         self._watching: dict[asyncio.Future[None], c.SandboxRecord] = {}

@@ -75,7 +75,12 @@ class Alert:
 
     def as_event(self, kind: str, at: float) -> Event:
         """Return what the event log tells of a change of it."""
-        detail: dict[str, Any] = {"id": self.id, "rule": self.rule, "severity": self.severity}
+        detail: dict[str, Any] = {
+            "id": self.id,
+            "rule": self.rule,
+            "severity": self.severity,
+            "since": self.since,
+        }
         if self.resource is not None:
             detail["resource"] = self.resource
         if self.acknowledged is not None:
@@ -120,6 +125,38 @@ class AlertBook:
         self._over: deque[Alert] = deque(maxlen=kept)
         self._prefix = prefix
         self._made = 0
+
+    def recall(self, events: Iterable[Event]) -> None:
+        """Go on from the events of a control plane before this one: what fires, and what somebody knows of.
+
+        The next judgement says what of that still holds. The ids go on, too, so that each names one alert for ever.
+        """
+        for event in events:
+            if event.kind not in {"alert_firing", "alert_resolved", "alert_acknowledged"}:
+                continue
+            detail = event.detail
+            node = None if event.sandbox else event.node
+            subject = Subject(detail["rule"], node, event.sandbox, detail.get("resource"))
+            self._made = max(self._made, int(detail["id"].rpartition("-")[2]))
+            match event.kind:
+                case "alert_firing":
+                    self._active[subject] = Alert(
+                        detail["id"],
+                        detail["rule"],
+                        detail["severity"],
+                        "firing",
+                        str(event.reason),
+                        since=detail["since"],
+                        node=event.node,
+                        sandbox=event.sandbox,
+                        resource=detail.get("resource"),
+                        fired_at=event.at,
+                    )
+                case "alert_acknowledged" if subject in self._active:
+                    known = Acknowledgement(detail["by"], event.at, detail["note"])
+                    self._active[subject] = replace(self._active[subject], acknowledged=known)
+                case "alert_resolved" if subject in self._active:
+                    self._resolve(subject, event.at)
 
     def judge(self, conditions: Iterable[Condition], at: float) -> Judgement:
         """Take note of all that is wrong at a time, and so of what is wrong no more."""

@@ -186,9 +186,17 @@ def test_the_scheduler_is_killed_and_all_comes_back(world: World, ask):
     shop = world.sandbox(node="beta")
     shop.call("Counter", "increment")
     shop.checkpoint()
+    lost = world.sandbox(restart="temporary")
+    with awaiting(world.cluster, "alert_firing") as fired:
+        world.cluster.chaos.kill_sandbox(lost.id)
+        alert = fired()
+    ask("acknowledge_alert", id=alert.detail["id"], by="ann")
     assert ask("kill", kill={"kind": "kill_scheduler"}).json == {"kind": "kill_scheduler", "pid": None}
     assert shop.call("Counter", "increment", timeout=30.0) == 2
     assert ask("whereis", target=shop.id).json["epoch"] > 1
+    (still,) = ask("list_alerts", sandbox=lost.id).json["alerts"]
+    assert (still["id"], still["state"], still["acknowledged"]["by"]) == (alert.detail["id"], "firing", "ann")
+    lost.stop()
 
 
 def test_a_cluster_without_a_quorum_scores_nothing_and_says_what_to_do(world: World, ask):

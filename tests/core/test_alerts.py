@@ -159,6 +159,31 @@ def test_an_event_of_a_sandbox_says_where_it_is():
     assert "resource" not in event.detail
 
 
+def test_another_book_goes_on_from_the_events_of_the_first():
+    """But for what was only pending, which no event tells: such a one is forgotten, also when it is acknowledged."""
+    book, events = AlertBook({"flapping": 10.0}), [Event("node_lost", node="a")]
+
+    def judge(found, at):
+        judged = book.judge(found, at)
+        events.extend(alert.as_event("alert_firing", at) for alert in judged.fired)
+        events.extend(alert.as_event("alert_resolved", at) for alert in judged.resolved)
+
+    box = Condition(Subject("sandbox_failure", sandbox="s"), "critical", "No.", "beta")
+    judge([wrong("a"), wrong("b"), wrong("c", rule="flapping"), box], 1.0)
+    for alert in list(book.active):
+        known = book.acknowledge(alert.id, "ann", 2.0)
+        events.append(known.as_event("alert_acknowledged", 2.0))
+    judge([wrong("b"), wrong("c", rule="flapping"), box], 3.0)
+    other = AlertBook()
+    other.recall(events)
+    assert other.active == [alert for alert in book.active if alert.state == "firing"]
+    assert other.over == book.over
+    assert other.judge([wrong("b"), wrong("d")], 4.0).fired[0].id == "resource_exhaustion-5"
+    lost = AlertBook()
+    lost.recall([event for event in events if event.kind != "alert_firing"])
+    assert (lost.active, lost.over) == ([], [])
+
+
 steps = st.lists(st.tuples(st.floats(0.1, 9.0), st.sets(st.sampled_from("abc"))), max_size=30)
 
 
