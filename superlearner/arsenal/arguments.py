@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,16 +99,42 @@ def from_body(operation: Operation, body: bytes) -> dict[str, Any]:
 def validated(operation: Operation, given: Mapping[str, Any], *, strict: bool) -> BaseModel:
     """Return the model; `strict` for what was JSON, which has types of its own: ``"5"`` is no number there."""
     try:
-        if strict:
-            return operation.params.model_validate_json(pydantic_core.to_json(given), strict=True)
-        return operation.params.model_validate(dict(given))
+        if not strict:
+            return operation.params.model_validate(dict(given))
+        try:
+            return _from_json(operation, given)
+        except ValidationError as error:
+            whole = _whole_numbers(given, error)
+            if whole is given:
+                raise
+            return _from_json(operation, whole)
     except ValidationError as error:
         raise InvalidParameters(operation.name, _problems(error)) from None
-    except (
-        ValueError,
-        json.JSONDecodeError,
-    ) as error:  # a text that no JSON can carry, such as half a surrogate
+    except ValueError as error:  # a text that no JSON can carry, such as half a surrogate
         raise InvalidParameters(operation.name, (("", str(error)),)) from None
+
+
+def _from_json(operation: Operation, given: Mapping[str, Any]) -> BaseModel:
+    return operation.params.model_validate_json(pydantic_core.to_json(given), strict=True)
+
+
+def _whole_numbers(given: Mapping[str, Any], error: ValidationError) -> Mapping[str, Any]:
+    """Return what was given, with ``3`` for ``3.0`` where a whole number was wanted: JSON knows no difference."""
+    places = [one["loc"] for one in error.errors(include_url=False) if one["type"] == "int_type"]
+    changed = copy.deepcopy(given) if places else given
+    found = False
+    for place in places:
+        holder: Any = None
+        last, value = None, changed
+        for step in place:  # a step that leads nowhere names one of several types
+            if (isinstance(value, dict) and step in value) or (
+                isinstance(value, list) and step in range(len(value))
+            ):
+                holder, last, value = value, step, value[step]
+        if holder is not None and isinstance(value, float) and value.is_integer():
+            holder[last] = int(value)
+            found = True
+    return changed if found else given
 
 
 def _problems(error: ValidationError) -> tuple[tuple[str, str], ...]:

@@ -47,6 +47,8 @@ _USUAL: Mapping[type[SuperlearnerError], int] = {
     e.SandboxExists: 409,
     e.SandboxFailed: 409,
     e.SandboxDown: 409,
+    e.StartFailed: 409,
+    e.ReloadFailed: 409,
     e.GroupExists: 409,
     e.GroupFailed: 409,
     e.NameTaken: 409,
@@ -64,8 +66,6 @@ _USUAL: Mapping[type[SuperlearnerError], int] = {
     e.Unsupported: 409,
     # It reads well, and cannot be carried out.
     e.InvalidSpec: 422,
-    e.StartFailed: 422,
-    e.ReloadFailed: 422,
     e.BadReturn: 422,
     e.NotSerializable: 422,
     e.MessageTooLarge: 413,
@@ -113,6 +113,8 @@ def status_of(
     return 500
 
 
+#: For an error that says in its message what to write instead.
+ADVICE = "Mend what the message names, then ask again."
 #: Absolute paths of a machine, as they stand in texts; ``'/word'`` alone is none.
 _PATH = re.compile(r"(?<![\w/.:<])/(?:[\w.+@~-]+/)+[\w.+@~-]*")
 _TRACE = re.compile(r"Traceback \(most recent call last\):.*", re.DOTALL)
@@ -146,7 +148,7 @@ def failure_of(error: SuperlearnerError) -> Failure:
         message=told(error.what()),
         definite=error.definite,
         details=_details(error),
-        advice=told(str(error).removeprefix(error.what()).strip() or error.advice),
+        advice=told(str(error).removeprefix(error.what()).strip() or error.advice or ADVICE),
     )
 
 

@@ -117,7 +117,7 @@ def operation(
     timeout: float,
     idempotent: bool | None = None,
     dangerous: bool = False,
-    errors: Mapping[type[SuperlearnerError], int] | Iterable[type[SuperlearnerError]] = (),
+    errors: Mapping[type[SuperlearnerError], int | None] | Iterable[type[SuperlearnerError]] = (),
     creates: str | None = None,
     name: str | None = None,
 ) -> Callable[[Execute], Operation]:
@@ -142,7 +142,7 @@ def operation(
     dangerous
         Whether it cannot be undone, so that the caller must confirm it.
     errors
-        The errors of superlearner that it may raise, with their HTTP status where that is not the usual one.
+        The errors of superlearner that it may raise, with their HTTP status where that is not the usual one (None).
     creates
         The path of that which is made, with fields of the result for parameters: it answers 201 with Location.
     name
@@ -266,9 +266,10 @@ def _route(path: str, option: str, model: type[BaseModel], refuse: _Refusal) -> 
 
 
 def _errors(
-    errors: Mapping[type[SuperlearnerError], int] | Iterable[type[SuperlearnerError]],
+    errors: Mapping[type[SuperlearnerError], int | None] | Iterable[type[SuperlearnerError]],
     refuse: _Refusal,
 ) -> dict[type[SuperlearnerError], int]:
+    own: dict[type[SuperlearnerError], int | None]
     own = dict(errors) if isinstance(errors, Mapping) else dict.fromkeys(errors)
     found = {}
     for error, status in own.items():

@@ -20,7 +20,7 @@ from superlearner.arsenal.failures import foreseen
 from superlearner.arsenal.operation import AwaitedCluster, Operation
 from superlearner.arsenal.refusals import Forbidden, NotConfirmed, OperationTimeout
 from superlearner.core.history import Event
-from superlearner.errors import SuperlearnerError
+from superlearner.errors import ClusterClosed, SuperlearnerError
 
 logger = logging.getLogger(__name__)
 #: Seconds that the event of a call may take; the call's own outcome does not depend on it.
@@ -134,5 +134,8 @@ async def _note(
     try:
         async with asyncio.timeout(NOTE_TIMEOUT):
             await cluster.note(Event(audit.KIND, name=operation.name, detail=told))
+    except ClusterClosed:
+        pass  # nobody is there any more whom it could be told
     except (SuperlearnerError, TimeoutError, OSError) as error:
-        logger.warning("superlearner: the event of %s could not be told: %s", operation.name, error)
+        why = str(error) or f"the control plane has not taken it within {NOTE_TIMEOUT:g} s"
+        logger.warning("superlearner: the event of %s could not be told: %s", operation.name, why)

@@ -70,7 +70,10 @@ class Unauthenticated(SuperlearnerError):
     """Nobody vouches for the caller; nothing was done."""
 
     code = "unauthenticated"
-    advice = "Send the header `Authorization: Bearer TOKEN` with a token of the server's token file."
+    advice = (
+        "Send the header `Authorization: Bearer TOKEN` with a token of the server's token file; to a Jupyter server, "
+        "`Authorization: token TOKEN` with its own."
+    )
 
 
 class Forbidden(SuperlearnerError):
@@ -109,6 +112,20 @@ class NoOperation(SuperlearnerError):
     def what(self) -> str:
         """Say what happened."""
         return f"There is no operation {self.wanted!r}; nothing was done."
+
+
+class NoRoute(NoOperation):
+    """There is nothing at that path."""
+
+    code = "no_route"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.advice = "GET openapi.json tells all routes."
+
+    def what(self) -> str:
+        """Say what happened."""
+        return "There is nothing at this path; nothing was done."
 
 
 class MethodNotAllowed(SuperlearnerError):

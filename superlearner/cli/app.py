@@ -34,6 +34,7 @@ COMMANDS = {
     "start": ("superlearner.cli.cluster", "Start the local cluster in the background."),
     "status": ("superlearner.cli.cluster", "Show the cluster and its nodes."),
     "stop": ("superlearner.cli.cluster", "Stop the local cluster."),
+    "token": ("superlearner.cli.token", "Who may ask the server of `serve`, and for what."),
 }
 
 

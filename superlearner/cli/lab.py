@@ -86,6 +86,7 @@ def arguments(root: Path, *, port: int, browser: bool) -> list[str]:
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.allow_unauthenticated_access=False",
+        "--ServerApp.jpserver_extensions=superlearner.arsenal.jupyter=True",
         "--ServerApp.log_level=INFO",
         f"--LabApp.default_url={first_page(root)}",
         f"--LabApp.app_settings_dir={_SETTINGS}",

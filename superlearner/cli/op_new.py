@@ -13,8 +13,7 @@ _MODULE = '''"""An operation of our own: {name}."""
 
 from __future__ import annotations
 
-from superlearner import Cluster
-from superlearner.arsenal import Field, Params, Result, operation
+from superlearner.arsenal import AwaitedCluster, Field, Params, Result, operation
 
 
 class {title}Params(Params):
@@ -30,7 +29,7 @@ class {title}Result(Result):
 
 
 @operation("GET", "/{path}", access="read", timeout=5.0)
-async def {name}(cluster: Cluster, params: {title}Params) -> {title}Result:
+async def {name}(cluster: AwaitedCluster, params: {title}Params) -> {title}Result:
     """Say in one sentence what it does."""
     found = await cluster.sandboxes(node=params.node)
     return {title}Result(sandboxes=len(found))

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from typing import Any
 from urllib.parse import urlencode
 
@@ -70,7 +71,8 @@ class Answer:
     """What a server has answered."""
 
     status: int
-    headers: Mapping[str, str]
+    #: By name, in small letters or large.
+    headers: Message
     body: bytes
 
     @property
@@ -101,10 +103,10 @@ def fetch(
     request = urllib.request.Request(url, data=raw, headers=sent, method=method)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return Answer(answer.status, dict(answer.headers), answer.read())
+            return Answer(answer.status, answer.headers, answer.read())
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, dict(error.headers), error.read())
+            return Answer(error.code, error.headers, error.read())
 
 
 def by_python(world: World, operation: Operation, given: Mapping[str, Json]) -> Json:

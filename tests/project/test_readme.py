@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import os
 import re
 import subprocess
@@ -44,6 +45,37 @@ def test_the_first_two_commands_are_the_lab_and_the_tests():
     lab, tests, *_ = blocks("bash")
     assert lab == 'python3 -m venv .venv && .venv/bin/pip install -e ".[lab]" && .venv/bin/superlearner lab\n'
     assert tests == 'python3 -m venv .venv && .venv/bin/pip install -e ".[lab,test]" && .venv/bin/pytest\n'
+
+
+def test_the_walk_through_with_curl_works(tmp_path: Path):
+    """As it stands there, but for the port, which the system chooses."""
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "superlearner", "serve", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True) as server:
+        try:
+            told = ""
+            while not told.endswith("}\n"):
+                told += server.stdout.readline() or "}\n"
+            (walk,) = blocks("sh")
+            script = walk.replace("http://127.0.0.1:8765/api/v1", json.loads(told)["url"])
+            script = script.replace("\ncurl ", "\necho\ncurl ")
+            done = subprocess.run(
+                ["bash", "-e", "-c", script], env=env, capture_output=True, text=True, timeout=60, check=False
+            )
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    status, made, called, moved, listed, refused, destroyed, gone, document = done.stdout.split("\n")[1:]
+    assert json.loads(status)["cluster"]["total_nodes"] == 3
+    assert json.loads(made)["sandbox"]["status"] == "running"
+    assert json.loads(called)["answered"] == [{"target": "shop/Counter", "reply": 42}]
+    assert json.loads(moved)["migration"]["sandbox"] == "shop"
+    assert [row["id"] for row in json.loads(listed)["sandboxes"]] == ["shop"]
+    assert json.loads(refused)["error"]["code"] == "not_confirmed"
+    assert destroyed == ""
+    assert json.loads(gone)["error"]["code"] == "no_sandbox"
+    assert json.loads(document)["openapi"] == "3.1.0"
 
 
 def test_every_command_that_it_names_exists():

@@ -23,6 +23,8 @@ from superlearner.arsenal.pipeline import carry_out
 from superlearner.arsenal.plain import to_json
 from superlearner.errors import SuperlearnerError
 
+#: Bytes of a body that is refused and still read, so that its sender can read why.
+DISCARDED = 16 * 2**20
 #: What no answer lets a browser do with it.
 HEADERS = {
     "Cache-Control": "no-cache",
@@ -64,21 +66,32 @@ class Talks(RequestHandler):
     def admit(self) -> bool:
         """Let the caller in, or answer why not."""
         try:
-            try:
-                self.guard()
-                self.asker = self.caller()
-            except r.Unauthenticated:
-                self._count(self.house.strangers, str(self.request.remote_ip))
-                raise
-            self._count(self.house.rate, f"{self.asker.face}:{self.asker.name}")
+            self.let_in()
         except SuperlearnerError as error:
             self.fail(error)
             return False
         return True
 
+    def let_in(self) -> None:
+        """Learn who asks; raise why they must not."""
+        try:
+            self.guard()
+            self.asker = self.caller()
+        except r.Unauthenticated:
+            self._count(self.house.strangers, str(self.request.remote_ip))
+            raise
+        self._count(self.house.rate, f"{self.asker.face}:{self.asker.name}")
+
     def _count(self, rate: Rate, who: str) -> None:
         if wait := rate.take(who, time.monotonic()):
             raise r.TooManyRequests(wait)
+
+    def refuse(self) -> Any:
+        """Refuse what is no GET."""
+        if self.admit():
+            self.fail(r.MethodNotAllowed(str(self.request.method), ("GET",)))
+
+    post = put = patch = delete = options = refuse
 
     # -- Answers -----------------------------------------------------------------------------------
 
@@ -93,8 +106,6 @@ class Talks(RequestHandler):
             self.set_header("Retry-After", str(max(1, round(known.wait + 0.5))))
         if isinstance(known, r.Unauthenticated):
             self.set_header("WWW-Authenticate", 'Bearer realm="superlearner", Basic realm="superlearner"')
-        if isinstance(known, r.TooLarge | r.UnknownContent):
-            self.set_header("Connection", "close")  # the rest of the body is of no interest
         self._finish_json(FailureBody(error=failure_of(known)).model_dump_json().encode())
 
     def _finish_json(self, body: bytes) -> None:
@@ -117,6 +128,8 @@ class Talks(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer what tornado itself has refused, or what has failed outside of an operation."""
         error = kwargs.get("exc_info", (None, None, None))[1]
+        if status_code == 405 and not self.admit():
+            return  # it came before anybody asked who this is
         self.fail(_of_tornado(status_code, error, str(self.request.method)))
 
 
@@ -127,7 +140,7 @@ def _of_tornado(status: int, error: Any, method: str) -> BaseException:
         case 403:
             return r.Forbidden("The server does not let that request in; nothing was done.")
         case 404:
-            return r.NoOperation(method)
+            return r.NoRoute()
         case 405:
             return r.MethodNotAllowed(method, ("GET",))
         case _ if 400 <= status < 500:
@@ -143,6 +156,9 @@ class Operations(Talks):
         """Take what the server's handlers share."""
         super().initialize(house)
         self._body = bytearray()
+        self._has_body, self._length = False, 0
+        #: Why the request is refused, once all of its body has come.
+        self._refused: SuperlearnerError | None = None
         self._slow: object | None = None
 
     def prepare(self) -> Any:
@@ -159,18 +175,20 @@ class Operations(Talks):
             self._begin()
 
     def _begin(self) -> None:
-        if not self.admit():
-            return
         try:
+            self._check_length()
+            self.let_in()
             self._operation = self._found()
             self._check_body()
         except SuperlearnerError as error:
-            self.fail(error)
-            return
+            if not self._has_body or self._length > DISCARDED:
+                self.fail(error)
+                return
+            # Who is still sending would find the connection broken, and never read why.
+            self._refused = error
         self._slow = IOLoop.current().call_later(self.house.limits.body_time, self._too_slow)
 
     def _found(self) -> Operation:
-        path = self.path_args[0] if self.path_args else ""
         # The raw path: a slash that is written as %2F belongs to a value.
         raw = self.request.path.partition("/api/v1")[2]
         method = "GET" if self.request.method == "HEAD" else str(self.request.method)
@@ -180,17 +198,26 @@ class Operations(Talks):
             return match.target
         if match.allowed:
             raise r.MethodNotAllowed(str(self.request.method), match.allowed)
-        raise r.NoOperation(f"{self.request.method} /{path}")
+        raise r.NoRoute
+
+    def _check_length(self) -> None:
+        headers = self.request.headers
+        length = headers.get("Content-Length", "0")
+        self._has_body = length != "0" or "Transfer-Encoding" in headers
+        if not (length.isascii() and length.isdecimal()):
+            raise r.BadRequest("The request has no length that can be read; nothing was done.")
+        self._length = int(length)
+
+    def _too_large(self) -> r.TooLarge:
+        return r.TooLarge(
+            f"The body of the request is larger than {self.house.limits.body} bytes; nothing was done."
+        )
 
     def _check_body(self) -> None:
         headers = self.request.headers
-        length = headers.get("Content-Length", "0")
-        has_body = length != "0" or "Transfer-Encoding" in headers
-        if not length.isdecimal() or int(length) > self.house.limits.body:
-            raise r.TooLarge(
-                f"The body of the request is larger than {self.house.limits.body} bytes; nothing was done."
-            )
-        if not has_body:
+        if self._length > self.house.limits.body:
+            raise self._too_large()
+        if not self._has_body:
             return
         if not self._operation.takes_body:
             raise r.BadRequest(f"{self.request.method} takes no body; nothing was done.")
@@ -204,15 +231,11 @@ class Operations(Talks):
         """Gather the body, as far as it may go."""
         if self._finished:
             return
-        if len(self._body) + len(chunk) > self.house.limits.body:
-            self._no_longer_slow()
-            self.fail(
-                r.TooLarge(
-                    f"The body of the request is larger than {self.house.limits.body} bytes; nothing was done."
-                )
-            )
-            return
-        self._body += chunk
+        if self._refused is None and len(self._body) + len(chunk) > self.house.limits.body:
+            self._refused = self._too_large()
+            self._body.clear()
+        if self._refused is None:
+            self._body += chunk
 
     def on_connection_close(self) -> None:
         """Wait for nothing more."""
@@ -241,7 +264,13 @@ class Operations(Talks):
         self._no_longer_slow()
         if self._finished:
             return
-        operation = self._operation
+        if self._refused is not None:
+            self.fail(self._refused)
+            return
+        with self.house.at_work():
+            await self._carry_out(self._operation)
+
+    async def _carry_out(self, operation: Operation) -> None:
         cluster = None
         try:
             given, confirm = self._given(operation)
@@ -300,7 +329,7 @@ class Operations(Talks):
         else:
             self._finish_json(body)
 
-    async def get(self, *_: str) -> None:
+    async def get(self) -> None:
         """Answer."""
         await self.answer()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ from superlearner.errors import ClusterClosed, ClusterNotFound
 
 if TYPE_CHECKING:
     from superlearner.cluster.cluster import Manager
+
+
+#: Seconds that a server which stops gives to the requests under way.
+GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,9 @@ class House:
         self.streams = 0
         #: Set when the server stops: whoever waits for something that may never come ends.
         self.stopping = asyncio.Event()
+        self._working = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._document: tuple[int, bytes, str] | None = None
 
     def openapi(self) -> tuple[bytes, str]:
@@ -105,10 +113,25 @@ class House:
             self._document = version, body, etag(body)
         return self._document[1:]
 
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count a request that is being carried out."""
+        self._working += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._idle.set()
+
     async def close(self) -> None:
-        """End the streams and the connection to the cluster."""
+        """End the streams and the connection to the cluster, and let who waits for an answer read why there is none."""
         self.stopping.set()
         await self.door.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await self._idle.wait()
 
 
 def etag(body: bytes) -> str:

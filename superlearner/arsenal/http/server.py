@@ -20,7 +20,7 @@ from tornado.web import Application
 from superlearner import config
 from superlearner.arsenal import refusals as r
 from superlearner.arsenal.access import Caller
-from superlearner.arsenal.http.handlers import OpenAPI, Operations, Talks
+from superlearner.arsenal.http.handlers import DISCARDED, OpenAPI, Operations, Talks
 from superlearner.arsenal.http.house import Door, House, Limits
 from superlearner.arsenal.http.streams import Events
 from superlearner.arsenal.http.tokens import TokenFile
@@ -111,10 +111,10 @@ class OwnReference(WithToken, Reference):
 class OwnNothing(WithToken):
     """Whatever else: also there nobody learns anything without a token."""
 
-    def get(self, *_: str) -> None:
+    def get(self) -> None:
         """Answer that there is nothing."""
         if self.admit():
-            self.fail(r.NoOperation(f"{self.request.method} {self.request.path}"))
+            self.fail(r.NoRoute())
 
     head = post = put = patch = delete = options = get
 
@@ -159,8 +159,8 @@ class Served:
                 (rf"{ROOT}/events/stream", OwnEvents, share),
                 (rf"{ROOT}/?", OwnReference, share),
                 (r"/", OwnReference, share),
-                (rf"{ROOT}/(.+)", OwnOperations, share),
-                (r"(.*)", OwnNothing, share),
+                (rf"{ROOT}/.+", OwnOperations, share),
+                (r".*", OwnNothing, share),
             ],
             served=self,
             log_function=lambda _: None,  # every call is an event; a request's line holds no more
@@ -169,7 +169,7 @@ class Served:
             self._application,
             idle_connection_timeout=IDLE,
             max_header_size=HEAD,
-            max_body_size=64 * 2**20,  # past the own limit, which answers in words, what comes is thrown away
+            max_body_size=DISCARDED,
         )
         self._sockets = bind_sockets(port, address=host)
         self._server.add_sockets(self._sockets)

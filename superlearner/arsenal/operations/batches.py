@@ -58,7 +58,7 @@ class CreatedSandboxes(Result):
     failed: list[ItemFailure]
 
 
-@operation("POST", "/distributed/sandboxes/batch", access="operate", timeout=300.0)
+@operation("POST", "/distributed/batches/sandboxes", access="operate", timeout=300.0)
 async def create_sandboxes(cluster: AwaitedCluster, params: NewSandboxes) -> CreatedSandboxes:
     """Make many sandboxes; answered when each runs, or has failed to."""
 
@@ -89,7 +89,7 @@ class DestroyedSandboxes(Result):
 
 @operation(
     "POST",
-    "/distributed/sandboxes/batch/destructions",
+    "/distributed/batches/destructions",
     access="operate",
     timeout=300.0,
     dangerous=True,
@@ -138,7 +138,7 @@ class CallAnswers(Result):
     failed: list[ItemFailure]
 
 
-@operation("POST", "/distributed/sandboxes/batch/calls", access="operate", timeout=300.0)
+@operation("POST", "/distributed/batches/calls", access="operate", timeout=300.0)
 async def call_sandboxes(cluster: AwaitedCluster, params: Calls) -> CallAnswers:
     """Call processes in many sandboxes, all at once, and return their replies."""
 

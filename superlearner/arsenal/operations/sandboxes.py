@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from superlearner.arsenal.listing import NodeFailure, Page, page
 from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
@@ -32,6 +32,8 @@ from superlearner.otp.application import ByPath
 SURVEY = 3.0
 
 Id = Field(description="The sandbox's id.", min_length=1, max_length=63)
+#: What the name of a sandbox, a node or a group may be, for those that are made.
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
 
 
 class OneSandbox(Params):
@@ -196,26 +198,36 @@ async def get_sandbox_metrics(cluster: AwaitedCluster, params: MetricsQuery) -> 
 # -- Making and ending ------------------------------------------------------------------------------
 
 
+Size = Annotated[int, Field(ge=2**20, le=2**50)]
+SizeText = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5} ?(MiB|MB|GiB|GB)$")]
+Bytes = Size | SizeText
+
+
 class ResourceParams(Params):
     """What one sandbox may use; each limit is enforced."""
 
-    memory: int | str | None = Field(None, description='Bytes, or text such as "64 MiB".')
-    cpu: float = Field(0.1, ge=0, description="Share of one core that placement reserves for it.")
-    cpu_time: float | None = Field(None, gt=0, description="Seconds of processor time in its life.")
-    wall_clock: float | None = Field(None, gt=0, description="Seconds that it may live.")
-    open_files: int = Field(256, ge=32)
-    processes: int | None = Field(512, ge=0, description="OS processes and threads beside its first one.")
-    disk: int | str | None = Field(None, description="Bytes of its temporary directory, or of one file.")
+    memory: Bytes | None = Field(None, description='Bytes, or text such as "64 MiB".')
+    cpu: float = Field(0.1, ge=0, le=10_000, description="Share of one core that placement reserves for it.")
+    cpu_time: float | None = Field(None, ge=0.1, description="Seconds of processor time in its life.")
+    wall_clock: float | None = Field(None, ge=0.1, description="Seconds that it may live.")
+    open_files: int = Field(256, ge=32, le=1_000_000)
+    processes: int | None = Field(
+        512, ge=0, le=1_000_000, description="OS processes and threads beside its first one."
+    )
+    disk: Bytes | None = Field(None, description="Bytes of its temporary directory, or of one file.")
 
 
 class CheckpointParams(Params):
     """When the state of a sandbox is copied, and to how many other nodes."""
 
-    every: float | None = Field(1.0, gt=0, description="Seconds; null: never by time.")
-    messages: int | None = Field(None, ge=1, description="Messages; null: never by count.")
-    copies: int = Field(2, ge=0, description="How many other nodes get a copy.")
-    keep: int = Field(3, ge=1, description="How many versions each node keeps.")
+    every: float | None = Field(1.0, ge=0.05, le=86_400, description="Seconds; null: never by time.")
+    messages: int | None = Field(None, ge=1, le=10**9, description="Messages; null: never by count.")
+    copies: int = Field(2, ge=0, le=100, description="How many other nodes get a copy.")
+    keep: int = Field(3, ge=1, le=100, description="How many versions each node keeps.")
     durability: Literal["interval", "reply"] = "interval"
+
+
+_WORD = "[A-Za-z_][A-Za-z0-9_]*"
 
 
 class Application(Params):
@@ -223,7 +235,7 @@ class Application(Params):
 
     application: str = Field(
         max_length=500,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$",
+        pattern=rf"^{_WORD}(\.{_WORD})*:{_WORD}(\.{_WORD})*$",
         description='Where it is imported from on the node, such as "package.module:name": a supervisor spec, or a '
         "GenServer or Supervisor class.",
     )
@@ -232,25 +244,31 @@ class Application(Params):
     )
 
 
+Word = Annotated[str, Field(min_length=1, max_length=100)]
+Labels = Annotated[dict[Word, Word], Field(max_length=50)]
+
+
 class NewSandbox(Application):
     """A sandbox to be made."""
 
-    id: str = Id
-    node: str = Field("auto", max_length=63, description='"auto", or the name of a node.')
+    id: str = Field(description="Its name in the cluster.", min_length=1, max_length=63, pattern=NAME)
+    node: str = Field("auto", max_length=63, pattern=NAME, description='"auto", or the name of a node.')
     placement: PlacementStrategy = "least_loaded"
     resources: ResourceParams = Field(default_factory=ResourceParams)
     checkpoint: CheckpointParams = Field(default_factory=CheckpointParams)
     restart: Restart = "permanent"
-    max_restarts: int = Field(3, ge=0)
-    max_seconds: float = Field(5.0, gt=0)
-    start_timeout: float = Field(30.0, gt=0, le=50.0, description="Seconds until it must answer.")
-    shutdown: float = Field(5.0, gt=0, le=30.0, description="Seconds that it has to stop by itself.")
-    labels: dict[str, str] = Field(default_factory=dict)
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    anti_affinity: dict[str, str] = Field(default_factory=dict)
-    group: str | None = Field(None, max_length=63)
+    max_restarts: int = Field(3, ge=0, le=1000)
+    max_seconds: float = Field(5.0, ge=0.1, le=86_400)
+    start_timeout: float = Field(30.0, ge=0.1, le=50.0, description="Seconds until it must answer.")
+    shutdown: float = Field(5.0, ge=0.01, le=30.0, description="Seconds that it has to stop by itself.")
+    labels: Labels = Field(default_factory=dict, description="What it is, for the anti_affinity of others.")
+    node_selector: Labels = Field(default_factory=dict, description="Labels that its node must have.")
+    anti_affinity: Labels = Field(
+        default_factory=dict, description="It shares no node with sandboxes that have these labels."
+    )
+    group: str | None = Field(None, max_length=63, pattern=NAME)
     on_unresponsive: Literal["report", "restart"] = "report"
-    unresponsive_after: float = Field(5.0, ge=0.5)
+    unresponsive_after: float = Field(5.0, ge=0.5, le=3600)
 
 
 _CREATE = (InvalidSpec, SandboxExists, UnknownNode, NoGroup, NoPlacement, NoQuorum, StartFailed)
@@ -398,8 +416,8 @@ async def list_checkpoints(cluster: AwaitedCluster, params: OneSandbox) -> Check
 class RestoreParams(OneSandbox):
     """Which checkpoint is wanted; `list_checkpoints` tells which there are."""
 
-    epoch: int = Field(ge=0)
-    seq: int = Field(ge=0)
+    epoch: int = Field(ge=0, le=2**53)
+    seq: int = Field(ge=0, le=2**53)
 
 
 @operation(
@@ -463,7 +481,9 @@ async def list_versions(cluster: AwaitedCluster, params: OneSandbox) -> VersionL
 class RollBackParams(OneSandbox):
     """Which version is wanted."""
 
-    version: int | None = Field(None, ge=1, description="Its number; null: the one before that which runs.")
+    version: int | None = Field(
+        None, ge=1, le=2**53, description="Its number; null: the one before that which runs."
+    )
 
 
 @operation(
@@ -471,7 +491,8 @@ class RollBackParams(OneSandbox):
     "/distributed/sandboxes/{id}/rollbacks",
     access="operate",
     timeout=70.0,
-    errors=[*_ALIVE, InvalidSpec, ReloadFailed],
+    # A number that is no version's is right in itself: it is the sandbox that has none such.
+    errors={**dict.fromkeys([*_ALIVE, ReloadFailed]), InvalidSpec: 409},
 )
 async def roll_back_sandbox(cluster: AwaitedCluster, params: RollBackParams) -> VersionList:
     """Run an earlier version of the application again, with the states of now."""

@@ -1,0 +1,137 @@
+"""``op`` and ``openapi`` as a person types them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from openapi_spec_validator import validate
+
+from superlearner.arsenal import shared
+from superlearner.cli.app import main
+
+
+@pytest.fixture
+def run():
+    runner = CliRunner()
+    return lambda *words: runner.invoke(main, list(words))
+
+
+def test_op_lists_what_there_is(run):
+    table = run("op", "--list")
+    assert table.exit_code == 0, table.output
+    assert "list_sandboxes" in table.stdout
+    document = json.loads(run("op", "--list", "--json").stdout)
+    (one,) = [row for row in document if row["name"] == "destroy_sandbox"]
+    assert (one["method"], one["path"]) == ("DELETE", "/api/v1/distributed/sandboxes/{id}")
+    assert (one["access"], one["dangerous"], one["errors"]["no_sandbox"]) == ("operate", True, 404)
+
+
+def test_op_explains_each_operation(run):
+    told = run("op", "migrate_sandbox", "--help").output
+    for word in ("ID", "--node", "Move a sandbox", "Access: operate", "[default: auto]"):
+        assert word in told
+    assert run("op", "migrate-sandbox", "--help").exit_code == 0
+
+
+def test_an_operation_that_does_not_exist_is_told_with_the_nearest(run):
+    done = run("op", "list_sandboxs")
+    assert done.exit_code == 1
+    assert "Did you mean 'list_sandboxes'?" in done.stderr
+
+
+def test_op_without_a_cluster_says_so_and_starts_none(run):
+    done = run("op", "list_sandboxes")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("No local cluster is running.")
+
+
+def test_a_failure_is_one_sentence(run, cluster):
+    for words, told in (
+        (["get_sandbox", "nobody"], "There is no sandbox 'nobody'."),
+        (["destroy_sandbox", "nobody"], "was not confirmed; nothing was done."),
+        (["list_sandboxes", "--limit=many"], "limit: "),
+    ):
+        done = run("op", *words)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert told in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_op_asks_a_server_where_it_is_told_to(run, server, world, tmp_path):
+    sandbox = world.sandbox()
+    path = server.served.tokens.path
+    through = ["--url", f"{server.url}/api/v1", "--token-file", str(path)]
+    done = run("op", "get_sandbox", sandbox.id, *through)
+    assert json.loads(done.stdout)["sandbox"]["id"] == sandbox.id
+    done = run("op", "list_sandboxes", "--limit=1", *through)
+    assert len(json.loads(done.stdout)["sandboxes"]) == 1
+    done = run("op", "create_sandbox", "--id=a/b", "--application=a:b", *through)
+    assert (done.exit_code, "id: String should match" in done.stderr) == (1, True)
+    (tmp_path / "token").write_text(server.tokens["read"])
+    done = run(
+        "op", "restart_sandbox", sandbox.id, "--url", server.url, "--token-file", str(tmp_path / "token")
+    )
+    assert "asks for operate access" in done.stderr
+    done = run("op", "destroy_sandbox", sandbox.id, "--confirm", *through)
+    assert (done.exit_code, done.stdout) == (0, "")
+
+
+def test_a_server_that_is_not_there_is_said_in_one_sentence(run, tmp_path):
+    (tmp_path / "token").write_text("x")
+    done = run("op", "cluster_status", "--url", "http://127.0.0.1:9", "--token-file", str(tmp_path / "token"))
+    assert done.exit_code == 1
+    assert "No server answers at http://127.0.0.1:9" in done.stderr
+    assert "superlearner serve" in done.stderr
+
+
+def test_tokens_are_listed_without_their_secrets_added_shown_and_removed(run, tmp_path):
+    file = ["--token-file", str(tmp_path / "tokens.json")]
+    secret = run("token", "add", "ci", "--access", "read", "--hours", "1", *file).stdout.strip()
+    assert run("token", "show", "ci", *file).stdout.strip() == secret
+    listed = run("token", "list", "--json", *file).stdout
+    assert secret not in listed
+    assert [row["name"] for row in json.loads(listed)] == ["read", "operate", "admin", "ci"]
+    assert "never" in run("token", "list", *file).stdout
+    assert "already; nothing was changed" in run("token", "add", "ci", "--access", "read", *file).stderr
+    assert run("token", "remove", "ci", *file).exit_code == 0
+    for words in (["show", "ci"], ["remove", "ci"]):
+        done = run("token", *words, *file)
+        assert (done.exit_code, "no token 'ci'" in done.stderr) == (1, True)
+
+
+def test_openapi_prints_a_valid_document(run):
+    done = run("openapi", "--server", "https://example.org/base")
+    document = json.loads(done.stdout)
+    validate(document)
+    assert document["servers"] == [{"url": "https://example.org/base"}]
+
+
+def test_new_writes_a_module_that_works(run, cluster, tmp_path, monkeypatch):
+    done = run("op", "new", "count_all", "--folder", str(tmp_path), "--json")
+    assert done.exit_code == 0, done.output
+    assert set(json.loads(done.stdout)) == {"module", "test"}
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("count_all_operation")
+    cluster.ops.register(module.count_all)
+    try:
+        assert cluster.ops.count_all().sandboxes == len(cluster.sandboxes())
+        assert json.loads(run("op", "count_all", "--node=alpha").stdout).keys() == {"sandboxes"}
+        assert "count_all" in repr(cluster.ops)
+    finally:
+        shared().remove("count_all")
+    again = run("op", "new", "count_all", "--folder", str(tmp_path))
+    assert (again.exit_code, "nothing was written" in again.stderr) == (1, True)
+    assert "is no name" in run("op", "new", "Count", "--folder", str(tmp_path)).stderr
+
+
+@pytest.mark.slow
+def test_the_test_that_new_writes_passes(run, tmp_path):
+    written = json.loads(run("op", "new", "count_all", "--folder", str(tmp_path), "--json").stdout)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", written["test"]]
+    tried = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 passed" in tried.stdout, tried.stdout + tried.stderr
