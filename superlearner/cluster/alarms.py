@@ -2,18 +2,20 @@
 
 Judged at once when something happens that may matter, and every 30 s: see ``superlearner.core.alerts``. An alert
 that fires or ends is an event in the log (``alert_firing``, ``alert_resolved``, ``alert_acknowledged``), a message
-under Dask's topic ``alerts``, and a line in the log file of its process at the level INFO; with `subscribe` any
-function is called with these events. A control plane that takes over from one that was killed goes on with its alerts.
+under Dask's topic ``alerts``, and a line in the log file of its process at the level INFO. With `subscribe` any
+function is called with these events, and with the setting ``superlearner.alerts.webhook`` they are posted to a URL.
+A control plane that takes over from one that was killed goes on with its alerts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from superlearner import config
+from superlearner.cluster.webhook import Webhook
 from superlearner.core.alert_rules import Flaps, NodeFacts, SandboxFacts, conditions
 from superlearner.core.alerts import Alert, AlertBook
 from superlearner.core.bottlenecks import Bottlenecks, Resource, bottlenecks, of_node, of_sandbox
@@ -61,6 +63,8 @@ class Alarms:
         self.book.recall(plane.log)
         self._flaps = Flaps(config.get("alerts.flapping-most"), float(config.get("alerts.flapping-window")))
         self._why_down: dict[str, str] = {}
+        url = config.get("alerts.webhook")
+        self._webhook = None if url is None else Webhook(url, self._not_sent)
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(self._interval, self.judge)
 
@@ -110,9 +114,11 @@ class Alarms:
             resources += of_sandbox(box, self._samples_of(box))
         return bottlenecks(resources, self.thresholds)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Judge no more."""
         self._timer.cancel()
+        if self._webhook is not None:
+            await self._webhook.close()
 
     # -- What is known -------------------------------------------------------------------------------
 
@@ -176,4 +182,10 @@ class Alarms:
         event = alert.as_event(kind, self._plane.now())
         self._plane.record(event)
         self._plane.publish("alerts", asdict(alert))
+        if self._webhook is not None:
+            self._webhook.send(kind, alert)
         logger.info("superlearner: %s: %s", kind.replace("_", " "), alert.summary)
+
+    def _not_sent(self, alert: Alert, why: str) -> None:
+        event = alert.as_event("alert_not_sent", self._plane.now())
+        self._plane.record(replace(event, reason=why))

@@ -92,7 +92,7 @@ class Pump(Effects):
     async def end(self) -> None:
         """Give up what is under way, and begin nothing any more."""
         self._ended = True
-        self.alarms.close()
+        await self.alarms.close()
         for timer in self._timers.values():
             timer.cancel()
         for task in list(self._tasks):

@@ -1,4 +1,7 @@
-"""What clients may ask of the control plane; each public method of `Requests` below ``-- Verbs`` is one verb."""
+"""What clients may ask of the control plane; each public method of `Requests` below ``-- Verbs`` is one verb.
+
+The module is long because there is a method for each of them.
+"""
 
 from __future__ import annotations
 

@@ -360,6 +360,8 @@ def _alert(event: Event) -> Said | None:
             return Said("●", "good", f"An alert is over: {event.reason}")
         case "alert_acknowledged":
             return Said("·", "quiet", f"{event.detail.get('by')} knows of an alert: {event.reason}")
+        case "alert_not_sent":
+            return Said("▲", "warn", f"Alert {event.detail.get('id')} could not be posted{why(event)}.")
         case _:
             return None
 

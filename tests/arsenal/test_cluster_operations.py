@@ -79,7 +79,7 @@ def test_events_are_filtered_by_everything_at_once(world: World, ask):
         ("list_registry", {"node": "omega"}, 404, "unknown_node"),
         ("cluster_metrics", {"node": "omega"}, 404, "unknown_node"),
         ("rebalance", {"plan": "of another day"}, 409, "invalid_spec"),
-        ("explain_placement", {"resources": {"memory": "much"}}, 422, "invalid_spec"),
+        ("explain_placement", {"resources": {"memory": "much"}}, 422, "invalid_parameters"),
         ("acknowledge_alert", {"id": "node_failure-999", "by": "ann"}, 404, "no_alert"),
         ("get_fault", {"id": "cut-999"}, 404, "no_fault"),
         ("revert_fault", {"id": "cut-999"}, 404, "no_fault"),

@@ -239,6 +239,10 @@ CASES = {
         Event("alert_acknowledged", reason="Sandbox shop does not answer.", detail={"by": "ann"}),
         "ann knows of an alert: Sandbox shop does not answer.",
     ),
+    "alert not sent": (
+        Event("alert_not_sent", reason="refused", detail={"id": "flapping-1"}),
+        "Alert flapping-1 could not be posted (refused).",
+    ),
     "unknown kind": (Event("moon_landed", sandbox="shop", reason="gravity"), "shop: moon landed (gravity)."),
 }  # fmt: skip
 

@@ -115,7 +115,7 @@ class Delay(_OnLink):
     kind: Literal["delay"]
     seconds: float = Field(ge=0)
     jitter: float = Field(0.0, ge=0, description="Up to how many seconds more, by chance.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 class Slow(_OnLink):
@@ -130,7 +130,7 @@ class Drop(_OnLink):
 
     kind: Literal["drop"]
     probability: float = Field(ge=0, le=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 class Flap(_OnLink):
@@ -293,7 +293,9 @@ class Schedule(Params):
     """Faults in time."""
 
     steps: list[Step] = Field(min_length=1, max_length=200)
-    seed: int = Field(0, ge=0, description='Decides every "any", and the chances of faults without a seed.')
+    seed: int = Field(
+        0, ge=0, lt=2**31, description='Decides every "any", and the chances of faults without a seed.'
+    )
 
 
 class DoneStep(Result):
