@@ -19,6 +19,8 @@ HIDDEN = "<hidden>"
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private|authorization|cookie", re.IGNORECASE)
 #: The longest text, and the most items of a list or fields of an object, that an event tells of a parameter.
 _LONGEST, _MOST = 200, 20
+#: How deep lists and objects are told.
+_DEEPEST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +45,28 @@ def redacted(params: BaseModel) -> dict[str, Any]:
     return found
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(name: str, value: Any, depth: int = 0) -> Any:
+    """Return what every log can hold: no secret, no number beyond 64 bits, nothing long, nothing deep."""
     if _SECRET.search(name) or isinstance(value, SecretStr | SecretBytes):
         return HIDDEN
     if isinstance(value, BaseModel):
         return redacted(value)
-    if isinstance(value, Mapping):
-        return {str(key)[:_LONGEST]: _plain(str(key), item) for key, item in list(value.items())[:_MOST]}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain("", item) for item in list(value)[:_MOST]]
-    if value is None or isinstance(value, bool | int | float):
+    if isinstance(value, Mapping) and depth < _DEEPEST:
+        items = list(value.items())[:_MOST]
+        return {_text(key): _plain(str(key), item, depth + 1) for key, item in items}
+    if isinstance(value, list | tuple | set | frozenset) and depth < _DEEPEST:
+        return [_plain("", item, depth + 1) for item in list(value)[:_MOST]]
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return "..."
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63):
         return value
-    text = str(value)
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    """Return a short text that can be encoded: half a surrogate cannot."""
+    text = str(value) if not isinstance(value, int) else hex(value)  # a huge number has no decimal text
+    text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, Self
 
 from superlearner.arsenal.operation import Field, Result
 from superlearner.arsenal.plain import in_one_line
@@ -18,6 +18,8 @@ from superlearner.core.snapshots import (
     SandboxInfo,
     SandboxStatus,
 )
+
+_FIELDS = tuple(field.name for field in fields(SandboxInfo))
 
 
 class SandboxRow(Result):
@@ -41,9 +43,9 @@ class SandboxRow(Result):
     moved: Migration | None = Field(description="How its last planned move went.")
 
     @classmethod
-    def of(cls, info: SandboxInfo, **more: Any) -> SandboxRow:
+    def of(cls, info: SandboxInfo, **more: Any) -> Self:
         """Return the row of a sandbox."""
-        plain = {field.name: getattr(info, field.name) for field in fields(info)}
+        plain = {name: getattr(info, name) for name in _FIELDS}
         reason = None if info.reason is None else in_one_line(info.reason)
         return cls(**plain | {"reason": reason} | more)
 

@@ -13,6 +13,7 @@ without a timer.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -21,6 +22,7 @@ from distributed.comm import connect as dask_connect
 
 from superlearner.otp._deadlines import Deadlines
 
+logger = logging.getLogger(__name__)
 Answer = tuple[int, Any]  # (status, payload)
 #: How many lengths of limits share timers; those of other lengths have timers of their own.
 _MOST_LIMITS = 16
@@ -58,6 +60,10 @@ class Writer:
                     batch, self._queue = self._queue, []
                     await self.comm.write(batch, on_error="raise")
         except (CommClosedError, OSError):
+            self.comm.abort()
+        except Exception:
+            # A message that cannot be encoded: without an end of the comm both sides would wait for ever.
+            logger.exception("superlearner: a message could not be written to %s", self.comm.peer_address)
             self.comm.abort()
 
     def cancel(self) -> None:

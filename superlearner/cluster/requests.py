@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 from distributed.comm import Comm
 
 from superlearner.cluster.channel import ServedChannel
@@ -299,6 +300,14 @@ class Requests:
         """Record what an operation has done; clients tell of nothing else."""
         if event.kind != "operation_called":
             raise InvalidSpec(f"A client cannot tell of {event.kind!r}, but of its own operations alone.")
+        try:
+            msgpack.packb(event.as_dict())
+        except (
+            ValueError,
+            TypeError,
+            OverflowError,
+        ) as error:  # it would break every channel that it is pushed to
+            raise InvalidSpec(f"The event cannot be told: {error}.") from None
         self._plane.record(replace(event, at=self._plane.now()))
 
     async def story(self, sandbox: str) -> list[Event]:

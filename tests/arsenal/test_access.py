@@ -6,6 +6,7 @@ import string
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,6 +126,34 @@ def test_secrets_are_hidden_by_type_by_name_and_by_mark():
     assert "thing" not in str(shown)
     assert shown["settings"]["deep"]["size"] == 3
     assert len(str(shown)) < 600
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(), max_size=5)
+    | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=3), inner),
+    max_leaves=20,
+)
+
+
+@given(anything)
+def test_every_log_can_hold_what_is_told_of_a_call(value):
+    assert msgpack.packb(audit.redacted(Anything(value=value)))
+
+
+def test_a_huge_number_and_what_is_deep_are_told_short():
+    deep: Any = 10**5000
+    for _ in range(50):
+        deep = [deep]
+    assert len(str(audit.redacted(Anything(value=[10**5000, deep])))) < 600
+
+
+class Anything(Params):
+    value: Any
 
 
 @pytest.mark.parametrize(

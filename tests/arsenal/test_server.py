@@ -382,6 +382,14 @@ def test_every_call_leaves_an_event(server, cluster):
     assert told[0]["seconds"] > 0
 
 
+def test_numbers_beyond_64_bits_break_nothing(server, cluster):
+    body = {"id": "huge", "application": "no.such:thing", "arguments": [2**70, -(2**70)]}
+    answer = fetch(server.url + SANDBOXES, token=server.tokens["admin"], method="POST", body=body)
+    is_failure(answer, 409, "start_failed")
+    told = cluster.events(kind="operation_called")[-1].detail
+    assert told["parameters"]["arguments"] == [hex(2**70), hex(-(2**70))]
+
+
 # -- Live
 
 

@@ -58,6 +58,21 @@ def test_requests_arrive_in_the_order_in_which_they_were_made():
     assert seen == list(range(500))
 
 
+def test_a_message_that_cannot_be_encoded_ends_the_channel_instead_of_hanging_it(caplog):
+    def pushes_a_huge_number(channel, message):
+        channel.push(2**70)
+
+    async def work():
+        async with await serve(pushes_a_huge_number) as server:
+            channel = await Channel.open(server.address, "echo_channel", {}, timeout=5)
+            with pytest.raises(ChannelClosed):
+                await channel.request("anything")
+            await channel.close()
+
+    run(work())
+    assert "could not be written" in caplog.text
+
+
 def test_requests_in_flight_fail_at_once_when_the_other_side_goes():
     def leave(channel, message):
         channel.comm.abort()

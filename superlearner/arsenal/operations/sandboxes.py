@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from superlearner.arsenal.listing import NodeFailure, Page, page
@@ -86,10 +87,11 @@ async def list_sandboxes(cluster: AwaitedCluster, params: SandboxQuery) -> Sandb
     Every node is asked what runs there. One that does not answer in time is named under `failures`, and its
     sandboxes are still listed, as the registry knows them.
     """
-    survey = await cluster.survey(SURVEY)
+    survey, infos = await asyncio.gather(
+        cluster.survey(SURVEY), cluster.sandboxes(params.node, params.status)
+    )
     if params.node is not None and params.node not in survey:
         raise UnknownNode(params.node, tuple(survey))
-    infos = await cluster.sandboxes(params.node, params.status)
     wanted = [info for info in infos if params.group is None or info.group == params.group]
     shown, after, total = page(wanted, params, key=lambda info: info.id)
     asked = {name: told for name, told in survey.items() if params.node in {None, name}}
@@ -101,10 +103,7 @@ async def list_sandboxes(cluster: AwaitedCluster, params: SandboxQuery) -> Sandb
         return bool(survey[info.node].sandboxes.get(info.id) == info.epoch)
 
     return SandboxList(
-        sandboxes=[
-            ListedSandbox.model_validate(SandboxRow.of(info).model_dump() | {"confirmed": confirmed(info)})
-            for info in shown
-        ],
+        sandboxes=[ListedSandbox.of(info, confirmed=confirmed(info)) for info in shown],
         total=total,
         next=after,
         nodes_queried=list(asked),
