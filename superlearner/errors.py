@@ -560,6 +560,49 @@ class NoGroup(SuperlearnerError):
         return f"There is no group {self.group!r}; nothing was changed."
 
 
+class NoFault(SuperlearnerError):
+    """No such fault acts now.
+
+    Parameters
+    ----------
+    fault
+        The id that was asked for.
+    """
+
+    code = "no_fault"
+    advice = "chaos.faults() lists those that act."
+
+    def __init__(self, fault: Any = None) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+    def what(self) -> str:
+        return f"No fault {self.fault!r} acts now, so nothing was changed: it has ended, or never was."
+
+
+class NoAlert(SuperlearnerError):
+    """No such alert is active.
+
+    Parameters
+    ----------
+    alert
+        The id that was asked for.
+    active
+        The ids of those that are.
+    """
+
+    code = "no_alert"
+    advice = "alerts() lists them."
+
+    def __init__(self, alert: Any = None, active: tuple[str, ...] = ()) -> None:
+        super().__init__(alert, active)
+        self.alert = alert
+        self.active = active
+
+    def what(self) -> str:
+        return f"No alert {self.alert!r} is active, so nothing was changed: it was resolved, or never was."
+
+
 class GroupExists(SuperlearnerError):
     """The group's id is in use; nothing was created.
 

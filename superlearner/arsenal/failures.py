@@ -39,6 +39,8 @@ _USUAL: Mapping[type[SuperlearnerError], int] = {
     # What it names is not there.
     e.NoProcess: 404,
     e.NoGroup: 404,
+    e.NoFault: 404,
+    e.NoAlert: 404,
     e.UnknownNode: 404,
     e.ChildNotFound: 404,
     e.NoTrace: 404,

@@ -9,9 +9,12 @@ from superlearner.arsenal.operation import Field, Result
 from superlearner.arsenal.plain import in_one_line
 from superlearner.core.snapshots import (
     CheckpointInfo,
+    Health,
     LeaseInfo,
     Migration,
     MoveInfo,
+    NodeInfo,
+    NodeStatus,
     SandboxInfo,
     SandboxStatus,
 )
@@ -45,3 +48,34 @@ class SandboxRow(Result):
         plain = {name: getattr(info, name) for name in _FIELDS}
         reason = None if info.reason is None else in_one_line(info.reason)
         return cls(**plain | {"reason": reason} | more)
+
+
+class NodeRow(Result):
+    """One node, as its own last report and the scheduler know it."""
+
+    name: str
+    address: str
+    pid: int | None = Field(description="Its worker's OS process.")
+    status: NodeStatus
+    health: Health
+    cpu: float | None = Field(description="Percent of the machine's processors; null until measured.")
+    memory: int | None = Field(description="Bytes used by the node's processes; null until measured.")
+    network: float | None = Field(
+        description="Bytes per second of its machine, in and out; null until measured."
+    )
+    uptime: float = Field(description="Seconds.")
+    sandboxes: list[str] = Field(description="The ids of those on it.")
+    last_seen: float = Field(description="Unix time in seconds.")
+    memory_limit: int | None = Field(description="Bytes that its machine has.")
+    labels: dict[str, str]
+    lease: LeaseInfo | None = Field(description="Its right to answer; null where it has none.")
+    reason: str | None = Field(description="Why it is down, where it is.")
+
+    @classmethod
+    def of(cls, info: NodeInfo) -> NodeRow:
+        """Return the row of a node."""
+        plain = {field.name: getattr(info, field.name) for field in fields(info)}
+        reason = None if info.reason is None else in_one_line(info.reason)
+        return cls(
+            **plain | {"sandboxes": list(info.sandboxes), "labels": dict(info.labels), "reason": reason}
+        )

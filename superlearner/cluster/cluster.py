@@ -22,9 +22,12 @@ from superlearner.cluster.names import NodesWanted, node_labels, node_names
 from superlearner.cluster.outgoing import split
 from superlearner.cluster.sandbox import Sandbox
 from superlearner.cluster.session import Found, Session
+from superlearner.core.alerts import Alert, AlertState
+from superlearner.core.bottlenecks import Bottlenecks
 from superlearner.core.childspec import Strategy, choice
 from superlearner.core.history import Event, Story
 from superlearner.core.rebalance import Suggestion
+from superlearner.core.scores import ClusterScore
 from superlearner.core.snapshots import (
     ClusterStatus,
     GroupInfo,
@@ -149,11 +152,19 @@ class Manager:
             as_application(what)  # refused here as it would be in create_sandbox
         return self._session.ask("explain", spec=_spec("explained", b"", options))
 
-    def events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
-        """Return the events after the sequence number `since`, of one kind or sandbox where given."""
+    def events(
+        self,
+        since: int = 0,
+        kind: str | None = None,
+        sandbox: str | None = None,
+        *,
+        node: str | None = None,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Return the events after the sequence number `since`, of one kind, sandbox or node, the first `limit`."""
         if not isinstance(since, int):
             raise InvalidSpec(f"since={since!r} must be the seq of an event, a whole number.")
-        return self._session.ask("events", since=since, kind=kind, sandbox=sandbox)
+        return self._session.ask("events", since=since, kind=kind, sandbox=sandbox, node=node, limit=limit)
 
     def story(self, sandbox: str) -> Story:
         """Return what happened to a sandbox, and what led to it elsewhere, by time; print it to read it."""
@@ -166,6 +177,34 @@ class Manager:
     def metrics(self) -> dict[str, list[dict[str, Any]]]:
         """Return the newest samples of each node, oldest first (100 by default, one every 2 s)."""
         return self._session.ask("metrics")
+
+    def health(self) -> ClusterScore:
+        """Return scores from 0 to 100 for the cluster, its nodes and its sandboxes, with advice."""
+        return self._session.ask("health")
+
+    def bottlenecks(self) -> Bottlenecks:
+        """Return which resources of nodes and sandboxes are nearly used up, or have work queueing for them."""
+        return self._session.ask("bottlenecks")
+
+    def alerts(self, state: AlertState | None = None) -> list[Alert]:
+        """Return what is wrong, or was: alerts that are pending or firing, then the newest that are resolved.
+
+        Nodes that cannot be reached, resources that run out, sandboxes that fail, and what fails again and again.
+        To be told at once, subscribe to the events: ``cluster.subscribe(handler, kind="alert_firing")``.
+        """
+        if state is not None:
+            choice(state, "state", get_args(AlertState))
+        return self._session.run(self._alerts(state))
+
+    def acknowledge_alert(self, id: str, by: str, note: str | None = None) -> Alert:
+        """Say that somebody knows of an alert; it goes on firing while its cause lasts.
+
+        Raises
+        ------
+        NoAlert
+            It is not pending or firing; nothing was changed.
+        """
+        return self._session.ask("acknowledge", alert=id, by=by, note=note)
 
     def subscribe(self, handler: Callable[[Event], None], kind: str | None = None) -> Callable[[], None]:
         """Call `handler` with each event from now on, of one kind where given; return what ends that.
@@ -371,6 +410,10 @@ class Manager:
                 return None
             raise
         return None if pid is None else Location(info.node, info.epoch, str(pid))
+
+    async def _alerts(self, state: AlertState | None) -> list[Alert]:
+        found = await self._session.link.ask("alerts")
+        return [alert for alert in found if state in {None, alert.state}]
 
     async def _story(self, sandbox: str) -> Story:
         return Story(await self._session.link.ask("story", sandbox=sandbox))

@@ -152,6 +152,10 @@ class DualLink:
                 return sorted(events, key=lambda event: event.at)
             case "status":
                 return _status(*await self._both(verb))
+            case "alerts":
+                return [alert for answer in await self._both(verb) for alert in answer]
+            case "acknowledge" if str(kwargs["alert"]).startswith(f"{LOCAL}-"):
+                return await self._local.ask(verb, **kwargs)
             case "nodes":
                 return [node for answer in reversed(await self._both(verb)) for node in answer]
             case "metrics":
@@ -197,8 +201,8 @@ class DualLink:
                 self._sides.missing = error.what()
         return answers
 
-    def _events(self, since: int = 0, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
-        return self._sides.log.since(since, kind=kind, sandbox=sandbox)
+    def _events(self, since: int = 0, **only: Any) -> list[Event]:
+        return self._sides.log.since(since, **only)
 
     async def _sandboxes(self, **kwargs: Any) -> list[Any]:
         local, *remote = await self._both("sandboxes", **kwargs)

@@ -35,7 +35,20 @@ Place = tuple[str, int]  # (address, epoch)
 _RETRY = 0.05
 #: What the control plane answers without waiting for anything: no answer means that it is frozen.
 _LOOKS = frozenset(
-    {"hello", "status", "nodes", "sandboxes", "sandbox", "events", "story", "metrics", "explain"}
+    {
+        "hello",
+        "status",
+        "nodes",
+        "sandboxes",
+        "sandbox",
+        "events",
+        "story",
+        "metrics",
+        "explain",
+        "alerts",
+        "health",
+        "bottlenecks",
+    }
 )
 
 

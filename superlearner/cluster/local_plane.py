@@ -48,6 +48,7 @@ class LocalPlane(Pump):
 
     requests: LocalRequests
     must_keep = True
+    prefix = f"{LOCAL}-"
 
     def __init__(self, directory: StateDirectory | None = None) -> None:
         super().__init__(directory)

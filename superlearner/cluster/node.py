@@ -171,7 +171,9 @@ class Node:
             hosts = {id: instance for (id, _), instance in self.instances.items() if instance.pid}
             sample = meter.sample({id: instance.pid or 0 for id, instance in hosts.items()})
             for id, figures in sample["sandboxes"].items():
-                figures["responsive"] = hosts[id].responsive
+                figures |= {"responsive": hosts[id].responsive, **hosts[id].counts()}
+            counts = [figures["processes"] for figures in sample["sandboxes"].values()]
+            sample["processes"] = sum(count for count in counts if count is not None)
             self.report("node_sampled", node=self.node, **sample)
             await asyncio.sleep(interval)
 

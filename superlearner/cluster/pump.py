@@ -18,6 +18,7 @@ from superlearner.cluster.agent import (
     LEASE_OP,
     SETTLED_OP,
 )
+from superlearner.cluster.alarms import FULL_NETWORK, Alarms
 from superlearner.cluster.effects import Effects
 from superlearner.cluster.faults import FaultControl
 from superlearner.cluster.recorder import Recorder
@@ -28,9 +29,6 @@ from superlearner.cluster.versions import Versions
 from superlearner.core import control as c
 from superlearner.core.history import Event, EventLog
 from superlearner.errors import NodeDown, StartFailed, UnknownNode
-
-#: Bytes per second that count as a full network when placement compares nodes: 1 Gbit/s.
-FULL_NETWORK = 125_000_000
 
 
 class NodeLauncher(Protocol):
@@ -57,6 +55,8 @@ class Pump(Effects):
     #: Where it can be asked.
     address: str
     launcher: NodeLauncher | None = None
+    #: What the ids of its alerts begin with.
+    prefix = ""
 
     def __init__(self, directory: StateDirectory | None = None) -> None:
         super().__init__(directory)
@@ -79,6 +79,8 @@ class Pump(Effects):
         self.requests = Requests(self)
         limit = config.get("events.limit")
         self._recorder = Recorder(self._journal_path, limit, self._publish, recall=self._takes_over)
+        #: What is wrong now.
+        self.alarms = Alarms(self, self.prefix)
         self._changed = asyncio.Event()
         #: Who waits for a change of one sandbox, with what it is now: a few, woken alone, where many wait.
         self._watching: dict[asyncio.Future[None], c.SandboxRecord] = {}
@@ -90,6 +92,7 @@ class Pump(Effects):
     async def end(self) -> None:
         """Give up what is under way, and begin nothing any more."""
         self._ended = True
+        await self.alarms.close()
         for timer in self._timers.values():
             timer.cancel()
         for task in list(self._tasks):
@@ -262,8 +265,10 @@ class Pump(Effects):
         return self._recorder.log
 
     def record(self, event: Event) -> None:
-        """Append an event to the log and the journal, and publish it."""
+        """Append an event to the log and the journal, publish it, and see whether it is cause for alarm."""
         self._recorder.record(event)
+        if not self._stopping:
+            self.alarms.note(event)
 
     def _publish(self, event: Event) -> None:
         plain = event.as_dict()

@@ -1,4 +1,7 @@
-"""What clients may ask of the control plane; each public method of `Requests` below ``-- Verbs`` is one verb."""
+"""What clients may ask of the control plane; each public method of `Requests` below ``-- Verbs`` is one verb.
+
+The module is long because there is a method for each of them.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from superlearner.cluster.commands import InstanceGone
 from superlearner.cluster.faulty import plain_address
 from superlearner.cluster.names import node_id
 from superlearner.core import control as c
+from superlearner.core.alerts import Alert
+from superlearner.core.bottlenecks import Bottlenecks
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control_records import SandboxRecord
 from superlearner.core.faults import SCHEDULER, FaultRecord
@@ -26,6 +31,7 @@ from superlearner.core.health import cluster_health, node_health
 from superlearner.core.history import Event
 from superlearner.core.quorum import has_quorum
 from superlearner.core.rebalance import Suggestion, plan
+from superlearner.core.scores import ClusterScore
 from superlearner.core.snapshots import (
     ApplicationVersion,
     CheckpointInfo,
@@ -291,11 +297,9 @@ class Requests:
         """Return the table by which a sandbox like this one would be placed now."""
         return list(self._plane.state.explain(spec).rows)
 
-    async def events(
-        self, since: int = 0, kind: str | None = None, sandbox: str | None = None
-    ) -> list[Event]:
-        """Return the kept events after `since`."""
-        return self._plane.log.since(since, kind=kind, sandbox=sandbox)
+    async def events(self, since: int = 0, **only: Any) -> list[Event]:
+        """Return the kept events after `since`; `only` is what `EventLog.since` takes."""
+        return self._plane.log.since(since, **only)
 
     async def note(self, event: Event) -> None:
         """Record what an operation has done; clients tell of nothing else."""
@@ -328,6 +332,22 @@ class Requests:
     async def metrics(self) -> dict[str, list[dict[str, Any]]]:
         """Return the newest samples of each node, oldest first."""
         return {node: list(samples) for node, samples in self._plane.samples.items()}
+
+    async def alerts(self) -> list[Alert]:
+        """Return the alerts that are pending or firing, then those that are resolved."""
+        return [*self._plane.alarms.book.active, *self._plane.alarms.book.over]
+
+    async def acknowledge(self, alert: str, by: str, note: str | None = None) -> Alert:
+        """Note that somebody knows of an alert."""
+        return self._plane.alarms.acknowledge(alert, by, note)
+
+    async def health(self) -> ClusterScore:
+        """Score the cluster."""
+        return self._plane.alarms.score(quorum=has_quorum(*self._plane.state.reach))
+
+    async def bottlenecks(self) -> Bottlenecks:
+        """Return which resources hold others up."""
+        return self._plane.alarms.bottlenecks()
 
     async def inventory(self) -> dict[str, dict[str, list[str]]]:
         """Return what the control plane and each living node hold of sandboxes.
@@ -542,13 +562,19 @@ class Requests:
         seen = self._plane.last_seen(name)
         lease = self._plane.state.lease_of(name)
         suspected = lease is not None and lease.suspected
-        health = node_health(reachable=facts["up"], suspected=suspected, memory=sample.get("memory")).health
+        verdict = node_health(
+            reachable=facts["up"],
+            suspected=suspected,
+            processes=sample.get("processes"),
+            memory=sample.get("memory"),
+            thresholds=self._plane.alarms.thresholds,
+        )
         return NodeInfo(
             name=name,
             address=facts["address"],
             pid=facts["pid"],
             status=self._node_status(name),
-            health=health,
+            health=verdict.health,
             cpu=sample.get("cpu"),
             memory=sample.get("memory"),
             network=sample.get("network"),

@@ -90,7 +90,6 @@ class NodeMeter:
             "cpu": 100 * sum(measured) / self._cores if measured else None,
             "network": self._network_rate(),
             "uptime": time.monotonic() - self._started,
-            "processes": len(self._own) + len(sandboxes),
             "sandboxes": sandboxes,
         }
 

@@ -20,6 +20,15 @@ class Thresholds:
     processes: int = 100_000
     #: Bytes used by the node and its sandboxes.
     memory: int = 2_000_000_000
+    #: Share of a machine's memory in use at which it is short, and at which it is full. Dask's workers pause at the
+    #: first and are ended at the second (``distributed.worker.memory.pause`` and ``.terminate``).
+    machine_short: float = 0.80
+    machine_full: float = 0.95
+    #: Share of a limit of its own, which is enforced, at which a sandbox is near it.
+    nearly: float = 0.90
+    #: Share of processors in use above which work begins to wait for them: a node's cores, or the one core that a
+    #: sandbox can use (B. Gregg, the USE method: above 70 % a resource can be a bottleneck).
+    busy: float = 0.70
 
 
 class NodeHealth(NamedTuple):

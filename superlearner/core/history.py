@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 
@@ -71,15 +72,25 @@ class EventLog:
         self._events.append(numbered)
         return numbered
 
-    def since(self, seq: int = 0, *, kind: str | None = None, sandbox: str | None = None) -> list[Event]:
-        """Return the kept events after `seq`, oldest first, of one kind or sandbox where given."""
-        return [
+    def since(
+        self,
+        seq: int = 0,
+        *,
+        kind: str | None = None,
+        sandbox: str | None = None,
+        node: str | None = None,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Return the kept events after `seq`, oldest first, of one kind, sandbox or node, at most `limit`."""
+        found = (
             event
             for event in self._events
             if event.seq > seq
             and (kind is None or event.kind == kind)
             and (sandbox is None or event.sandbox == sandbox)
-        ]
+            and (node is None or event.node == node)
+        )
+        return list(islice(found, limit))
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._events)

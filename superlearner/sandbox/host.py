@@ -12,7 +12,7 @@
 | ``["in", number, status, payload]``: the answer to an ``out`` | none |
 | ``["save", number, settle]`` | ``["saved", number, payload, handled, next_serial, skipped]``, ``["not_saved", ...]`` |
 | ``["stored"]``: the checkpoint that answers waited for is stored, or could not be | none |
-| ``["ping"]`` | ``["pong", handled, mailbox]`` |
+| ``["ping"]`` | ``["pong", handled, mailbox, processes]`` |
 | ``["lease", until]`` | none |
 | ``["stop", reason, timeout]`` | ``["ended", reason]``, then the end of file |
 
@@ -278,7 +278,7 @@ class Host:
             case ["command", number, verb, payload, _]:
                 self._spawn(self._command(number, verb, payload))
             case ["ping"]:
-                self._stream.write(["pong", self._rt.handled, self._waiting_mail()])
+                self._stream.write(self._pong())
             case ["stored"]:
                 if self._owed is not None:
                     self._owed.stored()
@@ -384,6 +384,11 @@ class Host:
             self._kernel.cast(target, message)
         else:
             self._kernel.send(target, message)
+
+    def _pong(self) -> list[Any]:
+        """Return what a ping is answered with: messages handled, messages that wait, and processes."""
+        processes = self._kernel.processes
+        return ["pong", self._rt.handled, self._waiting_mail(), len(processes)]
 
     def _waiting_mail(self) -> int:
         return sum(len(process.mailbox) for process in self._kernel.processes.values())

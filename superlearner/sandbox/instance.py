@@ -566,6 +566,13 @@ class Instance:
             "responsive": link.responsive,
         }
 
+    def counts(self) -> dict[str, int | None]:
+        """Return what the host's last pong told: its processes, and the messages that waited in their mailboxes."""
+        link = self._link
+        if link is None or link.processes is None:
+            return {"processes": None, "mailbox": None}
+        return {"processes": link.processes, "mailbox": link.mailbox}
+
     @property
     def responsive(self) -> bool | None:
         """Whether the host answers pings; None while there is none."""

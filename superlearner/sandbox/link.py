@@ -110,6 +110,8 @@ class Link:
         self.handled = 0
         #: Messages that waited in its mailboxes at the last pong.
         self.mailbox = 0
+        #: How many processes it had at the last pong; None until then.
+        self.processes: int | None = None
         #: Done with the exit reason when the process has ended and all it wrote has been read.
         self.ended: asyncio.Task[Any] = loop.create_task(self._watch(), name=f"end of host {self.pid}")
 
@@ -261,8 +263,8 @@ class Link:
                 self.outlet.take(message)
             case ["events", events]:
                 self._owner.on_events(events)
-            case ["pong", handled, mailbox]:
-                self.handled, self.mailbox = handled, mailbox
+            case ["pong", handled, mailbox, processes]:
+                self.handled, self.mailbox, self.processes = handled, mailbox, processes
                 self._watcher.pong()
             case ["owed", number, status, payload]:
                 self._owner.on_owed(number, status, payload)

@@ -62,7 +62,7 @@ def told(event: Event, companion: Event | None = None) -> Said:
     >>> told(Event("moon_landed", sandbox="shop", reason="gravity")).text
     'shop: moon landed (gravity).'
     """
-    line = _process(event, companion) or _sandbox(event) or _node(event)
+    line = _process(event, companion) or _alert(event) or _sandbox(event) or _node(event)
     return line or Said("·", "quiet", f"{who(event)}: {event.kind.replace('_', ' ')}{why(event)}.")
 
 
@@ -366,6 +366,21 @@ def _group(event: Event) -> Said | None:
             return Said("▲", "warn", text)
         case "group_destroyed":
             return Said("■", "quiet", f"Group {id} was destroyed, with all its sandboxes.")
+        case _:
+            return None
+
+
+def _alert(event: Event) -> Said | None:
+    match event.kind:
+        case "alert_firing":
+            tone: Tone = "bad" if event.detail.get("severity") == "critical" else "warn"
+            return Said("▲", tone, f"Alert: {event.reason}")
+        case "alert_resolved":
+            return Said("●", "good", f"An alert is over: {event.reason}")
+        case "alert_acknowledged":
+            return Said("·", "quiet", f"{event.detail.get('by')} knows of an alert: {event.reason}")
+        case "alert_not_sent":
+            return Said("▲", "warn", f"Alert {event.detail.get('id')} could not be posted{why(event)}.")
         case _:
             return None
 

@@ -9,7 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,18 @@ class World:
     """A running cluster, and what examples make in it."""
 
     cluster: sl.Cluster
+    #: What an example keeps from its making to its check.
+    stored: Any = None
+    _afterwards: list[Callable[[], Any]] = field(default_factory=list)
+
+    def afterwards(self, undo: Callable[[], Any]) -> None:
+        """Do this when the test has ended, however it ends: the next one finds three nodes that are well."""
+        self._afterwards.append(undo)
+
+    def tidy(self) -> None:
+        """Undo what the examples of a test have done."""
+        while self._afterwards:
+            self._afterwards.pop()()
 
     def fresh(self) -> str:
         """Return an id that no other example uses."""

@@ -26,6 +26,14 @@ def world(cluster: sl.Cluster) -> World:
     return World(cluster)
 
 
+@pytest.fixture(autouse=True)
+def as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Undo what the examples of a test have done to the cluster, so that the next one finds it as it was."""
+    yield
+    if "world" in request.fixturenames:
+        request.getfixturevalue("world").tidy()
+
+
 @pytest.fixture(scope="module")
 def server(cluster: sl.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of the cluster's operations."""

@@ -104,6 +104,18 @@ class TestWhatIsSeen:
         assert [event.seq for event in later] == sorted({event.seq for event in later})
         assert created not in later
 
+    def test_what_is_wrong_is_an_alert_that_somebody_may_know_of(self, manager, fresh):
+        manager.create_sandbox(fresh, Counter, restart="temporary")
+        with awaiting(manager, "alert_firing", sandbox=fresh) as fired:
+            manager.chaos.kill_sandbox(fresh)
+            alert = fired().detail["id"]
+        assert manager.acknowledge_alert(alert, "ann").acknowledged.by == "ann"
+        assert alert in {known.id for known in manager.alerts("firing")}
+        assert manager.bottlenecks().judged >= 0
+        with awaiting(manager, "alert_resolved", sandbox=fresh) as resolved:
+            manager.destroy_sandbox(fresh)
+            assert resolved().detail["id"] == alert
+
     def test_a_subscriber_is_told_until_it_has_enough(self, manager, fresh):
         seen = []
         stop = manager.subscribe(seen.append, "sandbox_created")

@@ -248,6 +248,22 @@ CASES = {
         Event("fault_reverted", sandbox="shop", detail={"fault": "pause_sandbox"}), "shop is not frozen any more."
     ),
     "healed": (Event("healed", detail={"faults": ["cut-1"]}), "All is healed: 1 fault ended."),
+    "alert": (
+        Event("alert_firing", node="beta", reason="Node beta cannot be reached.", detail={"severity": "critical"}),
+        "Alert: Node beta cannot be reached.",
+    ),
+    "alert over": (
+        Event("alert_resolved", sandbox="shop", reason="Sandbox shop does not answer."),
+        "An alert is over: Sandbox shop does not answer.",
+    ),
+    "alert known": (
+        Event("alert_acknowledged", reason="Sandbox shop does not answer.", detail={"by": "ann"}),
+        "ann knows of an alert: Sandbox shop does not answer.",
+    ),
+    "alert not sent": (
+        Event("alert_not_sent", reason="refused", detail={"id": "flapping-1"}),
+        "Alert flapping-1 could not be posted (refused).",
+    ),
     "unknown kind": (Event("moon_landed", sandbox="shop", reason="gravity"), "shop: moon landed (gravity)."),
 }  # fmt: skip
 
