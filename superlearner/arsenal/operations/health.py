@@ -174,7 +174,10 @@ class AnomalyList(Result):
 
     anomalies: list[AnomalyRow]
     judged: int = Field(description="How many figures had enough samples.")
-    too_few: list[str] = Field(description="Nodes and sandboxes with a figure that has not, 100 at most.")
+    too_few: list[str] = Field(
+        description="Nodes, then sandboxes, with a figure that has not, 100 of them at most."
+    )
+    too_few_total: int = Field(description="How many of these there are.")
     needed: int = Field(description="How many samples a figure needs; one comes every 2 s.")
 
 
@@ -225,7 +228,14 @@ async def find_anomalies(cluster: AwaitedCluster, params: NoParams) -> AnomalyLi
             continue
         judged += 1
         rows += [AnomalyRow(of=of, name=name, figure=figure, **asdict(one)) for one in found]
-    return AnomalyList(anomalies=rows, judged=judged, too_few=sorted(too_few)[:100], needed=NEEDED)
+    nodes_first = sorted(too_few, key=lambda name: (name not in metrics, name))
+    return AnomalyList(
+        anomalies=rows,
+        judged=judged,
+        too_few=nodes_first[:100],
+        too_few_total=len(nodes_first),
+        needed=NEEDED,
+    )
 
 
 # -- What is wrong --------------------------------------------------------------------------------------
