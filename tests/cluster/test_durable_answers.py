@@ -160,6 +160,7 @@ async def kill_under_a_stream(cluster, connect):
     await cluster.destroy_sandbox("bank")
 
 
+@pytest.mark.slow
 def test_nothing_answered_is_lost_with_its_node():
     async def work():
         async with sl.Cluster(nodes=3, asynchronous=True) as cluster:

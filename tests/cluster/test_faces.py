@@ -153,6 +153,7 @@ def test_a_dask_cluster_started_by_hand_carries_sandboxes(tmp_path):
             cluster.add_node("fourth")
 
 
+@pytest.mark.slow
 def test_of_two_that_start_the_shared_cluster_at_once_one_does_and_the_other_finds_it(tmp_path):
     connected = []
     threads = [threading.Thread(target=lambda: connected.append(sl.connect(nodes=1))) for _ in range(2)]

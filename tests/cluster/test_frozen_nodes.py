@@ -69,6 +69,7 @@ def test_a_frozen_node_is_replaced_and_fenced_when_it_wakes(cluster, fresh):
     cluster.destroy_sandbox(fresh)
 
 
+@pytest.mark.slow
 def test_a_node_that_was_cut_off_for_several_leases_is_as_good_as_before_when_it_is_back(fresh):
     with dask.config.set({"superlearner.lease": 0.5}), sl.Cluster(nodes=3) as parted:
         sandbox = parted.create_sandbox(fresh, shop(), node="beta")
@@ -86,6 +87,7 @@ def test_a_node_that_was_cut_off_for_several_leases_is_as_good_as_before_when_it
         assert parted.chaos.kill_node("alpha")
 
 
+@pytest.mark.slow
 def test_without_a_majority_nothing_that_is_asked_of_a_lost_sandbox_waits_for_ever(fresh):
     settings = {"superlearner.lease": 0.5, "superlearner.call-timeout": 0.5}
     with dask.config.set(settings), sl.Cluster(nodes=2) as parted:

@@ -212,6 +212,7 @@ def test_simulate_plays_a_cluster_of_any_size(run):
     assert run("simulate", "--nodes", "0").exit_code == 2
 
 
+@pytest.mark.slow
 def test_simulate_shrinks_a_seed_that_breaks_a_promise_and_says_how_to_replay_it(run, monkeypatch):
     from superlearner.core.control_registry import Registry
 

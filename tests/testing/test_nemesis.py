@@ -78,6 +78,7 @@ def test_a_killed_sandbox_and_a_killed_node_break_no_promise(tmp_path: Path):
     assert "SIGKILL of register" in {recovery.fault for recovery in trial.recoveries}
 
 
+@pytest.mark.slow
 def test_writes_that_are_acknowledged_before_they_are_stored_are_found_to_be_lost(monkeypatch):
     async def careless(cluster, name):
         await cluster.create_sandbox(
