@@ -121,8 +121,9 @@ class NodeAgent(Node, WorkerPlugin):
         self._settling: dict[int, asyncio.Future[None]] = {}
         self._settles = 0
         self._join()
-        own = [os.getpid(), *([self.fork_server.pid] if self.fork_server.pid else [])]
-        self._telemetry = asyncio.create_task(self.sample(own, self.interval), name="superlearner-telemetry")
+        self._telemetry = asyncio.create_task(
+            self.sample((os.getpid(),), self.interval), name="superlearner-telemetry"
+        )
 
     def _spares(self) -> int:
         running = {sandbox for sandbox, _ in self.instances}

@@ -60,8 +60,7 @@ class LocalNode(Node):
         await self.fork_server.start()
         self.ready(LOCAL, validate_labels(config.get("labels"), "superlearner.labels"))
         # The process itself is its owner's: only what serves the sandboxes is measured.
-        own = [self.fork_server.pid] if self.fork_server.pid else []
-        self._telemetry = asyncio.create_task(self.sample(own, config.get("telemetry.interval")))
+        self._telemetry = asyncio.create_task(self.sample((), config.get("telemetry.interval")))
 
     async def save_all(self) -> None:
         """Take a last checkpoint of every sandbox; what does not answer keeps the one before."""

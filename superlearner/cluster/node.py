@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -164,12 +164,17 @@ class Node:
 
     # -- Telemetry -------------------------------------------------------------------------------------
 
-    async def sample(self, own: list[int], interval: float) -> None:
-        """Report a sample now and every `interval` seconds; `own` are processes of the node itself."""
-        meter = NodeMeter(own)
+    async def sample(self, own: Iterable[int], interval: float) -> None:
+        """Report a sample now and every `interval` seconds.
+
+        `own` are processes of the node itself, beside its fork server and the hosts that stand by.
+        """
+        meter = NodeMeter()
         while True:
             hosts = {id: instance for (id, _), instance in self.instances.items() if instance.pid}
-            sample = meter.sample({id: instance.pid or 0 for id, instance in hosts.items()})
+            server = self.fork_server
+            of_node = (*own, *([server.pid] if server.pid else []), *server.spares)
+            sample = meter.sample(of_node, {id: instance.pid or 0 for id, instance in hosts.items()})
             for id, figures in sample["sandboxes"].items():
                 figures |= {"responsive": hosts[id].responsive, **hosts[id].counts()}
             counts = [figures["processes"] for figures in sample["sandboxes"].values()]

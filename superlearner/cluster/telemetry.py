@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,37 +50,32 @@ class ProcessMeter:
 
 
 class NodeMeter:
-    """Measures one node: the worker, its fork server and the hosts of its sandboxes."""
+    """Measures one node: its own processes, and the hosts of its sandboxes."""
 
-    def __init__(self, own_pids: list[int]) -> None:
+    def __init__(self) -> None:
         self._started = time.monotonic()
-        self._own = [meter for pid in own_pids if (meter := ProcessMeter.of(pid))]
-        self._hosts: dict[str, tuple[int, ProcessMeter]] = {}
+        self._meters: dict[int, ProcessMeter] = {}
         self._network: tuple[float, int] | None = None
         self._cores = psutil.cpu_count() or 1
 
-    def sample(self, hosts: dict[str, int]) -> dict[str, Any]:
-        """Measure now. `hosts` maps the ids of sandboxes to their OS processes.
+    def sample(self, own: Iterable[int], hosts: Mapping[str, int]) -> dict[str, Any]:
+        """Measure now. `own` are the pids of the node itself; `hosts` maps the ids of sandboxes to theirs.
 
         Returns bytes, percent of the machine's processors, bytes per second and seconds; what is not
         known yet is None.
         """
-        memory, shares = 0, []
-        for meter in self._own:
-            if reading := meter.read():
-                memory += reading[0]
-                shares.append(reading[1])
-        sandboxes = {}
-        self._hosts = {id: known for id, known in self._hosts.items() if hosts.get(id) == known[0]}
-        for id, pid in hosts.items():
-            if id not in self._hosts:
-                if (fresh := ProcessMeter.of(pid)) is None:
-                    continue
-                self._hosts[id] = (pid, fresh)
-            if reading := self._hosts[id][1].read():
-                memory += reading[0]
-                shares.append(reading[1])
-                sandboxes[id] = {"memory": reading[0], "cpu": reading[1]}
+        memory, shares, sandboxes = 0, [], {}
+        ids = {pid: id for id, pid in hosts.items()}
+        meters, self._meters = self._meters, {}
+        for pid in dict.fromkeys((*own, *ids)):
+            meter = meters.get(pid) or ProcessMeter.of(pid)
+            if meter is None or (reading := meter.read()) is None:
+                continue
+            self._meters[pid] = meter
+            memory += reading[0]
+            shares.append(reading[1])
+            if pid in ids:
+                sandboxes[ids[pid]] = {"memory": reading[0], "cpu": reading[1]}
         measured = [share for share in shares if share is not None]
         machine = psutil.virtual_memory()
         return {
