@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from superlearner.cluster.channel import ChannelClosed
-from superlearner.core.retry import decide
+from superlearner.core.retry import decide, leaves_doubt
 from superlearner.sandbox.answers import outcome
 from superlearner.sandbox.payload import dumps_error
 from superlearner.sandbox.services import Answer
@@ -49,7 +49,7 @@ Reach = Callable[[str, Place | None, float | None], Awaitable[tuple[Place, Route
 class Message:
     """One message on its way."""
 
-    __slots__ = ("body", "deadline", "number", "route", "seq", "target", "verb")
+    __slots__ = ("body", "deadline", "doubt", "number", "route", "seq", "target", "verb")
 
     def __init__(self, verb: str, number: int, target: Any, body: bytes, deadline: float | None) -> None:
         self.verb = verb
@@ -62,6 +62,8 @@ class Message:
         self.seq = 0
         #: What it was sent on.
         self.route: Route | None = None
+        #: Whether it was sent before and may have happened: no later refusal is definite then.
+        self.doubt = False
 
     def left(self, now: float) -> float | None:
         """Return the seconds that its sender still waits; None: for ever."""
@@ -237,7 +239,10 @@ class Courier:
             body = dumps_error(error)
             refused, self._queue = self._queue, {}
             for message in refused.values():
-                self._done(message, 1, body)
+                if message.doubt:
+                    self._done(message, 2, _LOST)
+                else:
+                    self._done(message, 1, body)
         self._runner = None
         self._end_if_over()
 
@@ -267,12 +272,17 @@ class Courier:
     def answered(self, seq: int, status: int, body: Any) -> None:
         """Take an answer, or a refusal that is final."""
         message = self._sent.pop(seq, None)
-        if message is not None and (message.verb != "once" or not self._sent_again(message, status, body)):
-            self._done(message, status, body)
+        if message is None or (message.verb == "once" and self._sent_again(message, status, body)):
+            return
+        if message.doubt and status == 2 and body[1]:
+            status, body = 2, _LOST
+        self._done(message, status, body)
 
     def _sent_again(self, message: Message, status: int, body: Any) -> bool:
         """Send a call with an id again, if it was not simply answered."""
-        match decide(outcome(status, body), idempotent=True):
+        ended = outcome(status, body)
+        message.doubt = message.doubt or leaves_doubt(ended)
+        match decide(ended, idempotent=True):
             case "again" if self._route is not None:
                 self._send(message)
             case "again":
@@ -315,6 +325,7 @@ class Courier:
             self._route = None
         for message in sorted(lost, key=lambda message: message.seq):
             if message.verb == "once":
+                message.doubt = True
                 self._wait(message)
             else:
                 self._done(message, 2, _LOST)

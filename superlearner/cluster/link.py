@@ -17,7 +17,7 @@ from superlearner.cluster.faulty import EXEMPT, can_break
 from superlearner.cluster.handlers import Handler, Handlers
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
-from superlearner.core.retry import decide
+from superlearner.core.retry import decide, leaves_doubt
 from superlearner.errors import (
     CallTimeout,
     ClusterClosed,
@@ -308,42 +308,52 @@ class Link:
         """
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         stale: Place | None = None
-        first = True
-        while True:
-            # The way of nearly every request: both are known, and nothing is awaited but the answer.
-            place = None if stale is not None else self._places.get(sandbox)
-            channel = None if place is None else self._nodes.ready(place[0])
-            try:
-                if first and place is not None and channel is not None:
-                    first = False
-                    status, answer = await channel.request(
-                        verb, sandbox, place[1], target, body, timeout, limit=timeout
-                    )
-                else:
-                    async with asyncio.timeout_at(deadline):
-                        patience = None if timeout is None else 0.8 * timeout
-                        place, channel = await self.reach(sandbox, stale, patience)
-                    status, answer = await channel.request(
-                        verb, sandbox, place[1], target, body, timeout, deadline=deadline
-                    )
-            except ChannelClosed:
-                stale = place
-                if decide("closed", idempotent=idempotent) == "unknown":
-                    raise NoConnection(_named(sandbox, target), self._why_closed(place)) from None
-                continue
-            except TimeoutError as error:
-                if isinstance(error, SuperlearnerError):
-                    raise
-                raise CallTimeout(_named(sandbox, target), timeout) from None
-            if status == 0:
-                return payload.loads(answer, "the answer")
-            match decide(outcome(status, answer), idempotent=idempotent):
-                case "elsewhere":
-                    stale = place
-                case "again":  # the node lets it wait for the new OS process
-                    stale = None
-                case _:
-                    return unpack(status, answer, _named(sandbox, target))
+        first, doubt = True, False
+        try:
+            while True:
+                # The way of nearly every request: both are known, and nothing is awaited but the answer.
+                place = None if stale is not None else self._places.get(sandbox)
+                channel = None if place is None else self._nodes.ready(place[0])
+                try:
+                    if first and place is not None and channel is not None:
+                        first = False
+                        status, answer = await channel.request(
+                            verb, sandbox, place[1], target, body, timeout, limit=timeout
+                        )
+                    else:
+                        async with asyncio.timeout_at(deadline):
+                            patience = None if timeout is None else 0.8 * timeout
+                            place, channel = await self.reach(sandbox, stale, patience)
+                        status, answer = await channel.request(
+                            verb, sandbox, place[1], target, body, timeout, deadline=deadline
+                        )
+                except ChannelClosed:
+                    stale, doubt = place, True
+                    if decide("closed", idempotent=idempotent) == "unknown":
+                        raise NoConnection(_named(sandbox, target), "its node is gone") from None
+                    continue
+                except TimeoutError as error:
+                    if isinstance(error, SuperlearnerError):
+                        raise
+                    raise CallTimeout(_named(sandbox, target), timeout) from None
+                if status == 0:
+                    return payload.loads(answer, "the answer")
+                ended = outcome(status, answer)
+                doubt = doubt or leaves_doubt(ended)
+                match decide(ended, idempotent=idempotent):
+                    case "elsewhere":
+                        stale = place
+                    case "again":  # the node lets it wait for the new OS process
+                        stale = None
+                    case _:
+                        return unpack(status, answer, _named(sandbox, target))
+        except SuperlearnerError as error:
+            if not (doubt and error.definite):
+                raise
+            # What it was refused for at last says nothing of the time before.
+            raise NoConnection(
+                _named(sandbox, target), f"it was made again, and then: {error.what()}"
+            ) from error
 
     async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
         """Send a message that has no answer, to wherever the sandbox lives now.

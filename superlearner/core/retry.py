@@ -30,3 +30,14 @@ def decide(outcome: Outcome, *, idempotent: bool) -> Decision:
         case "refused":
             return "tell"
     assert_never(outcome)
+
+
+def leaves_doubt(outcome: Outcome) -> bool:
+    """Tell whether a request that ended like this may have happened.
+
+    From then on nothing that is said of it when it is made again can be definite: a refusal speaks of that time alone.
+
+    >>> [leaves_doubt(outcome) for outcome in ("closed", "died", "stale", "refused")]
+    [True, True, False, False]
+    """
+    return outcome in ("closed", "died")

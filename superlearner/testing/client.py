@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from superlearner.core.retry import Outcome, decide
-from superlearner.errors import NoConnection, ProcessDied, StaleEpoch
+from superlearner.core.retry import Outcome, decide, leaves_doubt
+from superlearner.errors import NoConnection, ProcessDied, StaleEpoch, SuperlearnerError
 from superlearner.testing.channels import Pool
 from superlearner.testing.engine import EXPECTED, Process
 from superlearner.testing.instance import Fenced
@@ -58,25 +58,33 @@ class SimulatedClient:
 
     async def _call(self, sandbox: str, call: str, durable: bool, timeout: float) -> Any:
         stale: Place | None = None
-        while True:
-            place = await self._locate(sandbox, stale, 0.8 * timeout)
-            try:
-                channel = await self._nodes.get(place[0])
-            except OSError:
-                stale = place
-                continue
-            try:
-                return await channel.request(sandbox, place[1], call, durable)
-            except EXPECTED as error:
-                match decide(_outcome(error, closed=channel.closed), idempotent=call.endswith("*")):
-                    case "elsewhere":
-                        stale = place
-                    case "again":
-                        stale = None
-                    case "unknown":
-                        raise NoConnection(sandbox, "its node is gone") from None
-                    case _:
-                        raise
+        doubt = False
+        try:
+            while True:
+                place = await self._locate(sandbox, stale, 0.8 * timeout)
+                try:
+                    channel = await self._nodes.get(place[0])
+                except OSError:
+                    stale = place
+                    continue
+                try:
+                    return await channel.request(sandbox, place[1], call, durable)
+                except EXPECTED as error:
+                    ended = _outcome(error, closed=channel.closed)
+                    doubt = doubt or leaves_doubt(ended)
+                    match decide(ended, idempotent=call.endswith("*")):
+                        case "elsewhere":
+                            stale = place
+                        case "again":
+                            stale = None
+                        case "unknown":
+                            raise NoConnection(sandbox, "its node is gone") from None
+                        case _:
+                            raise
+        except SuperlearnerError as error:
+            if not (doubt and error.definite):
+                raise
+            raise NoConnection(sandbox, f"it was made again, and then: {error.what()}") from error
 
     async def _locate(self, sandbox: str, stale: Place | None, patience: float) -> Place:
         if stale is not None:

@@ -258,6 +258,20 @@ def test_a_sandbox_that_cannot_be_found_is_told_to_who_waits():
 
 
 @in_a_world
+async def _in_doubt(world):
+    world.send("once", "hello", number=1)
+    await world.settle()
+    world.refusal = NoSandbox("shop")
+    world.route.cut()
+    await world.settle()
+    assert world.answers == {1: [2, ["no_connection", False, "its node is gone"]]}
+
+
+def test_a_call_that_may_have_happened_is_not_said_not_to_have_when_its_sandbox_is_not_found_again():
+    _in_doubt()
+
+
+@in_a_world
 async def _dropped(world):
     world.gate.clear()
     unsent = world.send("ask", "unsent", number=1)

@@ -10,10 +10,10 @@ import pytest
 from cluster_kit import run
 from distributed.core import Server
 
-from superlearner.cluster.channel import CONTROL_OP, ServedChannel
+from superlearner.cluster.channel import CONTROL_OP, ChannelClosed, ServedChannel
 from superlearner.cluster.link import Link
 from superlearner.core.history import Event
-from superlearner.errors import NoConnection, SandboxDown
+from superlearner.errors import NoConnection, NoQuorum, SandboxDown
 from superlearner.sandbox import payload
 
 
@@ -53,6 +53,40 @@ def test_a_connection_that_breaks_while_missed_events_are_fetched_is_made_again_
                 assert await link.ask("status") == "well"
             assert (len(comms), breaks) == (4, 0)
             await link.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("at_last", ["refused", "asked"])
+def test_a_request_that_may_have_happened_is_never_said_not_to_have_happened(at_last):
+    """The first time its connection breaks; made again, it is refused, or there is no quorum to find its sandbox."""
+
+    class Breaks:
+        async def request(self, *_, **__):
+            raise ChannelClosed
+
+    class Refuses:
+        async def request(self, *_, **__):
+            return 2, ["overloaded", True, "Too many requests wait for this sandbox: nothing was done."]
+
+    class Client(Link):
+        times = 0
+
+        async def reach(self, *_):
+            self.times += 1
+            if self.times == 1:
+                return ("there", 1), Breaks()
+            if at_last == "refused":
+                return ("elsewhere", 2), Refuses()
+            raise NoQuorum(1, 3)
+
+    async def work():
+        client = Client("tcp://127.0.0.1:1", {})
+        with pytest.raises(NoConnection, match="it was made again, and then: ") as told:
+            await client.request("once", "shop", "it", b"", timeout=5.0, idempotent=True)
+        assert not told.value.definite
+        assert client.times == 2
+        assert told.value.__cause__.definite
 
     run(work())
 
