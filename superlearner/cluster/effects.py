@@ -207,10 +207,11 @@ class Effects:
         self.handle(c.InstanceStartFailed(sandbox, node, epoch, reason, cause=cause, at=self.now()))
 
     async def _stop(self, i: c.StopInstance) -> None:
+        buffered = 0
         with suppress(InstanceGone, SuperlearnerError):  # one that is not there any more is stopped
-            await self._insist(i, "stop", i.reason)
+            buffered = (await self._insist(i, "stop", i.reason))["turned_away"]
         self.release(i.sandbox, i.epoch)
-        self.handle(c.InstanceStopped(i.sandbox, i.epoch, cause=i.cause, at=self.now()))
+        self.handle(c.InstanceStopped(i.sandbox, i.epoch, buffered, cause=i.cause, at=self.now()))
 
     async def _restart(self, i: c.RestartInstance) -> None:
         try:

@@ -206,6 +206,8 @@ class InstanceStopped(ControlEvent):
 
     sandbox: str
     epoch: int
+    #: Requests that came to it while it was at rest, and were sent on to the next one.
+    buffered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,16 @@ is lost while the new instance starts, the new one is adopted: it starts from th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from superlearner.core.control_events import ControlEvent, InstanceStarted, MoveRequested, Quiesced
+from superlearner.core.control_events import (
+    ControlEvent,
+    InstanceStarted,
+    InstanceStopped,
+    MoveRequested,
+    Quiesced,
+)
 from superlearner.core.control_instructions import Answer, QuiesceInstance, Refuse, ResumeInstance
 from superlearner.core.control_life import Life
 from superlearner.core.control_records import Move, Work
@@ -89,9 +96,23 @@ class Moves(Life):
         self._note("sandbox_moved", event, work, detail=detail)
         self._want_peers(work, self._wish(work, move.target, move.peers))
         self._tell_peers(work)
+        work.moved_from = (old_epoch, event.at)
         self._stop(work, old_epoch, move.source, event, f"moved to {move.target}")
         work.move = None
         self._say(Answer(move.cause, migration))
+
+    def _complete_move(self, work: Work, event: InstanceStopped) -> None:
+        """Tell, once the old instance has ended, how many calls had come to it meanwhile: they have gone on."""
+        moved, left = work.record.moved, work.moved_from
+        if left is None or left[0] != event.epoch:
+            return
+        work.moved_from = None
+        if moved is None or moved.epoch != work.record.epoch:
+            return  # it has been started again since, and the move is history
+        phases = {**moved.phases, "resume": event.at - left[1]}
+        moved = replace(moved, phases=phases, buffered=event.buffered)
+        self._set(work, None, moved=moved)
+        self._note("move_completed", event, work, detail=moved.as_detail())
 
     def _take_over(self, work: Work) -> None:
         """Make the target the owner's node, with the epoch that was started there."""

@@ -182,6 +182,8 @@ class Work:
     #: Those of them that reported their start afterwards, so that the stop may have missed them: once more.
     again: set[int] = field(default_factory=set)
     move: Move | None = None
+    #: Of the last planned move, until nothing is left of the old instance: its epoch, and when it ceased to own.
+    moved_from: tuple[int, float] | None = None
     #: Why the last planned move that was asked for came to nothing.
     setback: str = ""
     #: When the owner's node was chosen: Unix time in seconds.

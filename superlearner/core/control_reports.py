@@ -129,6 +129,9 @@ class Reports(Moves):
             # Somebody else stopped it; by its restart type it comes back, as a child would.
             self._exited(owner, event, "shutdown", gave_up=False)
         else:
+            work = self._work.get(event.sandbox)
+            if work is not None:
+                self._complete_move(work, event)
             self._gone(event.sandbox, event.epoch, event)
 
     def _gone(self, sandbox: str, epoch: int, event: ControlEvent) -> None:

@@ -166,6 +166,8 @@ class Migration:
     bytes: int
     #: Seconds in which callers had to wait.
     pause: float
+    #: Requests that came to the old instance while it was at rest, and went on to the new one. None: not told yet.
+    buffered: int | None = None
 
     def as_detail(self) -> dict[str, Any]:
         """Return what an event tells of it beside its own sandbox and epoch."""
@@ -175,6 +177,7 @@ class Migration:
             "phases": dict(self.phases),
             "bytes": self.bytes,
             "pause": self.pause,
+            "buffered": self.buffered,
         }
 
 

@@ -45,6 +45,8 @@ class Desk:
         self._watches: dict[int, tuple[Any, Answer, Any]] = {}
         self._waiting: deque[_Waiting] = deque()
         self._idle: asyncio.Event | None = None
+        #: How many of its own requests it has refused since it was last open: those who made them ask elsewhere.
+        self.turned_away = 0
 
     @property
     def in_flight(self) -> int:
@@ -60,7 +62,7 @@ class Desk:
 
     def open(self, link: Link) -> None:
         """Let the requests that have waited go to the host, in order, and those that come after them."""
-        self._link, self._closed = link, None
+        self._link, self._closed, self.turned_away = link, None, 0
         waiting, self._waiting = self._waiting, deque()
         for entry in waiting:
             self._pass(link, entry.release(), entry.answer)
@@ -98,6 +100,7 @@ class Desk:
     def request(self, frame: list[Any], answer: Answer) -> None:
         """Take one request; see `Instance.request`."""
         if frame[2] != self._epoch or self._closed is not None:
+            self.turned_away += frame[2] == self._epoch
             self._refuse(frame, answer, self._stale(frame, self._closed or "another epoch"))
         elif self._link is not None:
             self._pass(self._link, frame, answer)

@@ -118,7 +118,7 @@ class Instance:
         Returns
         -------
         dict
-            ``reason`` with which the host ended.
+            ``reason`` with which the host ended, and how many requests were ``turned_away`` while it rested or ended.
         """
         if self.status not in ("stopped", "failed"):
             starting = self.status != "running"
@@ -137,7 +137,7 @@ class Instance:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._keeper.close()
-        return {"reason": self._reason}
+        return {"reason": self._reason, "turned_away": self._desk.turned_away}
 
     async def restart(self, reason: str = "restart") -> dict[str, Any]:
         """Stop the host and start it again from its newest checkpoint, taken first if it still answers.

@@ -265,6 +265,9 @@ def _sandbox(event: Event) -> Said | None:
             what = f"{fmt.size(detail.get('bytes'))} of state, callers waited {pause}"
             where = f"from {detail.get('source')} to {detail.get('target')}"
             return Said("⇄", "good", f"{id} has moved {where}{epoch}: {what}.")
+        case "move_completed":
+            went = f"calls sent on to {detail.get('target')}: {detail.get('buffered')}"
+            return Said("⇄", "good", f"Nothing of {id} is left on {detail.get('source')}; {went}.")
         case "move_rolled_back":
             return Said(
                 "▲",

@@ -140,9 +140,17 @@ def test_a_move_keeps_the_state_and_raises_the_epoch(cluster, fresh):
     sandbox = cluster.create_sandbox(fresh, shop(), node="alpha")
     for _ in range(3):
         sandbox.call("counter", "increment")
-    moved = sandbox.migrate("gamma")
+    with awaiting(cluster, "move_completed", sandbox=fresh) as completed:
+        moved = sandbox.migrate("gamma")
+        completed()
     assert (moved.source, moved.target, moved.epoch) == ("alpha", "gamma", 2)
     assert moved.bytes > 0
+    at_last = sandbox.info().moved
+    assert list(at_last.phases) == ["quiesce", "start", "resume"]
+    assert at_last.buffered == 0
+    kinds = [event.kind for event in cluster.events(sandbox=fresh)]
+    steps = ["sandbox_moving", "sandbox_copying", "sandbox_moved", "move_completed"]
+    assert [kind for kind in kinds if kind in steps] == steps
     assert sandbox.call("counter", "value") == 3
     assert sandbox.info().node == "gamma"
 

@@ -612,6 +612,27 @@ def test_a_move_rests_starts_flips_and_stops_the_old_instance():
     assert shop(sim).moved == sim.values["move"]
 
 
+def test_a_move_is_complete_when_nothing_is_left_of_the_old_instance():
+    sim = moving(until="rest")
+    sim.tell(Quiesced("shop", 1, 4, 77, cause="move", at=101.0))
+    sim.tell(InstanceStarted("shop", "beta", 2, 9, (1, 4), cause="move", at=103.5))
+    assert shop(sim).moved.buffered is None
+    out = sim.tell(InstanceStopped("shop", 1, 3, cause="move", at=104.0))
+    (complete,) = [i.event for i in out if isinstance(i, Record)]
+    assert (complete.kind, complete.detail["buffered"]) == ("move_completed", 3)
+    assert shop(sim).moved.phases == {"quiesce": 1.0, "start": 2.5, "resume": 0.5}
+    assert shop(sim).moved.buffered == 3
+
+
+def test_a_sandbox_that_was_started_again_since_its_move_does_not_tell_that_it_is_complete():
+    sim = moving(until="rest")
+    sim.tell(Quiesced("shop", 1, 4, 77, cause="move", at=101.0))
+    sim.tell(InstanceStarted("shop", "beta", 2, 9, (1, 4), cause="move", at=103.5))
+    sim.lose("beta")
+    out = sim.tell(InstanceStopped("shop", 1, 3, cause="move", at=104.0))
+    assert not [i.event for i in out if isinstance(i, Record) and i.event.kind == "move_completed"]
+
+
 def test_how_far_a_move_is_can_be_seen_while_it_is_under_way():
     sim = moving(until="rest")
     assert sim.state.move_of("shop") == MoveInfo("alpha", "beta", "quiesce", since=100.0)
