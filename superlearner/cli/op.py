@@ -157,10 +157,8 @@ def shown(default: Any) -> str:
     return default if isinstance(default, str) else json.dumps(default, default=str)
 
 
-def run_operation(
-    operation: Operation, words: dict[str, Any], *, confirm: bool, url: str | None, token_file: Path | None
-) -> bytes:
-    """Carry out an operation with what the command line says, here or through a server; return its JSON."""
+def from_words(operation: Operation, words: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters that the words of a command line stand for."""
     from superlearner.arsenal.arguments import from_texts
 
     path = {name: words[name] for name in operation.in_path}
@@ -171,7 +169,14 @@ def run_operation(
             beside[name] = list(value)
         elif isinstance(value, str):
             beside[name] = [value]
-    given = from_texts(operation, path, beside)
+    return from_texts(operation, path, beside)
+
+
+def run_operation(
+    operation: Operation, words: dict[str, Any], *, confirm: bool, url: str | None, token_file: Path | None
+) -> bytes:
+    """Carry out an operation with what the command line says, here or through a server; return its JSON."""
+    given = from_words(operation, words)
     if url is not None:
         from superlearner.arsenal.http.client import ask
 
