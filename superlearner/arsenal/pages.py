@@ -133,9 +133,9 @@ def _start(base: str, origin: str, count: int, *, jupyter: bool) -> str:
     return (
         '<section id="start" aria-labelledby="title"><h1 id="title">The operations</h1>'
         f"<p>{count} operations, each declared once. What follows is made from the declarations, as is "
-        '<a href="openapi.json">openapi.json</a> (OpenAPI 3.1). Every operation is a route, a command and a method in '
-        "Python; the examples are about a sandbox <code>shop</code> on the nodes <code>alpha</code>, "
-        "<code>beta</code> and <code>gamma</code>, and do the same each way.</p>"
+        f'<a href="{escape(base)}{ROOT}/openapi.json">openapi.json</a> (OpenAPI 3.1). Every operation is a route, '
+        "a command and a method in Python; the examples are about a sandbox <code>shop</code> on the nodes "
+        "<code>alpha</code>, <code>beta</code> and <code>gamma</code>, and do the same each way.</p>"
         + _figure("For curl", f'{url}\n{escape(header)}\nJSON="Content-Type: application/json"', made=True)
         + _figure("For Python", "import superlearner as sl\n\ncluster = sl.connect()")
         + f"<p>{vouch} The command <code>superlearner op</code> works on the local cluster, without a token; with "

@@ -88,7 +88,7 @@ def test_it_is_well_formed_and_needs_nothing_from_elsewhere(read):
     assert read.foreign == []
     assert "@import" not in PAGE
     assert "url(" not in PAGE
-    assert {link for link in read.links if not link.startswith("#")} == {"openapi.json"}
+    assert {link for link in read.links if not link.startswith("#")} == {"/api/v1/openapi.json"}
 
 
 def test_every_link_leads_somewhere_and_every_operation_has_one(read):
