@@ -115,7 +115,7 @@ def with_curl(operation: Operation, given: Mapping[str, Any]) -> str:
     return _lines(words)
 
 
-def as_command(operation: Operation, given: Mapping[str, Any]) -> str:
+def as_command(operation: Operation, given: Mapping[str, Any], *, width: int = WIDTH) -> str:
     """Return the command.
 
     >>> from superlearner.arsenal import shared
@@ -133,7 +133,7 @@ def as_command(operation: Operation, given: Mapping[str, Any]) -> str:
             words += [
                 f"{option} {shlex.quote(text)}" for text in (texts if isinstance(texts, list) else [texts])
             ]
-    return _lines([*words, *(["--confirm"] if operation.dangerous else [])])
+    return _lines([*words, *(["--confirm"] if operation.dangerous else [])], width)
 
 
 def in_python(operation: Operation, given: Mapping[str, Any]) -> str:
@@ -168,11 +168,11 @@ def _word(value: Any) -> Any:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _lines(words: Iterable[str]) -> str:
+def _lines(words: Iterable[str], width: int = WIDTH) -> str:
     """Return a command, broken between words where it is long."""
     lines: list[str] = []
     for word in words:
-        if lines and len(lines[-1]) + len(word) + 3 <= WIDTH:
+        if lines and len(lines[-1]) + len(word) + 3 <= width:
             lines[-1] += f" {word}"
         else:
             lines.append(f"    {word}" if lines else word)

@@ -10,31 +10,16 @@ import sys
 from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
-from itertools import groupby
 from typing import Any
 
 from superlearner.arsenal import examples
 from superlearner.arsenal.access import LEVELS
 from superlearner.arsenal.failures import Failure
 from superlearner.arsenal.openapi import ALWAYS, JSON, ROOT, WHEN
-from superlearner.arsenal.operation import METHODS, Operation
+from superlearner.arsenal.operation import Operation
+from superlearner.arsenal.registry import by_group
 from superlearner.arsenal.shapes import Schema, rows, title
 
-#: The order of the groups; those of other packages come after them.
-GROUPS = (
-    "sandboxes",
-    "batches",
-    "processes",
-    "messages",
-    "traces",
-    "supervisors",
-    "children",
-    "failures",
-    "cluster",
-    "nodes",
-    "health",
-    "chaos",
-)
 _ACCESS = {
     "read": "looks, and changes nothing",
     "operate": "works with what is there; includes read",
@@ -72,12 +57,8 @@ def reference(
     jupyter
         Whether a Jupyter server vouches for callers, with its own token.
     """
-    place = {name: number for number, name in enumerate(GROUPS)}
-    ordered = sorted(
-        operations,
-        key=lambda o: (place.get(o.group, len(GROUPS)), o.group, o.route.path, METHODS.index(o.method)),
-    )
-    groups = [(name, list(found)) for name, found in groupby(ordered, key=lambda o: o.group)]
+    groups = by_group(operations)
+    count = sum(len(found) for _, found in groups)
     base = str(openapi["servers"][0]["url"]).rstrip("/")
     index = "".join(_index(name, found) for name, found in groups)
     body = "".join(_group(name, found, openapi, jupyter=jupyter) for name, found in groups)
@@ -91,7 +72,7 @@ def reference(
         '<p id="keys"><kbd>/</kbd> comes here, <kbd>Enter</kbd> opens the first</p>'
         '<p id="count" role="status"></p></search>'
         f'<nav class="toc" aria-label="Operations"><ul><li><a href="#start">Before you begin</a></li>{index}</ul>'
-        f"</nav></header><main>{_start(base, origin, len(ordered), jupyter=jupyter)}"
+        f"</nav></header><main>{_start(base, origin, count, jupyter=jupyter)}"
         f'<div id="operations">{body}</div></main></div><p id="said" role="status" class="skip"></p>'
         f"<script>{_SCRIPT}</script></body></html>"
     )

@@ -81,6 +81,25 @@ def in_words(schema: Schema, schemas: Mapping[str, Schema]) -> str:
             return _WORDS.get(kind, str(kind))
 
 
+def in_short(schema: Schema, schemas: Mapping[str, Schema]) -> str:
+    """Return the word for a value where there is room for one: what stands for it in a command's help.
+
+    >>> in_short({"anyOf": [{"enum": ["up", "down"]}, {"type": "null"}]}, {}), in_short({"type": "integer"}, {})
+    ('[up|down]', 'INTEGER')
+    """
+    if "$ref" in schema:
+        return in_short(schemas.get(_name(schema), {}), schemas)
+    if "enum" in schema and all(isinstance(value, str) for value in schema["enum"]):
+        return f"[{'|'.join(schema['enum'])}]"
+    kinds = [one for key in ("anyOf", "oneOf") for one in schema.get(key, ()) if one.get("type") != "null"]
+    if kinds:
+        words = {in_short(one, schemas) for one in kinds}
+        return words.pop() if len(words) == 1 else "JSON"
+    return {"string": "TEXT", "integer": "INTEGER", "number": "NUMBER", "boolean": "[true|false]"}.get(
+        schema.get("type", ""), "JSON"
+    )
+
+
 def _bounded(word: str, schema: Schema, low: str, high: str, unit: str) -> str:
     """Return a word with the limits of a schema; one that says nothing is left out."""
     least, most = schema.get(low), schema.get(high)
