@@ -148,5 +148,5 @@ def _why(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     """Return what is wrong; where a pattern is missed, with the words that say what is wanted."""
     known = model.model_fields.get(str(problem["loc"][0])) if len(problem["loc"]) == 1 else None
     if problem["type"] == "string_pattern_mismatch" and known is not None and known.description:
-        return f"{problem['msg']}. {known.description}"
+        return f"{problem['msg']}. {known.description.rstrip('.')}"
     return str(problem["msg"])
