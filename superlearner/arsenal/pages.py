@@ -222,13 +222,16 @@ def _fields(
     where: Mapping[str, str] | None = None,
     above: tuple[str, ...] = (),
 ) -> str:
-    """Return the fields of an object, with those of the objects in it one click away; `where` for parameters."""
+    """Return the fields of an object, with those of the objects in it one click away.
+
+    `where` is for what is given: the place of each parameter, nothing for the fields of one.
+    """
     lines = ""
     for row in rows(schema, schemas):
         kind = row.type if where is None else row.type.removesuffix(" or null").removesuffix(";")
         marks = f"<code>{escape(row.name)}</code><span>{escape(kind)}</span>"
         if where is not None:
-            marks += f"<span>in the {where[row.name]}</span>"
+            marks += f"<span>in the {where[row.name]}</span>" if row.name in where else ""
             if row.required:
                 marks += '<span class="need">required</span>'
             elif row.default in {None, "null"}:
@@ -238,7 +241,7 @@ def _fields(
         inner = ""
         for name, held in row.within:
             if name not in above:
-                deeper = _fields(held, schemas, above=(*above, name))
+                deeper = _fields(held, schemas, None if where is None else {}, (*above, name))
                 inner += (
                     f'<details class="within"><summary>Fields of {escape(title(name, held))}</summary>'
                     f'<dl class="fields">{deeper}</dl></details>'

@@ -49,6 +49,8 @@ def in_words(schema: Schema, schemas: Mapping[str, Schema]) -> str:
     'string, at most 63 characters; or null'
     >>> in_words({"type": "array", "items": {"enum": ["up", "down"]}}, {})
     'list of "up", "down"'
+    >>> in_words({"type": "array", "items": {"type": "integer"}, "maxItems": 9}, {})
+    'list (at most 9 items) of integer'
     """
     if "$ref" in schema:
         name = _name(schema)
@@ -69,7 +71,8 @@ def in_words(schema: Schema, schemas: Mapping[str, Schema]) -> str:
         case "array":
             items = schema.get("prefixItems") or [schema.get("items", {})]
             inner = ", ".join(in_words(item, schemas) for item in items)
-            return _bounded(f"list of {inner}", schema, "minItems", "maxItems", "items")
+            bounds = _bounded("", schema, "minItems", "maxItems", "items").removeprefix(", ")
+            return f"list of {inner}" if not bounds else f"list ({bounds}) of {inner}"
         case "object":
             values = schema.get("additionalProperties")
             return f"object of {in_words(values, schemas)}" if isinstance(values, Mapping) else "object"
