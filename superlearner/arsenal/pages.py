@@ -1,4 +1,7 @@
-"""The reference: one page of plain HTML that needs nothing from elsewhere. Pure."""
+"""The reference: one page of plain HTML that needs nothing from elsewhere. Pure.
+
+The module is long because all of the page's markup stands in one place.
+"""
 
 from __future__ import annotations
 

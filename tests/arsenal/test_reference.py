@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from arsenal_kit import fetch
 
-from superlearner.arsenal import Field, Params, Registry, Result, examples, operation
+from superlearner.arsenal import Field, Params, Registry, Result, examples, operation, shared
 from superlearner.arsenal.arguments import from_texts, validated
 from superlearner.arsenal.openapi import document
 from superlearner.arsenal.pages import POLICY, reference
@@ -190,6 +190,17 @@ def test_it_is_served_with_its_policy_and_no_secret(server):
         assert page.headers["Content-Security-Policy"] == POLICY
         assert f"<span data-origin>{server.url}</span>/api/v1" in page.body.decode()
         assert not any(secret in page.body.decode() for secret in server.tokens.values())
+
+
+def test_an_operation_that_is_registered_is_on_the_page_at_once(server):
+    token = server.tokens["read"]
+    before = fetch(server.url, token=token).body.decode()
+    shared().add(sly)
+    try:
+        assert 'id="sly"' in fetch(server.url, token=token).body.decode()
+    finally:
+        shared().remove("sly")
+    assert fetch(server.url, token=token).body.decode() == before
 
 
 #: Examples that name what only a run knows, such as an id: the answer says that there is no such thing.

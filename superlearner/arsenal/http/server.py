@@ -25,7 +25,7 @@ from superlearner.arsenal.http.house import Door, House, Limits
 from superlearner.arsenal.http.streams import Events
 from superlearner.arsenal.http.tokens import TokenFile
 from superlearner.arsenal.openapi import ROOT
-from superlearner.arsenal.pages import POLICY, reference
+from superlearner.arsenal.pages import POLICY
 from superlearner.arsenal.registry import Registry, shared
 
 if TYPE_CHECKING:
@@ -100,17 +100,9 @@ class Reference(Talks):
     def get(self) -> None:
         """Answer with the page."""
         if self.admit():
-            body, _ = self.house.openapi()
             self.set_header("Content-Type", "text/html; charset=utf-8")
             self.set_header("Content-Security-Policy", POLICY)
-            self.finish(
-                reference(
-                    self.house.registry,
-                    json.loads(body),
-                    origin=f"{self.request.protocol}://{self.request.host}",
-                    jupyter=self.house.face == "jupyter",
-                )
-            )
+            self.finish(self.house.page(f"{self.request.protocol}://{self.request.host}"))
 
     head = get
 

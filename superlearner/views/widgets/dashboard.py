@@ -1,4 +1,7 @@
-"""The dashboard of a cluster: nodes, alerts, sandboxes, one of their trees, what happens, and the buttons."""
+"""The dashboard of a cluster: nodes, alerts, sandboxes, one of their trees, what happens, and the buttons.
+
+The module is long because it is where everything that can be seen and pressed comes together.
+"""
 
 from __future__ import annotations
 
