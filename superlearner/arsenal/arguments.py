@@ -110,7 +110,7 @@ def validated(operation: Operation, given: Mapping[str, Any], *, strict: bool) -
                 raise
             return _from_json(operation, whole)
     except ValidationError as error:
-        raise InvalidParameters(operation.name, _problems(error)) from None
+        raise InvalidParameters(operation.name, _problems(error, operation.params)) from None
     except ValueError as error:  # a text that no JSON can carry, such as half a surrogate
         raise InvalidParameters(operation.name, (("", str(error)),)) from None
 
@@ -138,7 +138,15 @@ def _whole_numbers(given: Mapping[str, Any], error: ValidationError) -> Mapping[
     return changed if found else given
 
 
-def _problems(error: ValidationError) -> tuple[tuple[str, str], ...]:
+def _problems(error: ValidationError, model: type[BaseModel]) -> tuple[tuple[str, str], ...]:
     """Say where and what; never the value itself, which may be a secret."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return tuple((".".join(map(str, one["loc"])), one["msg"]) for one in found[:20])
+    return tuple((".".join(map(str, one["loc"])), _why(one, model)) for one in found[:20])
+
+
+def _why(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """Return what is wrong; where a pattern is missed, with the words that say what is wanted."""
+    known = model.model_fields.get(str(problem["loc"][0])) if len(problem["loc"]) == 1 else None
+    if problem["type"] == "string_pattern_mismatch" and known is not None and known.description:
+        return f"{problem['msg']}. {known.description.rstrip('.')}"
+    return str(problem["msg"])

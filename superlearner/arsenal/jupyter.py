@@ -104,6 +104,12 @@ class JupyterEvents(InJupyter, Events):
 class JupyterReference(InJupyter, Reference):
     """The page."""
 
+    def get_login_url(self) -> str:
+        """Lead a person to where one logs in; a program learns that nobody vouches for it."""
+        if "text/html" in self.request.headers.get("Accept", ""):
+            return str(self.settings["login_url"])
+        return str(super().get_login_url())
+
     @authenticated
     def get(self) -> None:
         """Answer with the page."""

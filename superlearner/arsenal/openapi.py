@@ -15,7 +15,7 @@ from superlearner.arsenal.operation import Operation
 ROOT = "/api/v1"
 JSON = "application/json"
 _REF = "#/components/schemas/{model}"
-_WHEN = {
+WHEN = {
     304: "It is as it was: the ETag is the one that was given.",
     400: "The request cannot be read.",
     401: "Nobody vouches for the caller.",
@@ -32,7 +32,7 @@ _WHEN = {
     504: "It took too long.",
 }
 #: What any operation may answer.
-_ALWAYS = (400, 401, 403, 405, 413, 415, 422, 429, 500, 503, 504)
+ALWAYS = (400, 401, 403, 405, 413, 415, 422, 429, 500, 503, 504)
 
 
 def document(operations: Iterable[Operation], *, server: str = "/") -> dict[str, Any]:
@@ -155,13 +155,13 @@ def _responses(
             "description": "Give it back as If-None-Match.",
             "schema": {"type": "string"},
         }
-        responses["304"] = {"description": _WHEN[304]}
-    always = {*_ALWAYS, *({404} if operation.in_path else ()), *({409} if operation.dangerous else ())}
+        responses["304"] = {"description": WHEN[304]}
+    always = {*ALWAYS, *({404} if operation.in_path else ()), *({409} if operation.dangerous else ())}
     for status in sorted({*always, *operation.errors.values()}):
         names = [error.code for error, own in operation.errors.items() if own == status]
         told = f" ({', '.join(names)})" if names else ""
         responses[str(status)] = {
-            "description": f"{_WHEN[status]}{told}",
+            "description": f"{WHEN[status]}{told}",
             "content": {JSON: {"schema": dict(failure)}},
         }
     responses["default"] = {

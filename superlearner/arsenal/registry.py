@@ -6,12 +6,13 @@ import importlib
 import logging
 import pkgutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
+from itertools import groupby
 from types import ModuleType
 from typing import Any
 
-from superlearner.arsenal.operation import Operation
+from superlearner.arsenal.operation import METHODS, Operation
 from superlearner.arsenal.refusals import InvalidOperation, NoOperation
 from superlearner.arsenal.routes import Match, find, split
 
@@ -104,6 +105,34 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._table)
+
+
+#: The order in which people read of the groups; those of other packages come after them.
+GROUPS = (
+    "sandboxes",
+    "batches",
+    "processes",
+    "messages",
+    "traces",
+    "supervisors",
+    "children",
+    "failures",
+    "cluster",
+    "nodes",
+    "health",
+    "chaos",
+)
+
+
+def by_group(operations: Iterable[Operation] | None = None) -> list[tuple[str, list[Operation]]]:
+    """Return operations, by default all of this process, by what they are about, as people read of them."""
+    place = {name: number for number, name in enumerate(GROUPS)}
+
+    def order(one: Operation) -> tuple[int, str, str, int]:
+        return place.get(one.group, len(GROUPS)), one.group, one.route.path, METHODS.index(one.method)
+
+    ordered = sorted(shared() if operations is None else operations, key=order)
+    return [(name, list(found)) for name, found in groupby(ordered, key=lambda one: one.group)]
 
 
 def load(registry: Registry) -> Registry:

@@ -66,3 +66,7 @@ def application() -> Any:
 def ledger() -> Any:
     """Return the supervision tree of the ledger."""
     return supervisor([child(Ledger, id="ledger", name="ledger")])
+
+
+#: The tree of the counter and the greeter, for requests: these name an application by where it is imported from.
+shop = application()

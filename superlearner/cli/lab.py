@@ -21,6 +21,8 @@ from superlearner.errors import SuperlearnerError
 #: Seconds that JupyterLab has to end its kernels before it is killed.
 SHUTDOWN = 15.0
 
+#: Below the server's base URL, where the extension serves the operations.
+PREFIX = "superlearner"
 _SETTINGS = Path(__file__).with_name("settings")
 
 
@@ -153,7 +155,9 @@ def follow(server: subprocess.Popen[str], page: str) -> bool:
         if line.startswith(LISTENS):
             listens = True
             address = line.removeprefix(LISTENS).strip().rstrip("/")
-            click.echo(f"JupyterLab: {address}{page}\nPress Ctrl-C to stop.")
+            click.echo(
+                f"JupyterLab: {address}{page}\nThe operations: {address}/{PREFIX}/\nPress Ctrl-C to stop."
+            )
         elif not listens:
             said.append(line)
         elif line.startswith(("[E", "[C")):

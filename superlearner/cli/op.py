@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ from superlearner.views import format as fmt
 
 if TYPE_CHECKING:
     from superlearner.arsenal.operation import Operation
+
+
+#: The columns of a terminal.
+WIDTH = 80
 
 
 class OperationFailed(SuperlearnerError):
@@ -43,6 +48,12 @@ class OperationCommands(click.Group):
         name = cmd_name.replace("-", "_")
         return command_of(shared().get(name)) if name in shared() else None
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the operations by what they are about."""
+        formatter.write_paragraph()
+        for line in listed():
+            formatter.write(f"{line}\n")
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -57,7 +68,7 @@ class OperationCommands(click.Group):
 
 @click.group(cls=OperationCommands, invoke_without_command=True, subcommand_metavar="NAME [ARGS]...")
 @click.option("--list", "list_them", is_flag=True, help="List all operations.")
-@click.option("--json", "as_json", is_flag=True, help="With --list: one JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="List them as one JSON document.")
 @click.pass_context
 def op(ctx: click.Context, *, list_them: bool, as_json: bool) -> None:
     """Run an operation on the local cluster, or through a server. `op NAME --help` tells what it takes.
@@ -66,17 +77,28 @@ def op(ctx: click.Context, *, list_them: bool, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    if not list_them:
-        click.echo(ctx.get_help())
-        return
-    from superlearner.arsenal.registry import shared
-
-    rows = [described(operation) for operation in shared()]
     if as_json:
-        print_json(rows)
-        return
-    columns = ("name", "access", "method", "path", "summary")
-    click.echo(fmt.table(columns, [tuple(str(row[column]) for column in columns) for row in rows]))
+        from superlearner.arsenal.registry import shared
+
+        print_json([described(operation) for operation in shared()])
+    elif list_them:
+        click.echo("\n".join(listed()))
+    else:
+        click.echo(ctx.get_help())
+
+
+def listed() -> list[str]:
+    """Return all operations by what they are about, a line for each; "!" marks those that ask for --confirm."""
+    from superlearner.arsenal.registry import by_group
+
+    lines: list[str] = []
+    for group, operations in by_group():
+        lines += ["", group.replace("_", " ").capitalize()] if lines else [group.capitalize()]
+        for one in operations:
+            mark = "!" if one.dangerous else " "
+            what = re.split("[;:] ", one.summary)[0].removesuffix(".")
+            lines.append(fmt.shorten(f"  {one.name:<22} {one.access:<7} {mark} {what}", WIDTH))
+    return [*lines, "", 'Those with "!" ask for --confirm. `superlearner op NAME --help` tells the rest.']
 
 
 def described(operation: Operation) -> dict[str, Any]:
@@ -100,21 +122,12 @@ def described(operation: Operation) -> dict[str, Any]:
 
 def command_of(operation: Operation) -> click.Command:
     """Return an operation as a command: what is in its path as arguments, the others as options."""
-    fields = operation.params.model_fields
+    from superlearner.arsenal.examples import as_command, example
+
     parameters: list[click.Parameter] = [click.Argument([name], required=True) for name in operation.in_path]
-    for name in operation.beside_path:
-        given = fields[name]
-        default = None if given.is_required() else given.get_default(call_default_factory=True)
-        told = [given.description or "", "" if default is None else f"[default: {shown(default)}]"]
-        parameters.append(
-            click.Option(
-                [f"--{name.replace('_', '-')}", name],
-                required=given.is_required(),
-                multiple=many(operation, name),
-                help=" ".join(word for word in told if word),
-                metavar="TEXT" if given.annotation in {str, str | None} else "JSON",
-            )
-        )
+    parameters += sorted(
+        (option(operation, name) for name in operation.beside_path), key=lambda one: not one.required
+    )
     if operation.dangerous:
         parameters.append(
             click.Option(["--confirm"], is_flag=True, help="It cannot be undone: say that you mean it.")
@@ -128,39 +141,58 @@ def command_of(operation: Operation) -> click.Command:
             type=click.Path(path_type=Path),
             help="With --url: its token file, or one with a token.",
         ),
-        click.Option(
-            ["--json", "as_json"], is_flag=True, help="Say nothing else: it is one JSON document anyway."
-        ),
+        click.Option(["--json", "as_json"], is_flag=True, help="Changes nothing: the result is JSON anyway."),
     ]
 
     def run(
         url: str | None, token_file: Path | None, *, confirm: bool = False, as_json: bool, **words: Any
     ) -> None:
+        if token_file is not None and url is None:
+            raise click.UsageError("--token-file is for a server: give its --url, too.")
         body = run_operation(operation, words, confirm=confirm, url=url, token_file=token_file)
         if body:
             click.echo(json.dumps(json.loads(body), indent=2))
 
-    notes = [operation.summary, operation.description, f"Access: {operation.access}."]
+    notes = [operation.summary, operation.description]
+    notes.append(f"Access: {operation.access}. Time limit: {operation.timeout:g} s.")
+    notes.append(f"{operation.method} {operation.route.path}")
+    fields = operation.params.model_fields
+    notes += [f"{name.upper()}: {fields[name].description or ''}" for name in operation.in_path]
+    shown = as_command(operation, example(operation), width=WIDTH - 4).replace("\n", "\n  ")
     return click.Command(
-        operation.name, callback=run, params=parameters, help="\n\n".join(note for note in notes if note)
+        operation.name,
+        callback=run,
+        params=parameters,
+        help="\n\n".join(note for note in notes if note),
+        epilog=f"\b\nExample:\n  {shown}",
     )
 
 
-def many(operation: Operation, name: str) -> bool:
-    """Tell whether an option may be given more than once: the parameter is a list."""
-    schema = operation.params.model_json_schema()["properties"][name]
-    return bool(schema.get("type") == "array")
+def option(operation: Operation, name: str) -> click.Option:
+    """Return a parameter as an option; one that is a list may be given more than once."""
+    from superlearner.arsenal.shapes import held, in_short
+
+    given = operation.params.model_fields[name]
+    schema = operation.params.model_json_schema()
+    field = schema["properties"][name]
+    many = field.get("type") == "array"
+    kinds = schema.get("$defs", {})
+    told = [given.description or "", "May be given more than once." if many else ""]
+    told += [f"Of {kind}: {', '.join(kinds[kind]['properties'])}." for kind in held(field, kinds)]
+    default = field.get("default")
+    if default is not None:
+        told.append(f"[default: {default if isinstance(default, str) else json.dumps(default)}]")
+    return click.Option(
+        [f"--{name.replace('_', '-')}", name],
+        required=given.is_required(),
+        multiple=many,
+        help=" ".join(word for word in told if word),
+        metavar=in_short(field.get("items", {}) if many else field, kinds),
+    )
 
 
-def shown(default: Any) -> str:
-    """Return a default as it would be given."""
-    return default if isinstance(default, str) else json.dumps(default, default=str)
-
-
-def run_operation(
-    operation: Operation, words: dict[str, Any], *, confirm: bool, url: str | None, token_file: Path | None
-) -> bytes:
-    """Carry out an operation with what the command line says, here or through a server; return its JSON."""
+def from_words(operation: Operation, words: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters that the words of a command line stand for."""
     from superlearner.arsenal.arguments import from_texts
 
     path = {name: words[name] for name in operation.in_path}
@@ -171,7 +203,14 @@ def run_operation(
             beside[name] = list(value)
         elif isinstance(value, str):
             beside[name] = [value]
-    given = from_texts(operation, path, beside)
+    return from_texts(operation, path, beside)
+
+
+def run_operation(
+    operation: Operation, words: dict[str, Any], *, confirm: bool, url: str | None, token_file: Path | None
+) -> bytes:
+    """Carry out an operation with what the command line says, here or through a server; return its JSON."""
+    given = from_words(operation, words)
     if url is not None:
         from superlearner.arsenal.http.client import ask
 

@@ -99,5 +99,8 @@ def new(name: str, folder: Path, *, as_json: bool) -> None:
         return
     click.echo(f"Written: {module} and {test}. Try it with `pytest {test}`.")
     click.echo(
+        f"To have it in one server: `superlearner serve --operations {module.stem}`, from that folder."
+    )
+    click.echo(
         f"To have it everywhere, name it in the pyproject.toml of your package:\n{_POINT.format(**words)}"
     )

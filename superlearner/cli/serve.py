@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,17 @@ from superlearner.cli.cluster import nodes_option
 from superlearner.cli.lab import local_cluster
 from superlearner.cli.output import print_json
 from superlearner.cli.signals import stops_cleanly
+from superlearner.errors import SuperlearnerError
 
 if TYPE_CHECKING:
     from superlearner.arsenal.http.house import Limits
+
+
+class NotServed(SuperlearnerError):
+    """The server could not be started."""
+
+    code = "not_served"
+    advice = "`superlearner serve --help` tells the options."
 
 
 @click.command()
@@ -50,8 +59,17 @@ def serve(
     """
     from superlearner.arsenal.registry import add, shared
 
+    if modules:
+        sys.path.insert(0, str(Path.cwd()))  # where `superlearner op new` writes
     for module in modules:
-        add(shared(), importlib.import_module(module))
+        try:
+            add(shared(), importlib.import_module(module))
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise NotServed(
+                f"There is no module {module!r} here or among what is installed; nothing was served."
+            ) from None
     try:
         with stops_cleanly(), local_cluster(nodes, quiet=as_json):
             asyncio.run(_serve(host, port, token_file, names, None, as_json=as_json))
@@ -73,7 +91,12 @@ async def _serve(
     from superlearner.arsenal.local import connect
     from superlearner.arsenal.openapi import ROOT
 
-    served = Served(connect, token_file or token_path(), host=host, port=port, names=names, limits=limits)
+    try:
+        served = Served(connect, token_file or token_path(), host=host, port=port, names=names, limits=limits)
+    except OSError as error:
+        raise NotServed(
+            f"Nothing can listen at {host}, port {port}: {error.strerror}. Nothing was served."
+        ) from None
     try:
         served.announce()
         told = {"url": f"{served.url}{ROOT}", "token_file": str(served.tokens.path)}
@@ -81,7 +104,10 @@ async def _serve(
             print_json(told)
         else:
             click.echo(
-                f"The operations: {told['url']}/\nThe tokens: {told['token_file']}\nPress Ctrl-C to stop."
+                f"The operations: {told['url']}/\n"
+                "A browser asks for a name and a password: any name, and what\n"
+                "`superlearner token show read` prints.\n"
+                f"The tokens: {told['token_file']}\nPress Ctrl-C to stop."
             )
         await asyncio.Event().wait()
     finally:

@@ -1,7 +1,7 @@
 """Seeing: pure functions from frozen snapshots to pictures, each with a twin in text.
 
-- `tree`, `nodes`, `sandboxes`, `faults`, `feed` and `story` take what a cluster, a sandbox or a runtime returned
-  and know nothing else; every picture says whether it is real or simulated.
+- `tree`, `nodes`, `sandboxes`, `faults`, `alerts`, `feed` and `story` take what a cluster, a sandbox or a runtime
+  returned and know nothing else; every picture says whether it is real or simulated.
 - `Dashboard`, `sandbox_panel` and `watch` are the live widgets made of them. They need the ``lab`` extra
   and are loaded when they are first used.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from superlearner.views.alerts import AlertsView, alerts
 from superlearner.views.faults import FaultsView, faults
 from superlearner.views.feed import FeedView, feed
 from superlearner.views.nodes import NodesView, nodes
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from superlearner.views.widgets import Dashboard, SandboxPanel, sandbox_panel, watch
 
 __all__ = [
+    "AlertsView",
     "Dashboard",
     "FaultsView",
     "FeedView",
@@ -29,6 +31,7 @@ __all__ = [
     "SandboxPanel",
     "SandboxesView",
     "TreeView",
+    "alerts",
     "faults",
     "feed",
     "nodes",

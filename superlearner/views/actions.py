@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from superlearner.core.alerts import Alert
 from superlearner.core.faults import SCHEDULER
 from superlearner.core.rebalance import Suggestion
 from superlearner.core.snapshots import NodeInfo, SandboxInfo
 from superlearner.views import format as fmt
+from superlearner.views.alerts import active
 from superlearner.views.faults import AnyFault, frozen, what
 from superlearner.views.sandboxes import moving
 from superlearner.views.tree import TreeNode
@@ -21,6 +23,7 @@ from superlearner.views.tree import TreeNode
 ActionName = Literal[
     "create", "kill_process", "restart", "move", "kill_sandbox", "destroy",
     "pause_node", "partition", "drain", "kill_node", "rebalance", "rebalance_now", "heal", "revert",
+    "acknowledge",
 ]  # fmt: skip
 
 #: In these states a sandbox's tree is what it is now, and not only the last one known.
@@ -29,8 +32,11 @@ SHOWS_ITSELF: frozenset[str] = frozenset({"running", "suspended", "migrating"})
 #: Those that ask for a second click: what they end does not come back as it was.
 DANGEROUS: frozenset[str] = frozenset({"destroy", "drain", "kill_node"})
 
-#: Those that end what was broken: they are taken at any time, whatever else runs, and twice does no harm.
-URGENT: frozenset[str] = frozenset({"heal", "revert"})
+#: Those that end what was broken, or say that somebody knows of it: they are taken at any time, whatever else runs,
+#: and twice does no harm.
+URGENT: frozenset[str] = frozenset({"heal", "revert", "acknowledge"})
+#: The groups whose buttons do not stand in the row, but beside what they act on.
+BESIDE: frozenset[str] = frozenset({"Fault", "Alert"})
 
 #: For how long a node can be paused: what is sent, and how it reads; the first is offered first.
 PAUSES = (("5", "for 5 s"), ("2", "for 2 s"), ("10", "for 10 s"), ("30", "for 30 s"), ("", "until healed"))
@@ -41,7 +47,7 @@ class Action:
     """One button."""
 
     name: ActionName
-    #: The heading it stands under: Process, Sandbox, Node, Cluster or Fault.
+    #: The heading it stands under: Process, Sandbox, Node, Cluster, Fault or Alert.
     group: str
     label: str
     #: What it acts on, as the cluster knows it; empty for none.
@@ -82,9 +88,10 @@ def actions(
     nodes: Sequence[NodeInfo],
     *,
     faults: Sequence[AnyFault] = (),
+    alerts: Sequence[Alert] = (),
     unreachable: str = "",
 ) -> tuple[Action, ...]:
-    """Return all buttons, in the order of the row, and one for each fault, which stands beside it.
+    """Return all buttons, in the order of the row, and one for each fault and each alert, which stands beside it.
 
     Parameters
     ----------
@@ -94,6 +101,8 @@ def actions(
         All nodes, to see where a sandbox may move.
     faults
         The faults in force.
+    alerts
+        All alerts; one that is over, or that somebody knows of, has no button.
     unreachable
         Why the cluster cannot be asked at all; empty when it can. What is broken can be healed all the same.
     """
@@ -110,7 +119,12 @@ def actions(
         Action("revert", "Fault", "End", fault.id, f"Ending {fault.id}", f"What ends: {what(fault)}")
         for fault in faults
     )
-    return (*made, *reverts)
+    knows = (
+        Action("acknowledge", "Alert", "Acknowledge", alert.id, f"Acknowledging {alert.id}", alert.summary)
+        for alert in active(alerts)
+        if alert.acknowledged is None
+    )
+    return (*made, *reverts, *knows)
 
 
 def _process_actions(chosen: Chosen) -> tuple[Action, ...]:

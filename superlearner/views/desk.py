@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from superlearner.views.actions import URGENT, Action
+from superlearner.views.actions import BESIDE, URGENT, Action
 from superlearner.views.marks import Tone
 
 
@@ -131,7 +131,7 @@ def as_dict(desk: Desk, offered: Sequence[Action], *, real: bool, so_far: str = 
         "real": real,
         "turn": desk.turn,
         "busy": bool(desk.running),
-        "buttons": [_button(action) for action in offered if action.group != "Fault"],
+        "buttons": [_button(action) for action in offered if action.group not in BESIDE],
         "armed": None if desk.armed is None else _button(desk.armed),
         "status": {"text": status, "tone": desk.status.tone},
         "text": text(status, offered),

@@ -109,6 +109,22 @@ def test_the_document_names_its_base_and_the_page_is_there(jupyter):
     assert "create_sandbox" in page.body.decode()
 
 
+def test_a_person_who_is_not_logged_in_is_led_to_where_one_logs_in(jupyter):
+    """And after that to the page; a program is refused."""
+    jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+    opener = urllib.request.build_opener(jar)
+    opener.addheaders = [("Accept", "text/html,*/*")]
+    with opener.open(f"{jupyter.url}/") as answer:
+        assert answer.url.startswith(f"{jupyter.origin}{BASE}login?next=")
+        assert answer.url.endswith("superlearner%2F")
+    with opener.open(f"{jupyter.url}/?token={TOKEN}") as answer:
+        assert "create_sandbox" in answer.read().decode()
+    with opener.open(f"{jupyter.url}/") as answer:  # by the cookie
+        page = answer.read().decode()
+    assert f"{jupyter.origin}</span>{BASE}superlearner/api/v1" in page
+    assert TOKEN not in page
+
+
 ROUTES = [
     "/",
     "/x",

@@ -24,17 +24,31 @@ def run():
 def test_op_lists_what_there_is(run):
     table = run("op", "--list")
     assert table.exit_code == 0, table.output
-    assert "list_sandboxes" in table.stdout
-    document = json.loads(run("op", "--list", "--json").stdout)
+    assert "list_sandboxes         read      List the sandboxes of all nodes\n" in table.stdout
+    assert "destroy_sandbox        operate ! " in table.stdout
+    assert max(map(len, table.stdout.splitlines())) <= 80
+    assert run("op", "--json").stdout == run("op", "--list", "--json").stdout
+    document = json.loads(run("op", "--json").stdout)
     (one,) = [row for row in document if row["name"] == "destroy_sandbox"]
     assert (one["method"], one["path"]) == ("DELETE", "/api/v1/distributed/sandboxes/{id}")
     assert (one["access"], one["dangerous"], one["errors"]["no_sandbox"]) == ("operate", True, 404)
 
 
 def test_op_explains_each_operation(run):
-    told = run("op", "migrate_sandbox", "--help").output
-    for word in ("ID", "--node", "Move a sandbox", "Access: operate", "[default: auto]"):
+    told = " ".join(run("op", "migrate_sandbox", "--help").output.split())
+    for word in (
+        "ID: The sandbox's id.",
+        "--node TEXT",
+        "Move a sandbox",
+        "Access: operate",
+        "[default: auto]",
+    ):
         assert word in told
+    told = run("op", "create_sandbox", "--help").output
+    assert "--placement [least_loaded|uniform]" in told
+    assert told.index("--application TEXT") < told.index("--id TEXT") < told.index("--arguments JSON")
+    assert "  superlearner op create_sandbox \\\n" in told
+    assert "ResourceParams: memory, cpu," in " ".join(told.split())
     assert run("op", "migrate-sandbox", "--help").exit_code == 0
 
 
@@ -42,6 +56,21 @@ def test_an_operation_that_does_not_exist_is_told_with_the_nearest(run):
     done = run("op", "list_sandboxs")
     assert done.exit_code == 1
     assert "Did you mean 'list_sandboxes'?" in done.stderr
+
+
+@pytest.mark.parametrize("operation", list(shared()), ids=lambda one: one.name)
+def test_the_help_of_each_operation_fits_a_terminal(run, operation):
+    done = run("op", operation.name, "--help")
+    assert done.exit_code == 0
+    wide = [line for line in done.output.splitlines() if len(line) > 80]
+    assert all(line.lstrip().startswith(("--", "'")) for line in wide), (
+        wide
+    )  # an example's value is not broken
+
+
+def test_a_token_file_without_a_server_is_refused(run, tmp_path):
+    done = run("op", "list_sandboxes", "--token-file", str(tmp_path / "token"))
+    assert (done.exit_code, "give its --url" in done.stderr) == (2, True)
 
 
 def test_op_without_a_cluster_says_so_and_starts_none(run):
@@ -60,6 +89,11 @@ def test_a_failure_is_one_sentence(run, cluster):
         assert (done.exit_code, done.stdout) == (1, "")
         assert told in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_what_misses_a_pattern_is_told_what_is_wanted(run, cluster):
+    done = run("op", "create_sandbox", "--id=shop", "--application=nonsense")
+    assert (done.exit_code, 'such as "package.module:name"' in done.stderr) == (1, True)
 
 
 def test_op_asks_a_server_where_it_is_told_to(run, server, world, tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 
 import psutil
@@ -59,3 +62,39 @@ def test_serve_serves_until_it_is_stopped_and_leaves_nothing(number, tmp_path):
     assert not serve_path().exists()
     assert find_connection() is None
     assert not psutil.wait_procs(family, timeout=10)[1]
+
+
+# -- With a cluster that runs already ------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tornado's, of the taken port
+def test_what_cannot_be_served_is_said_in_one_sentence(cluster):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = CliRunner().invoke(main, ["serve", "--port", str(port)])
+    assert done.exit_code == 1
+    assert f"Nothing can listen at 127.0.0.1, port {port}: Address already in use." in done.stderr
+    done = CliRunner().invoke(main, ["serve", "--operations", "no_such_module"])
+    assert (done.exit_code, done.stderr.startswith("There is no module 'no_such_module' here")) == (1, True)
+    del done
+    gc.collect()
+
+
+def test_ctrl_c_ends_an_operation_that_waits(cluster):
+    heard = threading.Event()
+    stop = cluster.subscribe(lambda _: heard.set(), kind="fault_injected")
+    faults = [{"kind": "delay", "a": "alpha", "b": b, "seconds": 0.001} for b in ("beta", "gamma")]
+    steps = [
+        json.dumps({"after": after, "fault": fault}) for after, fault in zip((0, 60), faults, strict=True)
+    ]
+    command = [sys.executable, "-m", "superlearner", "op", "run_schedule", "--confirm"]
+    command += [f"--steps={step}" for step in steps]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert heard.wait(timeout=30)
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(timeout=30) == 130
+        assert (waiting.stdout.read(), waiting.stderr.read()) == ("", "")
+    stop()
+    assert cluster.chaos.faults() == []

@@ -58,7 +58,9 @@ def test_the_walk_through_with_curl_works(tmp_path: Path):
                 told += server.stdout.readline() or "}\n"
             (walk,) = blocks("sh")
             script = walk.replace("http://127.0.0.1:8765/api/v1", json.loads(told)["url"])
-            script = script.replace("\ncurl ", "\necho\ncurl ")
+            script = script.replace(".venv/bin/superlearner", "superlearner").replace(
+                "\ncurl ", "\necho\ncurl "
+            )
             done = subprocess.run(
                 ["bash", "-e", "-c", script], env=env, capture_output=True, text=True, timeout=60, check=False
             )

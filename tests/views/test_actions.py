@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from superlearner.core.alerts import Acknowledgement, Alert
 from superlearner.core.faults import FaultRecord
 from superlearner.core.rebalance import Suggestion
 from superlearner.core.snapshots import MoveInfo, NodeInfo, ProcessInfo, SandboxInfo
@@ -53,6 +54,18 @@ def test_a_fault_can_be_ended_alone_or_with_all_others_and_a_paused_node_is_not_
     assert said["pause_node"] == "beta is paused already."
     (revert,) = [action for action in actions(Chosen(), [BETA], faults=[PAUSE]) if action.name == "revert"]
     assert (revert.target, revert.title) == ("pause_node-1", "What ends: node beta is frozen for 5 s")
+
+
+def test_an_alert_can_be_acknowledged_once_at_any_time_while_it_is_not_over():
+    firing = Alert("flapping-1", "flapping", "warning", "firing", "Node beta has failed.", since=1.0)
+    known = replace(firing, id="flapping-2", acknowledged=Acknowledgement("ann", at=2.0))
+    over = replace(firing, id="flapping-3", state="resolved")
+    offered = actions(Chosen(), [BETA], alerts=[over, known, firing], unreachable="gone")
+    (one,) = [action for action in offered if action.name == "acknowledge"]
+    assert (one.target, one.reason, one.urgent, one.dangerous) == ("flapping-1", "", True, False)
+    shown = as_dict(Desk(), offered, real=True)
+    assert "acknowledge" not in {button["name"] for button in shown["buttons"]}
+    assert "[Alert: Acknowledge flapping-1]" in shown["text"]
 
 
 def test_the_only_node_is_not_cut_off_drained_or_evened_out():

@@ -158,6 +158,24 @@ def test_a_paused_node_is_shown_as_such_and_woken_by_the_button_beside_its_fault
         wait_for(dashboard.nodes, lambda view: card(view, "beta")["status"] == "up")
 
 
+def test_an_alert_is_shown_until_it_is_over_and_acknowledged_by_the_button_beside_it(cluster):
+    with Dashboard(cluster) as dashboard:
+        wait_for(dashboard.alerts, lambda view: not view["rows"] and view["score"] != "–")
+        fault = cluster.chaos.pause_node("beta")
+        wait_for(dashboard.alerts, lambda view: [row["word"] for row in view["rows"]] == ["critical"])
+        wait_for(dashboard.alerts, lambda view: (view["score"], view["why"]) == ("0", "There is no quorum."))
+        assert any("Node beta cannot be reached" in line for line in dashboard.alerts.view["advice"])
+        (row,) = dashboard.alerts.view["rows"]
+        dashboard._pressed(Press("acknowledge", row["key"], turn=0))
+        wait_for(dashboard.alerts, lambda view: "knows since" in view["rows"][0]["known"])
+        (alert,) = cluster.alerts("firing")
+        assert row["key"] == alert.id
+        assert alert.acknowledged.by in dashboard.text()
+        fault.revert()
+        wait_for(dashboard.alerts, lambda view: not view["rows"])
+        wait_for(dashboard.alerts, lambda view: view["score"] != "0")
+
+
 def test_a_partition_without_a_majority_is_told_refuses_and_heals_while_something_waits(cluster):
     with Dashboard(cluster) as dashboard:
         select_node(dashboard, "alpha")

@@ -198,12 +198,25 @@ def a_paused_node_is_suspected_then_replaced_then_back(page, cluster):
     page.locator(f"{card(home)}[data-status=down]").wait_for()
     page.locator(f"{card(home)} .sl-trouble", has_text="longer than its lease").wait_for()
     page.locator(".sl-sandboxes [data-key=shop][data-status=running]").wait_for()
+    alert = ".sl-alerts [data-key^='node_failure-']"
+    page.locator(alert, has_text=f"critical: Node {home} cannot be reached").wait_for()
+    page.locator(".sl-alerts .sl-advice", has_text=f"Node {home} cannot be reached: look at").wait_for()
+    page.locator(
+        ".sl-alerts .sl-warn.sl-summary, .sl-alerts .sl-bad.sl-summary", has_text=" of 100"
+    ).wait_for()
     picture(page, "9-node-replaced")
+    page.locator(alert).get_by_role("button", name="Acknowledge").click()
+    wait_for_status(page, "Acknowledging node_failure-")
+    page.locator(f"{alert}[data-known]", has_text="knows since").wait_for()
+    assert page.locator(alert).get_by_role("button").count() == 0
+    picture(page, "9a-acknowledged")
+    assert [alert.acknowledged is not None for alert in cluster.alerts("firing")] == [True]
     assert cluster.sandbox("shop").info().node != home
     page.locator(".sl-faults [data-kind=pause_node]").get_by_role("button").click()
     wait_for_status(page, "Ending pause_node")
     page.locator(f"{card(home)}[data-status=up]").wait_for()
     page.locator(".sl-faults .sl-none").wait_for()
+    page.locator(".sl-alerts .sl-none", has_text="None is firing.").wait_for()
     picture(page, "10-node-woken")
 
 

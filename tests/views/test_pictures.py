@@ -8,7 +8,9 @@ from datetime import UTC
 
 import pytest
 
+from superlearner.core.alerts import Acknowledgement, Alert
 from superlearner.core.faults import FaultRecord, partition_links
+from superlearner.core.scores import ClusterScore
 from superlearner.core.snapshots import (
     CheckpointInfo,
     ClusterStatus,
@@ -19,7 +21,7 @@ from superlearner.core.snapshots import (
     ProcessInfo,
     SandboxInfo,
 )
-from superlearner.views import faults, nodes, sandboxes, tree, tree_svg
+from superlearner.views import alerts, faults, nodes, sandboxes, tree, tree_svg
 from superlearner.views.marks import mark
 from superlearner.views.nodes import cluster
 
@@ -267,6 +269,48 @@ def test_each_fault_in_force_tells_what_on_whom_and_since_when():
     assert faults([], real=False).text() == "0 faults in force (simulated)"
     frozen = FaultRecord("pause_sandbox-3", "pause_sandbox", {"sandbox": "shop", "seconds": None}, at=0.0)
     assert faults([frozen], real=True).rows[0].what == "shop is frozen"
+
+
+GONE = Alert(
+    "node_failure-1", "node_failure", "critical", "firing", "Node beta cannot be reached.", 43_384.12
+)
+FULL = Alert(
+    "resource_exhaustion-2", "resource_exhaustion", "warning", "pending", "Node beta is full.", 43_000.0
+)
+
+
+def test_alerts_tell_how_bad_since_when_and_who_knows_beside_the_score_and_what_to_do():
+    known = replace(GONE, id="node_failure-3", acknowledged=Acknowledgement("ann", 43_390.0, "on it"))
+    over = replace(GONE, id="node_failure-4", state="resolved", resolved_at=43_400.0)
+    health = ClusterScore(50, "It is the mean of its nodes.", (), (), tuple("abcde"))
+    view = alerts([FULL, over, known, GONE], health, real=True, tz=UTC)
+    assert view.text().splitlines() == [
+        "3 alerts, health 50 of 100 (real)",
+        "It is the mean of its nodes.",
+        "→ a",
+        "→ b",
+        "→ c",
+        "→ And 2 more: cluster.health() tells all.",
+        "✕ critical since 12:03:04.120: Node beta cannot be reached. [node_failure-1]",
+        (
+            "✕ critical since 12:03:04.120: Node beta cannot be reached. [node_failure-3] "
+            "ann knows since 12:03:10.000 (on it)."
+        ),
+        "▲ warning, pending since 11:56:40.000: Node beta is full. [resource_exhaustion-2]",
+    ]
+    assert [row["tone"] for row in view.as_dict()["rows"]] == ["bad", "bad", "quiet"]
+
+
+def test_a_score_that_nobody_has_measured_is_a_dash_and_never_a_number():
+    unknown = ClusterScore(None, "Nothing has been measured yet.", (), ())
+    for health in (None, unknown):
+        view = alerts([], health, real=False)
+        assert (view.score, view.tone) == ("–", "quiet")
+        assert view.text().startswith("0 alerts, health – of 100 (simulated)")
+    tones = [
+        alerts([], ClusterScore(score, "", (), ()), real=True).tone for score in (0, 49, 50, 79, 80, 100)
+    ]
+    assert tones == ["bad", "bad", "warn", "warn", "good", "good"]
 
 
 def test_a_row_shows_the_lease_beside_its_epoch():

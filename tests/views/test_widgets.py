@@ -13,11 +13,12 @@ import ipywidgets
 
 from superlearner.core.snapshots import NodeInfo, ProcessInfo
 from superlearner.errors import InvalidSpec, NoQuorum, ProcessDied
-from superlearner.views import faults, feed, nodes, sandboxes, tree
+from superlearner.views import alerts, faults, feed, nodes, sandboxes, tree
 from superlearner.views.actions import Action
 from superlearner.views.desk import Desk, as_dict
 from superlearner.views.widgets import (
     ActionsWidget,
+    AlertsWidget,
     FaultsWidget,
     FeedWidget,
     NodesWidget,
@@ -29,7 +30,7 @@ from superlearner.views.widgets.board import explain, origin_of, refuse_async
 COUNTER = ProcessInfo("counter", "<alpha.shop.2>", "counter", "worker", "waiting")
 ROOT = ProcessInfo("root", "<alpha.shop.1>", None, "supervisor", "waiting", children=(COUNTER,))
 KILL = Action("kill_process", "Process", "Kill", "<alpha.shop.2>", "Killing process counter", "It ends")
-CLASSES = (ActionsWidget, FaultsWidget, FeedWidget, NodesWidget, SandboxesWidget, TreeWidget)
+CLASSES = (ActionsWidget, AlertsWidget, FaultsWidget, FeedWidget, NodesWidget, SandboxesWidget, TreeWidget)
 
 
 @pytest.fixture
@@ -75,6 +76,7 @@ def test_each_noun_has_a_widget_with_a_text_twin(opened):
         SandboxesWidget: sandboxes([], real=True, now=1.0),
         FeedWidget: feed([], real=False),
         partial(FaultsWidget, on_press=list): faults([], real=True),
+        partial(AlertsWidget, on_press=list): alerts([], None, real=True),
     }
     for cls, view in views.items():
         widget = opened(cls(view))

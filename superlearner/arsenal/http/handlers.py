@@ -28,7 +28,7 @@ DISCARDED = 16 * 2**20
 #: What no answer lets a browser do with it.
 HEADERS = {
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -42,6 +42,8 @@ class Talks(RequestHandler):
     """
 
     house: House
+    #: How a token can be shown.
+    challenges: tuple[str, ...] = ('Bearer realm="superlearner"',)
     #: Who asks; set once they are known.
     asker: Caller
 
@@ -105,7 +107,10 @@ class Talks(RequestHandler):
         if isinstance(known, r.TooManyRequests):
             self.set_header("Retry-After", str(max(1, round(known.wait + 0.5))))
         if isinstance(known, r.Unauthenticated):
-            self.set_header("WWW-Authenticate", 'Bearer realm="superlearner", Basic realm="superlearner"')
+            for (
+                challenge
+            ) in self.challenges:  # a header for each: browsers read one of several in a line wrongly
+                self.add_header("WWW-Authenticate", challenge)
         self._finish_json(FailureBody(error=failure_of(known)).model_dump_json().encode())
 
     def _finish_json(self, body: bytes) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from superlearner.arsenal.access import Rate
 from superlearner.arsenal.openapi import document
 from superlearner.arsenal.operation import AwaitedCluster
+from superlearner.arsenal.pages import reference
 from superlearner.arsenal.registry import Registry
 from superlearner.errors import ClusterClosed, ClusterNotFound
 
@@ -104,6 +105,7 @@ class House:
         self._idle = asyncio.Event()
         self._idle.set()
         self._document: tuple[int, bytes, str] | None = None
+        self._page: tuple[tuple[int, str], bytes] | None = None
 
     def openapi(self) -> tuple[bytes, str]:
         """Return the document as JSON, and its ETag; made again when the registry has changed."""
@@ -112,6 +114,15 @@ class House:
             body = json.dumps(document(self.registry, server=self.base or "/")).encode()
             self._document = version, body, etag(body)
         return self._document[1:]
+
+    def page(self, origin: str) -> bytes:
+        """Return the reference page for who asks at an address; made again when the registry has changed."""
+        key = self.registry.version, origin
+        if self._page is None or self._page[0] != key:
+            told = document(self.registry, server=self.base or "/")
+            page = reference(self.registry, told, origin=origin, jupyter=self.face == "jupyter")
+            self._page = key, page.encode()
+        return self._page[1]
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ from superlearner.arsenal.http.house import Door, House, Limits
 from superlearner.arsenal.http.streams import Events
 from superlearner.arsenal.http.tokens import TokenFile
 from superlearner.arsenal.openapi import ROOT
-from superlearner.arsenal.pages import reference
+from superlearner.arsenal.pages import POLICY
 from superlearner.arsenal.registry import Registry, shared
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ HEAD = 32 * 1024
 
 class WithToken(Talks):
     """Callers show a token of the server's file; a page of another site is refused."""
+
+    #: A browser asks its reader for a name and a password: any name, and a token.
+    challenges = ('Basic realm="superlearner"', *Talks.challenges)
 
     def guard(self) -> None:
         """Refuse what a browser was made to send: by a name that was bent to this machine, or by another site."""
@@ -97,9 +100,9 @@ class Reference(Talks):
     def get(self) -> None:
         """Answer with the page."""
         if self.admit():
-            body, _ = self.house.openapi()
             self.set_header("Content-Type", "text/html; charset=utf-8")
-            self.finish(reference(self.house.registry, json.loads(body)))
+            self.set_header("Content-Security-Policy", POLICY)
+            self.finish(self.house.page(f"{self.request.protocol}://{self.request.host}"))
 
     head = get
 

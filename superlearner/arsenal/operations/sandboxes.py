@@ -252,12 +252,14 @@ class NewSandbox(Application):
 
     id: str = Field(description="Its name in the cluster.", min_length=1, max_length=63, pattern=NAME)
     node: str = Field("auto", max_length=63, pattern=NAME, description='"auto", or the name of a node.')
-    placement: PlacementStrategy = "least_loaded"
-    resources: ResourceParams = Field(default_factory=ResourceParams)
-    checkpoint: CheckpointParams = Field(default_factory=CheckpointParams)
-    restart: Restart = "permanent"
-    max_restarts: int = Field(3, ge=0, le=1000)
-    max_seconds: float = Field(5.0, ge=0.1, le=86_400)
+    placement: PlacementStrategy = Field("least_loaded", description='How "auto" chooses.')
+    resources: ResourceParams = Field(default_factory=ResourceParams, description="What it may use.")
+    checkpoint: CheckpointParams = Field(
+        default_factory=CheckpointParams, description="When its state is copied."
+    )
+    restart: Restart = Field("permanent", description="Whether it is started again when it ends.")
+    max_restarts: int = Field(3, ge=0, le=1000, description="How often on one node, within `max_seconds`.")
+    max_seconds: float = Field(5.0, ge=0.1, le=86_400, description="The window of `max_restarts`.")
     start_timeout: float = Field(30.0, ge=0.1, le=50.0, description="Seconds until it must answer.")
     shutdown: float = Field(5.0, ge=0.01, le=30.0, description="Seconds that it has to stop by itself.")
     labels: Labels = Field(default_factory=dict, description="What it is, for the anti_affinity of others.")
@@ -265,9 +267,15 @@ class NewSandbox(Application):
     anti_affinity: Labels = Field(
         default_factory=dict, description="It shares no node with sandboxes that have these labels."
     )
-    group: str | None = Field(None, max_length=63, pattern=NAME)
-    on_unresponsive: Literal["report", "restart"] = "report"
-    unresponsive_after: float = Field(5.0, ge=0.5, le=3600)
+    group: str | None = Field(
+        None, max_length=63, pattern=NAME, description="The group that supervises it, which must be there."
+    )
+    on_unresponsive: Literal["report", "restart"] = Field(
+        "report", description="What is done when it does not answer."
+    )
+    unresponsive_after: float = Field(
+        5.0, ge=0.5, le=3600, description="Seconds without an answer after which that is done."
+    )
 
 
 _CREATE = (InvalidSpec, SandboxExists, UnknownNode, NoGroup, NoPlacement, NoQuorum, StartFailed)

@@ -6,6 +6,7 @@ from superlearner.views.widgets.dashboard import Dashboard
 from superlearner.views.widgets.panel import SandboxPanel, sandbox_panel, watch
 from superlearner.views.widgets.pictures import (
     ActionsWidget,
+    AlertsWidget,
     FaultsWidget,
     FeedWidget,
     NodesWidget,
@@ -15,6 +16,7 @@ from superlearner.views.widgets.pictures import (
 
 __all__ = [
     "ActionsWidget",
+    "AlertsWidget",
     "Dashboard",
     "FaultsWidget",
     "FeedWidget",

@@ -1,4 +1,7 @@
-"""The dashboard of a cluster: its nodes, its sandboxes, one of their trees, what happens, and the buttons."""
+"""The dashboard of a cluster: nodes, alerts, sandboxes, one of their trees, what happens, and the buttons.
+
+The module is long because it is where everything that can be seen and pressed comes together.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,13 @@ from typing import Any, assert_never
 
 import ipywidgets
 
+from superlearner.core.alerts import Alert
+from superlearner.core.scores import ClusterScore
 from superlearner.core.snapshots import ClusterStatus, Migration, NodeInfo, ProcessInfo, SandboxInfo
 from superlearner.errors import SuperlearnerError
 from superlearner.views import actions as act
 from superlearner.views import desk as desks
+from superlearner.views.alerts import alerts
 from superlearner.views.faults import AnyFault, faults, what
 from superlearner.views.feed import feed
 from superlearner.views.format import count, seconds, size
@@ -23,6 +29,7 @@ from superlearner.views.widgets.board import Board, explain, origin_of, refuse_a
 from superlearner.views.widgets.panel import look_inside
 from superlearner.views.widgets.pictures import (
     ActionsWidget,
+    AlertsWidget,
     FaultsWidget,
     FeedWidget,
     NodesWidget,
@@ -41,6 +48,8 @@ class Seen:
     sandboxes: tuple[SandboxInfo, ...] = ()
     #: The faults in force.
     faults: tuple[AnyFault, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    health: ClusterScore | None = None
     #: The tree of the selected sandbox, and whose tree it is.
     root: ProcessInfo | None = None
     root_of: str = ""
@@ -79,23 +88,20 @@ class Dashboard(Board):
         self.actions = ActionsWidget(desks.as_dict(self._desk, (), real=real), self._pressed)
         self.nodes = NodesWidget(nodes((), real=real, now=now))
         self.faults = FaultsWidget(faults((), real=real), self._pressed)
+        self.alerts = AlertsWidget(alerts((), None, real=real), self._pressed)
         self.sandboxes = SandboxesWidget(sandboxes((), real=real, now=now))
         self.tree = TreeWidget(tree(None, real=real))
         self.feed = FeedWidget(feed((), real=real))
-        pictures = (self.nodes, self.actions, self.faults, self.sandboxes, self.tree, self.feed)
+        pictures = (self.nodes, self.actions, self.alerts, self.faults, self.sandboxes, self.tree, self.feed)
         super().__init__(("cluster", cluster.address), pictures, cluster.subscribe)
         for kind, picture in (("process", self.tree), ("sandbox", self.sandboxes), ("node", self.nodes)):
             picture.observe(self._follows(kind), "selected")
         self.begin()
 
     def arrange(self) -> ipywidgets.Widget:
-        """Put the nodes and the buttons on top, the faults, the sandboxes, then the tree and the feed side by side."""
-        for half in (self.tree, self.feed):
-            half.layout.flex, half.layout.min_width, half.layout.width = "1 1 420px", "0", "auto"
-        below = ipywidgets.HBox(
-            [self.tree, self.feed], layout=ipywidgets.Layout(flex_flow="row wrap", grid_gap="8px")
-        )
-        rows = [self.nodes, self.actions, self.faults, self.sandboxes, below]
+        """Put the nodes and the buttons on top; the alerts and the faults, the tree and the feed side by side."""
+        wrong, below = _side_by_side(self.alerts, self.faults), _side_by_side(self.tree, self.feed)
+        rows = [self.nodes, self.actions, wrong, self.sandboxes, below]
         return ipywidgets.VBox(rows, layout=ipywidgets.Layout(grid_gap="8px", margin="2px 0"))
 
     # -- Looking: on the looker's thread -----------------------------------------------------------------
@@ -109,6 +115,8 @@ class Dashboard(Board):
                 nodes=tuple(self._cluster.nodes()),
                 sandboxes=tuple(self._cluster.sandboxes()),
                 faults=tuple(self._cluster.chaos.faults()),
+                alerts=tuple(self._cluster.alerts()),
+                health=self._cluster.health(),
             )
             self.catch_up(lambda last: list(self._cluster.events(since=last)))
         except SuperlearnerError as error:
@@ -158,6 +166,7 @@ class Dashboard(Board):
         )
         self.nodes.show(shown)
         self.faults.show(faults(seen.faults, real=self.real))
+        self.alerts.show(alerts(seen.alerts, seen.health, real=self.real))
         self.sandboxes.show(sandboxes(seen.sandboxes, real=self.real, now=seen.at))
         self.tree.show(self._tree(seen, selection))
         self.feed.show(feed(self.events, real=self.real))
@@ -179,7 +188,9 @@ class Dashboard(Board):
         node = next((info for info in seen.nodes if info.name == selection.node), None)
         process = self._tree(seen, selection).find(selection.process)
         chosen = act.Chosen(process, _find(seen, selection), node)
-        return act.actions(chosen, seen.nodes, faults=seen.faults, unreachable=seen.unreachable)
+        return act.actions(
+            chosen, seen.nodes, faults=seen.faults, alerts=seen.alerts, unreachable=seen.unreachable
+        )
 
     # -- Clicks: on whichever thread the kernel likes; nothing here may wait --------------------------------
 
@@ -261,6 +272,11 @@ class Dashboard(Board):
             case "revert":
                 ended = [fault.revert() for fault in cluster.chaos.faults() if fault.id == target]
                 return "" if any(ended) else "It had ended already."
+            case "acknowledge":
+                from superlearner.arsenal.ops import user
+
+                cluster.acknowledge_alert(target, user())
+                return "It goes on while its cause lasts."
             case _:
                 assert_never(action.name)
         return ""
@@ -282,6 +298,12 @@ class Dashboard(Board):
             self._selection = replace(self._selection, sandbox=id, process="")
             self._to_select |= {"sandbox": id, "process": ""}
         return f"It is called {id}."
+
+
+def _side_by_side(*halves: ipywidgets.Widget) -> ipywidgets.Widget:
+    for half in halves:
+        half.layout.flex, half.layout.min_width, half.layout.width = "1 1 420px", "0", "auto"
+    return ipywidgets.HBox(halves, layout=ipywidgets.Layout(flex_flow="row wrap", grid_gap="8px"))
 
 
 def _find(seen: Seen, selection: Selection) -> SandboxInfo | None:

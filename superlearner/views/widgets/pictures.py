@@ -1,10 +1,11 @@
-"""The widgets, one per noun: the tree, the nodes, the sandboxes, the feed, the buttons, and the faults."""
+"""The widgets, one per noun: the tree, the nodes, the sandboxes, the feed, the buttons, the faults, and the alerts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from superlearner.views.alerts import AlertsView
 from superlearner.views.desk import Press
 from superlearner.views.faults import FaultsView
 from superlearner.views.feed import FeedView
@@ -120,5 +121,19 @@ class FaultsWidget(Pressed):
         super().__init__(shown.as_dict(), on_press, **kwargs)
 
     def show(self, shown: FaultsView) -> None:
+        """Replace the picture."""
+        self.view = shown.as_dict()
+
+
+class AlertsWidget(Pressed):
+    """The health of the cluster, and the alerts that are not over, each with the button that acknowledges it."""
+
+    _esm = asset("common.js", "alerts.js")
+    _css = asset("common.css", "buttons.css", "alerts.css")
+
+    def __init__(self, shown: AlertsView, on_press: Callable[[Press], None], **kwargs: Any) -> None:
+        super().__init__(shown.as_dict(), on_press, **kwargs)
+
+    def show(self, shown: AlertsView) -> None:
         """Replace the picture."""
         self.view = shown.as_dict()
