@@ -18,6 +18,7 @@ import lab
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.timeout(240),
     pytest.mark.skipif(
         lab.chromium() is None and not os.environ.get("CI"), reason="there is no Chromium here"
