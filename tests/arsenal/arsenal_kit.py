@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -180,3 +184,59 @@ class Running:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+JUPYTER_TOKEN = "for-the-tests-only"
+#: A base URL as on a hub.
+BASE = "/user/ann/"
+SETTINGS = Path(sl.__file__).parent / "cli" / "settings" / "server.json"
+#: Says where it listens once it does: its own log tells that before.
+JUPYTER_SERVER = """
+import sys
+from jupyter_server.serverapp import ServerApp
+server = ServerApp.instance()
+server.initialize(argv=sys.argv[1:])
+server.io_loop.add_callback(lambda: print(server.connection_url, flush=True))
+server.start()
+"""
+
+
+class Jupyter:
+    """Jupyter's own server with the settings file that the package installs, as a process."""
+
+    def __init__(self, folder: Path) -> None:
+        config = folder / "config" / "jupyter_server_config.d"
+        config.mkdir(parents=True)
+        (config / "superlearner.json").write_text(SETTINGS.read_text())
+        env = os.environ | {
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "run"),
+            "JUPYTER_DATA_DIR": str(folder / "data"),
+            "JUPYTER_TOKEN": JUPYTER_TOKEN,
+        }
+        options = [f"--ServerApp.base_url={BASE}", f"--ServerApp.root_dir={folder}"]
+        options += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={unused_port()}"]
+        options += ["--ServerApp.port_retries=0", "--allow-root"]
+        with (folder / "log").open("w") as log:
+            command = [sys.executable, "-c", JUPYTER_SERVER, *options]
+            self.process = subprocess.Popen(
+                command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        listens = self.process.stdout.readline()
+        assert listens, (folder / "log").read_text()
+        self.origin = listens.strip().removesuffix(BASE)
+        self.url = f"{self.origin}{BASE}superlearner"
+
+    def fetch(self, path: str, **options: Any) -> Answer:
+        headers = {"Authorization": f"token {JUPYTER_TOKEN}", **options.pop("headers", {})}
+        return fetch(self.url + path, headers=headers, **options)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.communicate(timeout=30)
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from arsenal_kit import Running, World
+from arsenal_kit import Jupyter, Running, World
 
 import superlearner as sl
 from superlearner.cluster.local import connection_path
@@ -38,6 +38,16 @@ def as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
 def server(cluster: sl.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of the cluster's operations."""
     running = Running(tmp_path_factory.mktemp("tokens") / "tokens.json")
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def jupyter(cluster: sl.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A Jupyter server with the cluster's operations."""
+    running = Jupyter(tmp_path_factory.mktemp("jupyter"))
     try:
         yield running
     finally:

@@ -342,6 +342,8 @@ def test_the_document_is_valid(server):
         for entry in path.values():
             statuses = {int(status) for status in entry["responses"] if status != "default"}
             assert statuses <= CODES | {200, 201, 204, 304}
+    made = answer.json["paths"][SANDBOXES]["post"]["responses"]["201"]
+    assert made["links"]["restart_sandbox"]["parameters"] == {"path.id": "$response.body#/id"}
 
 
 def test_what_has_not_changed_is_not_sent_again(server):
