@@ -86,7 +86,8 @@ class AddedNode(NodeResult):
     access="admin",
     timeout=120.0,
     creates="/distributed/nodes/{name}",
-    errors=[InvalidSpec, StartFailed, Unsupported],
+    # A name that reads well may be taken.
+    errors={InvalidSpec: 409, StartFailed: None, Unsupported: None},
 )
 async def add_node(cluster: AwaitedCluster, params: NewNode) -> AddedNode:
     """Start another node of a local cluster; answered when it has joined.
