@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import click
 from superlearner.cli.cluster import nodes_option
 from superlearner.cli.lab import local_cluster
 from superlearner.cli.output import print_json
-from superlearner.cli.signals import stops_cleanly
+from superlearner.cli.signals import asked_to_stop, stops_cleanly
 
 if TYPE_CHECKING:
     from superlearner.arsenal.http.house import Limits
@@ -52,11 +53,9 @@ def serve(
 
     for module in modules:
         add(shared(), importlib.import_module(module))
-    try:
-        with stops_cleanly(), local_cluster(nodes, quiet=as_json):
-            asyncio.run(_serve(host, port, token_file, names, None, as_json=as_json))
-    except KeyboardInterrupt:
-        click.echo("The server is stopped.", err=True)
+    with suppress(KeyboardInterrupt), stops_cleanly(), local_cluster(nodes, quiet=as_json):
+        asyncio.run(_serve(host, port, token_file, names, None, as_json=as_json))
+    click.echo("The server is stopped.", err=True)
 
 
 async def _serve(
@@ -83,6 +82,6 @@ async def _serve(
             click.echo(
                 f"The operations: {told['url']}/\nThe tokens: {told['token_file']}\nPress Ctrl-C to stop."
             )
-        await asyncio.Event().wait()
+        await asked_to_stop()
     finally:
         await served.close()

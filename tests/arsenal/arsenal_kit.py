@@ -12,7 +12,8 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -184,6 +185,26 @@ class Running:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+@contextmanager
+def serving(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], Json]]:
+    """Run `superlearner serve`; give the process and what it says once it serves."""
+    command = [sys.executable, "-m", "superlearner", "serve", "--json", *options]
+    env = os.environ | environment
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    try:
+        told = ""
+        while not told.endswith("}\n"):
+            line = server.stdout.readline()
+            assert line, server.stderr.read()
+            told += line
+        yield server, json.loads(told)
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        server.stdout.close()
+        server.stderr.close()
 
 
 JUPYTER_TOKEN = "for-the-tests-only"

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
-from contextlib import contextmanager
 
 import psutil
 import pytest
-from arsenal_kit import fetch
+from arsenal_kit import fetch, serving
 from click.testing import CliRunner
 
 from superlearner.arsenal.http.server import serve_path
 from superlearner.arsenal.http.tokens import read, token_path
 from superlearner.cli.app import main
 from superlearner.cluster.local import find_connection
-
-
-@contextmanager
-def serving(*options, **environment):
-    """Run the command; give the process and what it says once it serves."""
-    command = [sys.executable, "-m", "superlearner", "serve", "--json", *options]
-    env = os.environ | environment
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    try:
-        told = ""
-        while not told.endswith("}\n"):
-            line = server.stdout.readline()
-            assert line, server.stderr.read()
-            told += line
-        yield server, json.loads(told)
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-        server.stdout.close()
-        server.stderr.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])

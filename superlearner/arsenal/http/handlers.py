@@ -181,10 +181,11 @@ class Operations(Talks):
             self._operation = self._found()
             self._check_body()
         except SuperlearnerError as error:
-            if not self._has_body or self._length > DISCARDED:
+            if self._length > DISCARDED:
+                self.set_header("Connection", "close")
                 self.fail(error)
                 return
-            # Who is still sending would find the connection broken, and never read why.
+            # Answered once all has come: else the connection ends, and who is still sending never reads why.
             self._refused = error
         self._slow = IOLoop.current().call_later(self.house.limits.body_time, self._too_slow)
 
