@@ -91,7 +91,7 @@ class Talks(RequestHandler):
         if self.admit():
             self.fail(r.MethodNotAllowed(str(self.request.method), ("GET",)))
 
-    post = put = patch = delete = options = refuse
+    head = post = put = patch = delete = options = refuse
 
     # -- Answers -----------------------------------------------------------------------------------
 
@@ -127,6 +127,7 @@ class Talks(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer what tornado itself has refused, or what has failed outside of an operation."""
+        self.set_header("Connection", "close")  # that is what tornado does where it has not read the body
         error = kwargs.get("exc_info", (None, None, None))[1]
         if status_code == 405 and not self.admit():
             return  # it came before anybody asked who this is
