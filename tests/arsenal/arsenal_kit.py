@@ -42,23 +42,36 @@ class World:
     #: What an example keeps from its making to its check.
     stored: Any = None
     _afterwards: list[Callable[[], Any]] = field(default_factory=list)
+    _fresh: list[str] = field(default_factory=list)
 
     def afterwards(self, undo: Callable[[], Any]) -> None:
         """Do this when the test has ended, however it ends: the next one finds three nodes that are well."""
         self._afterwards.append(undo)
 
     def tidy(self) -> None:
-        """Undo what the examples of a test have done."""
+        """Undo what the examples of a test have done, and end its sandboxes."""
         while self._afterwards:
             self._afterwards.pop()()
+        clear(self.cluster, set(self._fresh))
+        self._fresh.clear()
 
     def fresh(self) -> str:
         """Return an id that no other example uses."""
-        return f"example-{next(_ids)}"
+        self._fresh.append(f"example-{next(_ids)}")
+        return self._fresh[-1]
 
     def sandbox(self, **options: Any) -> sl.Sandbox:
         """Return a new sandbox with a server called ``Counter``, whose state is a number."""
         return self.cluster.create_sandbox(self.fresh(), "superlearner.cli.demo_app:Counter", **options)
+
+
+def clear(cluster: sl.Cluster, only: set[str] | None = None) -> None:
+    """Destroy the sandboxes of a cluster, or some of them."""
+    ids = (
+        [info.id for info in cluster.sandboxes() if only is None or info.id in only] if only != set() else []
+    )
+    if ids:
+        cluster.ops.destroy_sandboxes(ids=ids, confirm=True)
 
 
 def nothing(world: World) -> dict[str, Json]:

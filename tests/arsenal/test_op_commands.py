@@ -44,7 +44,8 @@ def test_an_operation_that_does_not_exist_is_told_with_the_nearest(run):
     assert "Did you mean 'list_sandboxes'?" in done.stderr
 
 
-def test_op_without_a_cluster_says_so_and_starts_none(run):
+def test_op_without_a_cluster_says_so_and_starts_none(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUPERLEARNER_RUNTIME_DIR", str(tmp_path / "run"))
     done = run("op", "list_sandboxes")
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith("No local cluster is running.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 
 import psutil
 import pytest
@@ -16,8 +17,15 @@ from superlearner.cluster.local import find_connection
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_serve_serves_until_it_is_stopped_and_leaves_nothing(number, tmp_path):
+def test_serve_serves_until_it_is_stopped_and_leaves_nothing(number, tmp_path, monkeypatch):
     """With a cluster of its own, which it takes along, and with an operation of somebody else's module."""
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:  # short: it holds Unix sockets
+        monkeypatch.setenv("SUPERLEARNER_RUNTIME_DIR", folder)
+        monkeypatch.setenv("SUPERLEARNER_STATE_DIR", str(tmp_path / "state"))
+        serves_until_it_is_stopped(number, tmp_path)
+
+
+def serves_until_it_is_stopped(number, tmp_path):
     CliRunner().invoke(main, ["op", "new", "count_all", "--folder", str(tmp_path)])
     options = ["--nodes", "1", "--operations", "count_all_operation"]
     with serving(*options, PYTHONPATH=str(tmp_path)) as (server, where):

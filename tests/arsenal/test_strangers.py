@@ -1,57 +1,21 @@
-"""No route of either face, by no verb, answers somebody whom nobody vouches for, or another site's page."""
+"""No route, by no verb, answers somebody whom nobody vouches for, or another site's page; for Jupyter, see there."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from types import SimpleNamespace
-from urllib.parse import urlsplit
 
 import pytest
-from arsenal_kit import BASE, JUPYTER_TOKEN, Running
+from arsenal_kit import BASE, Running
+from strangers import OTHER_SITES, ROUTES, VERBS, asking
 
 from superlearner.arsenal import jupyter as jupyter_face
 from superlearner.arsenal import shared
 from superlearner.arsenal.access import LEVELS, Token
 from superlearner.arsenal.http.house import Limits
 from superlearner.arsenal.http.tokens import read, write
-
-OPERATIONS = [f"/api/v1{o.route.fill(dict.fromkeys(o.in_path, 'nobody'))}" for o in shared()]
-ROUTES = [
-    "/",
-    "/x",
-    "/api/v1",
-    "/api/v1/",
-    "/api/v1/openapi.json",
-    "/api/v1/events/stream",
-    "/api/v1/nothing",
-]
-ROUTES += sorted(set(OPERATIONS))
-VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-OTHER_SITES = [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}]
-
-#: Asks one server: verb, path and headers; status and the error's code.
-Ask = Callable[[str, str, Mapping[str, str]], tuple[int, str | None]]
-
-
-@contextlib.contextmanager
-def asking(url: str) -> Iterator[Ask]:
-    """Give a way to ask, on one connection."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
-
-    def ask(verb: str, path: str, headers: Mapping[str, str]) -> tuple[int, str | None]:
-        connection.request(verb, parts.path + path, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read()
-        return answer.status, json.loads(body)["error"]["code"] if body else None
-
-    with contextlib.closing(connection):
-        yield ask
 
 
 @pytest.fixture(scope="module")
@@ -120,27 +84,3 @@ def test_every_operation_refuses_every_weaker_token(open_to_many):
                 known = {"Authorization": f"Bearer {open_to_many.tokens[weaker]}"}
                 path += "?confirm=true" if operation.dangerous else ""
                 assert ask(operation.method, path, known) == (403, "forbidden"), operation
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [{}, {"Authorization": "token forged"}, {"Cookie": "_xsrf=1; username-localhost=admin"}],
-    ids=["nothing", "forged", "cookie"],
-)
-def test_no_route_in_jupyter_lets_a_stranger_in(jupyter, headers):
-    with asking(jupyter.url) as ask:
-        for verb in VERBS:
-            for route in ROUTES:
-                status, code = ask(verb, route, headers)
-                assert status in {401, 403}, (verb, route)
-                assert code in {"unauthenticated", "forbidden", None}, (verb, route)
-
-
-@pytest.mark.parametrize("headers", OTHER_SITES)
-def test_no_route_in_jupyter_serves_another_site(jupyter, headers):
-    known = {"Authorization": f"token {JUPYTER_TOKEN}", **headers}
-    with asking(jupyter.url) as ask:
-        for verb in VERBS:
-            for route in ROUTES:
-                status, code = ask(verb, route, known)
-                assert (status, code or "wrong_origin") == (403, "wrong_origin"), (verb, route)
