@@ -9,11 +9,13 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Set at import, before any test module is loaded: sockets and connection files of the tests must never meet
 # those of a cluster that the developer is running. The path is short because Unix sockets allow 107 bytes.
@@ -36,6 +38,10 @@ for _name, _path in {
 tempfile.tempdir = str(TEMPORARY_DIR)
 _OWNER = os.getpid()
 
+# An example takes as long as a shared machine lets it: how fast it is drawn and tried says nothing of what it shows.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
+
 #: Seconds that what a module has just ended may take to be gone.
 GRACE = 10.0
 
@@ -55,9 +61,28 @@ def runtime_dir() -> Path:
     return RUNTIME_DIR
 
 
+@pytest.fixture(scope="module")
+def lasting() -> bool:
+    """Whether a cluster that several modules share runs beside this one; what is its own comes and goes."""
+    return False
+
+
 @pytest.fixture(scope="module", autouse=True)
-def nothing_left_behind() -> Iterator[None]:
+def nothing_left_behind(lasting: bool) -> Iterator[None]:
     """Fail the module that leaves a process, a thread, a socket, a runtime file or a temporary folder behind."""
+    with leaving_nothing(lasting=lasting):
+        yield
+
+
+@pytest.fixture(scope="session", name="leaving_nothing")
+def give_leaving_nothing() -> Callable[[], AbstractContextManager[None]]:
+    """Give the proof to the fixtures of what several modules share."""
+    return leaving_nothing
+
+
+@contextmanager
+def leaving_nothing(*, lasting: bool = False) -> Iterator[None]:
+    """Fail when the block leaves something behind; beside a cluster that lasts, only what is in this process counts."""
     threads, sockets, files, folders = (
         set(threading.enumerate()),
         open_sockets(),
@@ -68,12 +93,13 @@ def nothing_left_behind() -> Iterator[None]:
     yield
     gc.collect()
     left: list[str] = []
-    left += [f"process {p}" for p in wait_for_processes(processes)]
     left += [f"thread {t.name}" for t in wait_for_threads(threads)]
     left += [f"socket {s}" for s in wait_for_sockets(sockets)]
-    left += [f"runtime file {f}" for f in sorted(runtime_files() - files)]
-    left += [f"temporary folder {f}" for f in sorted(our_folders() - folders)]
-    assert not left, "The tests of this module left behind: " + "; ".join(left)
+    if not lasting:
+        left += [f"process {p}" for p in wait_for_processes(processes)]
+        left += [f"runtime file {f}" for f in sorted(runtime_files() - files)]
+        left += [f"temporary folder {f}" for f in sorted(our_folders() - folders)]
+    assert not left, "These tests left behind: " + "; ".join(left)
 
 
 def our_processes() -> list[psutil.Process]:

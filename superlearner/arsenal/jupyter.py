@@ -38,6 +38,7 @@ class InJupyter(Talks, APIHandler):  # type: ignore[misc]
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Say in our words what Jupyter has refused before anything of ours was asked."""
+        self.set_header("Connection", "close")
         if status_code in {403, 404} and not self._from_here():
             self.fail(r.WrongOrigin("The request comes from another site's page; nothing was done."))
         elif status_code == 403 and not self.current_user:
@@ -52,7 +53,7 @@ class InJupyter(Talks, APIHandler):  # type: ignore[misc]
         if not self._from_here():
             raise r.WrongOrigin("The request comes from another site's page; nothing was done.")
 
-    post = put = patch = delete = options = authenticated(Talks.refuse)
+    head = post = put = patch = delete = options = authenticated(Talks.refuse)
 
     def _from_here(self) -> bool:
         """Ask Jupyter, and be stricter than it: a token in a header does not excuse another site's page."""

@@ -61,6 +61,8 @@ def document(operations: Iterable[Operation], *, server: str = "/") -> dict[str,
         own = _resolved(refs[operation.params, "validation"], schemas)
         result = None if operation.result is None else refs[operation.result, "serialization"]
         entry = _entry(operation, own, result, refs[FailureBody, "serialization"], bodies)
+        if links := _links(operation, listed):
+            entry["responses"][str(operation.status)]["links"] = links
         paths.setdefault(ROOT + operation.route.path, {})[operation.method.lower()] = entry
     params = {ref["$ref"].rpartition("/")[2] for (model, mode), ref in refs.items() if mode == "validation"}
     used = _used({"paths": paths, "bodies": bodies}, schemas)
@@ -169,6 +171,19 @@ def _responses(
         "content": {JSON: {"schema": dict(failure)}},
     }
     return responses
+
+
+def _links(operation: Operation, listed: Iterable[Operation]) -> dict[str, Any]:
+    """Return what can be done with that which an operation has made: whatever stands at or below its place."""
+    if operation.creates is None:
+        return {}
+    place = operation.creates
+    found = {f"path.{name}": f"$response.body#/{name}" for name in place.parameters}
+    return {
+        other.name: {"operationId": other.name, "parameters": found}
+        for other in listed
+        if other.route.parts[: len(place.parts)] == place.parts
+    }
 
 
 def _resolved(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:

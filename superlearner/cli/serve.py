@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import click
 from superlearner.cli.cluster import nodes_option
 from superlearner.cli.lab import local_cluster
 from superlearner.cli.output import print_json
-from superlearner.cli.signals import stops_cleanly
+from superlearner.cli.signals import asked_to_stop, stops_cleanly
 from superlearner.errors import SuperlearnerError
 
 if TYPE_CHECKING:
@@ -70,11 +71,9 @@ def serve(
             raise NotServed(
                 f"There is no module {module!r} here or among what is installed; nothing was served."
             ) from None
-    try:
-        with stops_cleanly(), local_cluster(nodes, quiet=as_json):
-            asyncio.run(_serve(host, port, token_file, names, None, as_json=as_json))
-    except KeyboardInterrupt:
-        click.echo("The server is stopped.", err=True)
+    with suppress(KeyboardInterrupt), stops_cleanly(), local_cluster(nodes, quiet=as_json):
+        asyncio.run(_serve(host, port, token_file, names, None, as_json=as_json))
+    click.echo("The server is stopped.", err=True)
 
 
 async def _serve(
@@ -109,6 +108,6 @@ async def _serve(
                 "`superlearner token show read` prints.\n"
                 f"The tokens: {told['token_file']}\nPress Ctrl-C to stop."
             )
-        await asyncio.Event().wait()
+        await asked_to_stop()
     finally:
         await served.close()

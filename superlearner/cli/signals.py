@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,3 +32,23 @@ def stops_cleanly() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+async def asked_to_stop() -> None:
+    """Return at the first signal that asks to stop, and ignore those that follow; for use within `stops_cleanly`.
+
+    An exception that is raised wherever an event loop just is may be caught there, as in the midst of a request that
+    has failed; nobody catches an event.
+    """
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if not asked.is_set():
+            loop.call_soon_threadsafe(asked.set)
+
+    for number in _STOPPING:
+        signal.signal(number, stop)
+    try:
+        await asked.wait()
+    finally:
+        asked.set()

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -37,23 +42,36 @@ class World:
     #: What an example keeps from its making to its check.
     stored: Any = None
     _afterwards: list[Callable[[], Any]] = field(default_factory=list)
+    _fresh: list[str] = field(default_factory=list)
 
     def afterwards(self, undo: Callable[[], Any]) -> None:
         """Do this when the test has ended, however it ends: the next one finds three nodes that are well."""
         self._afterwards.append(undo)
 
     def tidy(self) -> None:
-        """Undo what the examples of a test have done."""
+        """Undo what the examples of a test have done, and end its sandboxes."""
         while self._afterwards:
             self._afterwards.pop()()
+        clear(self.cluster, set(self._fresh))
+        self._fresh.clear()
 
     def fresh(self) -> str:
         """Return an id that no other example uses."""
-        return f"example-{next(_ids)}"
+        self._fresh.append(f"example-{next(_ids)}")
+        return self._fresh[-1]
 
     def sandbox(self, **options: Any) -> sl.Sandbox:
         """Return a new sandbox with a server called ``Counter``, whose state is a number."""
         return self.cluster.create_sandbox(self.fresh(), "superlearner.cli.demo_app:Counter", **options)
+
+
+def clear(cluster: sl.Cluster, only: set[str] | None = None) -> None:
+    """Destroy the sandboxes of a cluster, or some of them."""
+    ids = (
+        [info.id for info in cluster.sandboxes() if only is None or info.id in only] if only != set() else []
+    )
+    if ids:
+        cluster.ops.destroy_sandboxes(ids=ids, confirm=True)
 
 
 def nothing(world: World) -> dict[str, Json]:
@@ -180,3 +198,79 @@ class Running:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+@contextmanager
+def serving(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], Json]]:
+    """Run `superlearner serve`; give the process and what it says once it serves."""
+    command = [sys.executable, "-m", "superlearner", "serve", "--json", *options]
+    env = os.environ | environment
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    try:
+        told = ""
+        while not told.endswith("}\n"):
+            line = server.stdout.readline()
+            assert line, server.stderr.read()
+            told += line
+        yield server, json.loads(told)
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        server.stdout.close()
+        server.stderr.close()
+
+
+JUPYTER_TOKEN = "for-the-tests-only"
+#: A base URL as on a hub.
+BASE = "/user/ann/"
+SETTINGS = Path(sl.__file__).parent / "cli" / "settings" / "server.json"
+#: Says where it listens once it does: its own log tells that before.
+JUPYTER_SERVER = """
+import sys
+from jupyter_server.serverapp import ServerApp
+server = ServerApp.instance()
+server.initialize(argv=sys.argv[1:])
+server.io_loop.add_callback(lambda: print(server.connection_url, flush=True))
+server.start()
+"""
+
+
+class Jupyter:
+    """Jupyter's own server with the settings file that the package installs, as a process."""
+
+    def __init__(self, folder: Path) -> None:
+        config = folder / "config" / "jupyter_server_config.d"
+        config.mkdir(parents=True)
+        (config / "superlearner.json").write_text(SETTINGS.read_text())
+        env = os.environ | {
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "run"),
+            "JUPYTER_DATA_DIR": str(folder / "data"),
+            "JUPYTER_TOKEN": JUPYTER_TOKEN,
+        }
+        options = [f"--ServerApp.base_url={BASE}", f"--ServerApp.root_dir={folder}"]
+        options += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={unused_port()}"]
+        options += ["--ServerApp.port_retries=0", "--allow-root"]
+        with (folder / "log").open("w") as log:
+            command = [sys.executable, "-c", JUPYTER_SERVER, *options]
+            self.process = subprocess.Popen(
+                command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        listens = self.process.stdout.readline()
+        assert listens, (folder / "log").read_text()
+        self.origin = listens.strip().removesuffix(BASE)
+        self.url = f"{self.origin}{BASE}superlearner"
+
+    def fetch(self, path: str, **options: Any) -> Answer:
+        headers = {"Authorization": f"token {JUPYTER_TOKEN}", **options.pop("headers", {})}
+        return fetch(self.url + path, headers=headers, **options)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.communicate(timeout=30)
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,23 +1,43 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
-from arsenal_kit import Running, World
+from arsenal_kit import Jupyter, Running, World, clear
 
 import superlearner as sl
-from superlearner.cluster.local import connection_path
+from superlearner.cluster.local import start_daemon, stop_daemon
+from superlearner.cluster.names import node_names
+
+
+@pytest.fixture(scope="package")
+def shared_cluster(leaving_nothing: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """A local cluster of three nodes for all modules here, as ``superlearner start`` starts one."""
+    with leaving_nothing():
+        started = start_daemon(node_names(3), detached=True)
+        try:
+            yield
+        finally:
+            stop_daemon(started)
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[sl.Cluster]:
-    """A cluster of three nodes for each test module, which commands find by its connection file."""
-    with sl.Cluster(nodes=3) as running:
-        running._session.found.save(connection_path())
-        try:
-            yield running
-        finally:
-            connection_path().unlink()
+def lasting(request: pytest.FixtureRequest) -> bool:
+    """Whether this module uses the shared cluster, which then runs before anything is counted."""
+    here = (item for item in request.session.items if item.path == request.path)
+    uses = any("shared_cluster" in item.fixturenames for item in here)
+    if uses:
+        request.getfixturevalue("shared_cluster")
+    return uses
+
+
+@pytest.fixture(scope="module")
+def cluster(shared_cluster: None) -> Iterator[sl.Cluster]:
+    """The shared cluster, without sandboxes."""
+    with sl.connect() as running:
+        yield running
+        clear(running)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +58,16 @@ def as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
 def server(cluster: sl.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of the cluster's operations."""
     running = Running(tmp_path_factory.mktemp("tokens") / "tokens.json")
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def jupyter(cluster: sl.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A Jupyter server with the cluster's operations."""
+    running = Jupyter(tmp_path_factory.mktemp("jupyter"))
     try:
         yield running
     finally:

@@ -71,8 +71,8 @@ def test_events_are_filtered_by_everything_at_once(world: World, ask):
     ("name", "given", "status", "code"),
     [
         ("get_node", {"name": "omega"}, 404, "unknown_node"),
-        ("add_node", {"name": "beta"}, 422, "invalid_spec"),
-        ("add_node", {"name": "be/ta"}, 422, "invalid_spec"),
+        ("add_node", {"name": "beta"}, 409, "invalid_spec"),
+        ("add_node", {"name": "be/ta"}, 422, "invalid_parameters"),
         ("drain_node", {"name": "omega"}, 404, "unknown_node"),
         ("remove_node", {"name": "omega"}, 404, "unknown_node"),
         ("cluster_trees", {"node": "omega"}, 404, "unknown_node"),

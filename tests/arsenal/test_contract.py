@@ -76,16 +76,6 @@ def test_in_python(operation, world):
 
 
 @each_operation
-def test_the_least_access_is_enforced(operation, server):
-    """Before anything else is looked at: not even the parameters need to be right."""
-    weaker = {"read": None, "operate": "read", "admin": "operate"}[operation.access]
-    given = dict.fromkeys(operation.in_path, "nobody")
-    answer = by_rest(server.url, server.tokens.get(weaker, "forged"), operation, given)
-    assert (answer.status, answer.code) in {(401, "unauthenticated"), (403, "forbidden")}
-    assert (answer.status == 401) == (weaker is None)
-
-
-@each_operation
 def test_what_it_does_not_know_is_refused(operation, server):
     given = {**dict.fromkeys(operation.in_path, "nobody"), "no_such_parameter": 1}
     url = f"{server.url}/api/v1{operation.route.fill(given)}"

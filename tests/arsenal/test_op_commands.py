@@ -73,7 +73,8 @@ def test_a_token_file_without_a_server_is_refused(run, tmp_path):
     assert (done.exit_code, "give its --url" in done.stderr) == (2, True)
 
 
-def test_op_without_a_cluster_says_so_and_starts_none(run):
+def test_op_without_a_cluster_says_so_and_starts_none(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUPERLEARNER_RUNTIME_DIR", str(tmp_path / "run"))
     done = run("op", "list_sandboxes")
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith("No local cluster is running.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 import time
 
@@ -160,8 +161,13 @@ class TestTerminate:
         assert cluster.ops.terminate_process(*where, confirm=True).reason == "killed"
 
     def test_the_root_can_be_ended_and_the_sandbox_comes_back(self, cluster, sandbox):
+        told: queue.SimpleQueue = queue.SimpleQueue()
+        stop = cluster.subscribe(told.put, "sandbox_restarted")
         done = cluster.ops.terminate_process(sandbox.info().node, sandbox.process("shop").pid, confirm=True)
         assert done.terminated
+        while told.get(timeout=20).sandbox != sandbox.id:
+            pass
+        stop()
         assert sandbox.call("ann", "hello", timeout=20.0, idempotent=True) == "hello"
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from contextlib import contextmanager
 
 import psutil
 import pytest
-from arsenal_kit import fetch
+from arsenal_kit import fetch, serving
 from click.testing import CliRunner
 
 from superlearner.arsenal.http.server import serve_path
@@ -23,29 +22,16 @@ from superlearner.cli.app import main
 from superlearner.cluster.local import find_connection
 
 
-@contextmanager
-def serving(*options, **environment):
-    """Run the command; give the process and what it says once it serves."""
-    command = [sys.executable, "-m", "superlearner", "serve", "--json", *options]
-    env = os.environ | environment
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    try:
-        told = ""
-        while not told.endswith("}\n"):
-            line = server.stdout.readline()
-            assert line, server.stderr.read()
-            told += line
-        yield server, json.loads(told)
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-        server.stdout.close()
-        server.stderr.close()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_serve_serves_until_it_is_stopped_and_leaves_nothing(number, tmp_path):
+def test_serve_serves_until_it_is_stopped_and_leaves_nothing(number, tmp_path, monkeypatch):
     """With a cluster of its own, which it takes along, and with an operation of somebody else's module."""
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:  # short: it holds Unix sockets
+        monkeypatch.setenv("SUPERLEARNER_RUNTIME_DIR", folder)
+        monkeypatch.setenv("SUPERLEARNER_STATE_DIR", str(tmp_path / "state"))
+        serves_until_it_is_stopped(number, tmp_path)
+
+
+def serves_until_it_is_stopped(number, tmp_path):
     CliRunner().invoke(main, ["op", "new", "count_all", "--folder", str(tmp_path)])
     options = ["--nodes", "1", "--operations", "count_all_operation"]
     with serving(*options, PYTHONPATH=str(tmp_path)) as (server, where):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import json
 import re
@@ -21,6 +22,7 @@ from superlearner.arsenal.access import Token
 from superlearner.arsenal.http.house import Limits
 from superlearner.arsenal.http.tokens import TokenFile, TokenFileBroken, read, write
 from superlearner.arsenal.registry import load
+from superlearner.cli import demo_app
 from superlearner.errors import ClusterNotFound
 
 STATUS = "/api/v1/distributed/cluster/status"
@@ -347,6 +349,8 @@ def test_the_document_is_valid(server):
         for entry in path.values():
             statuses = {int(status) for status in entry["responses"] if status != "default"}
             assert statuses <= CODES | {200, 201, 204, 304}
+    made = answer.json["paths"][SANDBOXES]["post"]["responses"]["201"]
+    assert made["links"]["restart_sandbox"]["parameters"] == {"path.id": "$response.body#/id"}
 
 
 def test_what_has_not_changed_is_not_sent_again(server):
@@ -441,10 +445,38 @@ def test_a_stream_refuses_what_it_does_not_know(server, query):
 # -- Many
 
 
-def test_two_hundred_clients_get_right_answers(server, world):
-    sandbox = world.sandbox()
-    url = f"{server.url}{SANDBOXES}/{sandbox.id}"
-    with ThreadPoolExecutor(200) as pool:
-        answers = list(pool.map(lambda _: fetch(url, token=server.tokens["read"]), range(200)))
-    assert {answer.status for answer in answers} == {200}
-    assert {answer.json["sandbox"]["id"] for answer in answers} == {sandbox.id}
+CLIENTS = 200
+
+
+def test_two_hundred_clients_at_once_get_each_their_own_answers(server, world):
+    sandbox = world.cluster.create_sandbox(world.fresh(), demo_app.application())
+    together = threading.Barrier(CLIENTS)
+    headers = {
+        "Authorization": f"Bearer {server.tokens['operate']}",
+        "Content-Type": "application/json",
+    }
+
+    def client(number: int) -> tuple[str, list[int]]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.served.port, timeout=60)
+
+        def reply(process: str, message: str):
+            path = f"{SANDBOXES}/{sandbox.id}/processes/{process}/messages"
+            connection.request("POST", path, json.dumps({"message": message, "timeout": 60}), headers)
+            answer = connection.getresponse()
+            told = answer.read()
+            assert answer.status == 200, told
+            return json.loads(told)["reply"]
+
+        with contextlib.closing(connection):
+            connection.connect()
+            together.wait(timeout=60)
+            return reply("greeter", str(number)), [reply("counter", "increment") for _ in range(3)]
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        told = list(pool.map(client, range(CLIENTS)))
+    assert [greeting for greeting, _ in told] == [f"hello {number}" for number in range(CLIENTS)]
+    counts = [count for _, counted in told for count in counted]
+    assert sorted(counts) == list(range(1, 3 * CLIENTS + 1)), "each counted once, and nothing twice"
+    assert all(counted == sorted(counted) for _, counted in told)
+    assert sandbox.get_state("counter") == 3 * CLIENTS
+    sandbox.stop()

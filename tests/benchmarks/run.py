@@ -95,6 +95,7 @@ _LATENCY = "One call after the other; Ray's and xoscar's are not encrypted."
 _IN_FLIGHT = (
     "Ours keep the order of each caller, Dask's do not; Dask and Ray send bursts of 1,000 from one caller."
 )
+_LISTS = "Over HTTP, all 300 on one page; every node is asked each time."
 _DURABLE = (
     'What a call with durability="reply" takes, in plain calls of the same run, turn about: three nodes, two copies, '
     "a state directory, a small state."
@@ -205,6 +206,13 @@ FIGURES = {
     "control_event_100000_on_1000_nodes": _control_event(100_000, 1_000),
     "status_300": Figure("ms", _own("looks_300", part="status"), runs=20),
     "sandboxes_300": Figure("ms", _own("looks_300", part="sandboxes"), runs=20),
+    "get_sandboxes_300": Figure("ms", Source("serving", "lists_300", part="median"), note=_LISTS),
+    "get_sandboxes_300_p99": Figure("ms", Source("serving", "lists_300", part="p99"), note=_LISTS),
+    "requests_per_second": Figure(
+        "1/s",
+        Source("serving", "requests_per_second"),
+        note="GET of one sandbox by 8 clients that keep their connections, on the machine of server and cluster.",
+    ),
 }
 
 

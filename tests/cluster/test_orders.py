@@ -57,10 +57,10 @@ def at_once(monkeypatch):
 
 def test_a_connection_that_breaks_does_not_mean_that_an_instance_has_stopped():
     async def work():
-        pump = Plane(ConnectionError("broken"), TimeoutError(), None)
+        pump = Plane(ConnectionError("broken"), TimeoutError(), {"reason": "shutdown", "turned_away": 4})
         await pump._stop(c.StopInstance(*WHO, cause="c1"))
         assert pump.nodes.asked == ["stop"] * 3
-        assert pump.told == [c.InstanceStopped("shop", 3, cause="c1", at=0.0)]
+        assert pump.told == [c.InstanceStopped("shop", 3, 4, cause="c1", at=0.0)]
 
     run(work())
 

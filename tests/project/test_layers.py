@@ -1,4 +1,4 @@
-"""The house rule that keeps it readable: imports point down only."""
+"""The house rules of modules: imports point down only, and each module of the tests has a name of its own."""
 
 from __future__ import annotations
 
@@ -135,3 +135,9 @@ def test_importing_otp_needs_neither_dask_nor_jupyter():
     if not (PACKAGE / "otp" / "__init__.py").exists():
         pytest.skip("otp is not there yet")
     assert not loaded_by("import superlearner.otp") & HEAVY
+
+
+def test_every_test_module_has_a_name_of_its_own():
+    """They are imported by it: two that share one cannot be collected together."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert len(names) == len(set(names)), sorted(name for name in set(names) if names.count(name) > 1)

@@ -93,7 +93,7 @@ class Talks(RequestHandler):
         if self.admit():
             self.fail(r.MethodNotAllowed(str(self.request.method), ("GET",)))
 
-    post = put = patch = delete = options = refuse
+    head = post = put = patch = delete = options = refuse
 
     # -- Answers -----------------------------------------------------------------------------------
 
@@ -132,6 +132,7 @@ class Talks(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer what tornado itself has refused, or what has failed outside of an operation."""
+        self.set_header("Connection", "close")  # that is what tornado does where it has not read the body
         error = kwargs.get("exc_info", (None, None, None))[1]
         if status_code == 405 and not self.admit():
             return  # it came before anybody asked who this is
@@ -186,10 +187,11 @@ class Operations(Talks):
             self._operation = self._found()
             self._check_body()
         except SuperlearnerError as error:
-            if not self._has_body or self._length > DISCARDED:
+            if self._length > DISCARDED:
+                self.set_header("Connection", "close")
                 self.fail(error)
                 return
-            # Who is still sending would find the connection broken, and never read why.
+            # Answered once all has come: else the connection ends, and who is still sending never reads why.
             self._refused = error
         self._slow = IOLoop.current().call_later(self.house.limits.body_time, self._too_slow)
 

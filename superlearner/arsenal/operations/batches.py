@@ -121,7 +121,7 @@ class Calls(Params):
     """Requests to processes."""
 
     calls: Annotated[list[OneCall], Field(min_length=1, max_length=MOST)]
-    timeout: float = Field(5.0, gt=0, le=60, description="Seconds until a call counts as failed.")
+    timeout: float = Field(5.0, ge=0.01, le=60, description="Seconds until a call counts as failed.")
 
 
 class CallAnswer(Result):

@@ -126,7 +126,8 @@ class StartedChild(Result):
     "/distributed/sandboxes/{id}/supervisors/{supervisor}/children",
     access="operate",
     timeout=90.0,
-    errors=[*_STARTS, AlreadyPresent, MaxChildren],
+    # What it names may not be there on the node, or not suit the supervisor: it reads well all the same.
+    errors={**dict.fromkeys([*_STARTS, AlreadyPresent, MaxChildren]), InvalidSpec: 409},
     creates="/distributed/sandboxes/{id}/supervisors/{supervisor}/children/{child}",
 )
 async def start_child(cluster: AwaitedCluster, params: NewChild) -> StartedChild:

@@ -9,7 +9,7 @@ from typing import Any
 from superlearner.arsenal.listing import MOST, Page, page
 from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
 from superlearner.arsenal.operations.batches import ItemFailure, each
-from superlearner.arsenal.operations.sandboxes import ResourceParams
+from superlearner.arsenal.operations.sandboxes import NAME, Labels, ResourceParams
 from superlearner.arsenal.plain import event_json
 from superlearner.core.faults import CLIENT, SCHEDULER
 from superlearner.core.snapshots import (
@@ -300,12 +300,12 @@ async def whereis(cluster: AwaitedCluster, params: Name) -> Where:
 class PlacementQuestion(Params):
     """A sandbox that is not made."""
 
-    node: str = Field("auto", max_length=63, description='"auto", or the name of a node.')
+    node: str = Field("auto", max_length=63, pattern=NAME, description='"auto", or the name of a node.')
     placement: PlacementStrategy = "least_loaded"
     resources: ResourceParams = Field(default_factory=ResourceParams)
-    labels: dict[str, str] = Field(default_factory=dict)
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    anti_affinity: dict[str, str] = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict)
+    node_selector: Labels = Field(default_factory=dict)
+    anti_affinity: Labels = Field(default_factory=dict)
 
 
 class PlacementTable(Result):

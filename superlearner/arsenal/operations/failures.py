@@ -57,7 +57,7 @@ async def list_restarts(cluster: AwaitedCluster, params: HistoryQuery) -> Histor
 class Window(OneSupervisor):
     """The time that is looked at."""
 
-    window: float = Field(60.0, gt=0, le=86_400, description="So many seconds until now.")
+    window: float = Field(60.0, ge=0.1, le=86_400, description="So many seconds until now.")
 
 
 class FailureRate(Failures):
@@ -106,7 +106,7 @@ class Failing(OneSupervisor):
         None, max_length=300, description="The id of the child that fails; null: the supervisor itself."
     )
     reason: str = Field("crash", min_length=1, max_length=200, description="The exit reason.")
-    timeout: float = Field(5.0, gt=0, le=30, description="Seconds until it must have ended.")
+    timeout: float = Field(5.0, ge=0.01, le=30, description="Seconds until it must have ended.")
 
 
 class Failed(Result):

@@ -24,7 +24,7 @@ class Message(OneProcess):
         "call",
         description="call: handle_call gets it, and its reply is awaited; cast: handle_cast; send: handle_info.",
     )
-    timeout: float = Field(5.0, gt=0, le=60, description="Seconds until a call counts as failed.")
+    timeout: float = Field(5.0, ge=0.01, le=60, description="Seconds until a call counts as failed.")
     plain: bool = Field(
         False, description='Whether the message is sent as it stands, so that {"tuple": [...]} is an object.'
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from superlearner.arsenal.listing import Page, page
 from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
+from superlearner.arsenal.operations.sandboxes import NAME, Labels
 from superlearner.arsenal.rows import NodeRow
 from superlearner.core.snapshots import Health, NodeInfo, NodeStatus
 from superlearner.errors import DrainFailed, InvalidSpec, NoQuorum, StartFailed, UnknownNode, Unsupported
@@ -67,7 +68,8 @@ async def find(cluster: AwaitedCluster, name: str) -> NodeInfo:
 class NewNode(OneNode):
     """A node to be started."""
 
-    labels: dict[str, str] = Field(
+    name: str = Field(description="Its name in the cluster.", min_length=1, max_length=63, pattern=NAME)
+    labels: Labels = Field(
         default_factory=dict, description="What it says of itself, for the node_selector of sandboxes."
     )
 
@@ -84,7 +86,8 @@ class AddedNode(NodeResult):
     access="admin",
     timeout=120.0,
     creates="/distributed/nodes/{name}",
-    errors=[InvalidSpec, StartFailed, Unsupported],
+    # A name that reads well may be taken.
+    errors={InvalidSpec: 409, StartFailed: None, Unsupported: None},
 )
 async def add_node(cluster: AwaitedCluster, params: NewNode) -> AddedNode:
     """Start another node of a local cluster; answered when it has joined.

@@ -148,7 +148,7 @@ class Termination(Params):
         max_length=200,
         description='The exit reason that it gets. "kill" cannot be trapped, and others see it as "killed".',
     )
-    timeout: float = Field(5.0, gt=0, le=30, description="Seconds that it has to end.")
+    timeout: float = Field(5.0, ge=0.01, le=30, description="Seconds that it has to end.")
 
 
 class Terminated(Result):

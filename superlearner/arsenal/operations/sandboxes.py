@@ -471,7 +471,8 @@ async def _versions(cluster: AwaitedCluster, id: str) -> VersionList:
     "/distributed/sandboxes/{id}/versions",
     access="operate",
     timeout=70.0,
-    errors=[*_ALIVE, InvalidSpec, ReloadFailed],
+    # What it names may not be there on the node.
+    errors={**dict.fromkeys([*_ALIVE, ReloadFailed]), InvalidSpec: 409},
 )
 async def reload_sandbox(cluster: AwaitedCluster, params: ReloadParams) -> VersionList:
     """Run a new version of the application with the states of the old one; a failure rolls back."""

@@ -166,7 +166,7 @@ class Options(OneSupervisor):
 
     strategy: Strategy | None = Field(None, description="Who is stopped and started with a child that ends.")
     max_restarts: int | None = Field(None, ge=0, le=10_000)
-    max_seconds: float | None = Field(None, gt=0, le=31_536_000)
+    max_seconds: float | None = Field(None, ge=0.1, le=31_536_000)
 
 
 class Changed(Result):
@@ -182,7 +182,8 @@ class Changed(Result):
     access="operate",
     timeout=30.0,
     idempotent=True,
-    errors=[*ASKED, InvalidSpec],
+    # A dynamic supervisor has one strategy only.
+    errors={**dict.fromkeys(ASKED), InvalidSpec: 409},
 )
 async def change_supervisor(cluster: AwaitedCluster, params: Options) -> Changed:
     """Give a running supervisor another strategy or restart budget, from its next decision on.

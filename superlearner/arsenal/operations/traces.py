@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
-from superlearner.arsenal.process_rows import REACHED, Sandbox
+from superlearner.arsenal.process_rows import REACHED, Process, Sandbox
 from superlearner.errors import InvalidSpec, NoTrace, TooManyTraces
 from superlearner.otp._traces import LONGEST, MOST_EVENTS
 from superlearner.otp.tracing import Trace, TraceEvent
@@ -13,9 +15,9 @@ class NewTrace(Params):
     """What is to be traced."""
 
     id: str = Sandbox
-    duration: float = Field(60.0, gt=0, le=LONGEST, description="Seconds after which it ends by itself.")
+    duration: float = Field(60.0, ge=0.01, le=LONGEST, description="Seconds after which it ends by itself.")
     limit: int = Field(1000, ge=1, le=MOST_EVENTS, description="Events with which it ends by itself.")
-    only: list[str] = Field(
+    only: list[Annotated[str, Process]] = Field(
         default_factory=list,
         max_length=100,
         description="Names or pids: only messages that these processes send or take; none: all messages.",
