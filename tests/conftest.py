@@ -55,6 +55,12 @@ def _remove_directories() -> None:
         shutil.rmtree(SESSION_DIR, ignore_errors=True)
 
 
+def pytest_collection_finish() -> None:
+    """Let the collector pass over what was imported: each module is followed by a collection of its own."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def runtime_dir() -> Path:
     """The runtime directory of this test session."""

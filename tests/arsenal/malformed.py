@@ -1,4 +1,7 @@
-"""Ten thousand ways to ask wrongly, from one seed: bytes to send, and what a server may say to them."""
+"""Ten thousand ways to ask wrongly, from one seed: bytes to send, and what a server may say to them.
+
+It is long because it is a table: each kind lists its tricks, one a line.
+"""
 
 from __future__ import annotations
 
