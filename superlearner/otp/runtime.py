@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
@@ -302,6 +302,8 @@ class Runtime:
                 return future.result()
             future.cancel()
             raise _LoopIsBlocked from None
+        except CancelledError:  # the runtime ended before it was begun
+            raise NoProcess("root") from None
         except KeyboardInterrupt:
             future.cancel()
             raise

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 
 import pytest
 from arsenal_kit import Jupyter, Running, World, clear
@@ -10,16 +11,22 @@ import superlearner as sl
 from superlearner.cluster.local import start_daemon, stop_daemon
 from superlearner.cluster.names import node_names
 
+#: What ends the shared cluster, while it runs.
+_shared = ExitStack()
 
-@pytest.fixture(scope="package")
-def shared_cluster(leaving_nothing: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+
+@pytest.fixture(scope="session")
+def shared_cluster(leaving_nothing: Callable[[], AbstractContextManager[None]]) -> None:
     """A local cluster of three nodes for all modules here, as ``superlearner start`` starts one."""
-    with leaving_nothing():
-        started = start_daemon(node_names(3), detached=True)
-        try:
-            yield
-        finally:
-            stop_daemon(started)
+    _shared.enter_context(leaving_nothing())
+    _shared.callback(stop_daemon, start_daemon(node_names(3), detached=True))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """End it after the last test of this folder: those of other folders start clusters of their own."""
+    if nextitem is None or nextitem.path.parent != Path(__file__).parent:
+        _shared.close()
 
 
 @pytest.fixture(scope="module")
