@@ -78,6 +78,7 @@ def test_a_child_that_cannot_be_is_refused(options, message):
         ({"kind": "dynamic", "children": [spec()]}, "start_child()"),
         ({"kind": "dynamic", "max_children": -1}, "max_children=-1"),
         ({"kind": "dynamic", "strategy": "one_for_all"}, "strategy='one_for_one' alone"),
+        ({"kind": "dynamic", "auto_shutdown": "any_significant"}, "auto_shutdown='never' alone"),
         ({"max_children": 3}, "kind='dynamic' alone"),
         ({"partitions": 3}, "kind='partition' alone"),
         ({"kind": "partition", "partitions": 3}, "exactly one child"),
