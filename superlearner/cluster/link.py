@@ -330,7 +330,7 @@ class Link:
                 except ChannelClosed:
                     stale, doubt = place, True
                     if decide("closed", idempotent=idempotent) == "unknown":
-                        raise NoConnection(_named(sandbox, target), "its node is gone") from None
+                        raise NoConnection(_named(sandbox, target), self._why_closed(place)) from None
                     continue
                 except TimeoutError as error:
                     if isinstance(error, SuperlearnerError):

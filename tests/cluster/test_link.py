@@ -92,6 +92,34 @@ def test_a_request_that_may_have_happened_is_never_said_not_to_have_happened(at_
 
 
 @pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        (None, "its node is gone, or the link to it has broken"),
+        (Event("node_lost", detail={"address": "there"}), "its node is gone"),
+        (Event("cluster_stopped"), "the connection to the cluster was closed"),
+    ],
+    ids=["nothing", "node", "cluster"],
+)
+def test_a_request_whose_connection_breaks_says_what_is_known_of_the_loss(event, says):
+    class Breaks:
+        async def request(self, *_, **__):
+            raise ChannelClosed
+
+    class Client(Link):
+        async def reach(self, *_):
+            if event is not None:
+                self._tell(event)
+            return ("there", 1), Breaks()
+
+    async def work():
+        with pytest.raises(NoConnection) as told:
+            await Client("tcp://127.0.0.1:1", {}).request("call", "shop", "it", b"", timeout=5.0)
+        assert told.value.reason == says
+
+    run(work())
+
+
+@pytest.mark.parametrize(
     ("status", "error", "says"),
     [
         ("starting", SandboxDown, "'shop' has no OS process now: it is starting"),
