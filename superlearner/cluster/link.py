@@ -17,7 +17,7 @@ from superlearner.cluster.faulty import EXEMPT, can_break
 from superlearner.cluster.handlers import Handler, Handlers
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
-from superlearner.core.retry import decide, leaves_doubt
+from superlearner.core.retry import decide, doubted, leaves_doubt
 from superlearner.errors import (
     CallTimeout,
     ClusterClosed,
@@ -348,12 +348,9 @@ class Link:
                     case _:
                         return unpack(status, answer, _named(sandbox, target))
         except SuperlearnerError as error:
-            if not (doubt and error.definite):
-                raise
-            # What it was refused for at last says nothing of the time before.
-            raise NoConnection(
-                _named(sandbox, target), f"it was made again, and then: {error.what()}"
-            ) from error
+            if doubt and error.definite:
+                raise doubted(error, _named(sandbox, target)) from error
+            raise
 
     async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
         """Send a message that has no answer, to wherever the sandbox lives now.

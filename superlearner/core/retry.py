@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, assert_never
 
+from superlearner.errors import NoConnection, SuperlearnerError
+
 #: ``closed``: the connection broke after it was sent; ``stale``: refused, as the sandbox does not live there (any
 #: more); ``died``: its OS process died under it; ``refused``: refused for any other reason.
 Outcome = Literal["closed", "stale", "died", "refused"]
@@ -35,9 +37,22 @@ def decide(outcome: Outcome, *, idempotent: bool) -> Decision:
 def leaves_doubt(outcome: Outcome) -> bool:
     """Tell whether a request that ended like this may have happened.
 
-    From then on nothing that is said of it when it is made again can be definite: a refusal speaks of that time alone.
+    From then on nothing that is said of it when it is made again can be definite; see `doubted`.
 
     >>> [leaves_doubt(outcome) for outcome in ("closed", "died", "stale", "refused")]
     [True, True, False, False]
     """
     return outcome in ("closed", "died")
+
+
+def doubted(error: SuperlearnerError, target: str) -> NoConnection:
+    """Return what to tell of a request that may have happened and was refused when it was made again.
+
+    The refusal speaks of the last time alone.
+
+    >>> from superlearner.errors import NoQuorum
+    >>> refusal = NoQuorum(alive=1, known=3)
+    >>> refusal.definite, doubted(refusal, "shop/counter").definite
+    (True, False)
+    """
+    return NoConnection(target, f"it was made again, and then: {error.what()}")

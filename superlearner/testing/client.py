@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from superlearner.core.retry import Outcome, decide, leaves_doubt
+from superlearner.core.retry import Outcome, decide, doubted, leaves_doubt
 from superlearner.errors import NoConnection, ProcessDied, StaleEpoch, SuperlearnerError
 from superlearner.testing.channels import Pool
 from superlearner.testing.engine import EXPECTED, Process
@@ -82,9 +82,9 @@ class SimulatedClient:
                         case _:
                             raise
         except SuperlearnerError as error:
-            if not (doubt and error.definite):
-                raise
-            raise NoConnection(sandbox, f"it was made again, and then: {error.what()}") from error
+            if doubt and error.definite:
+                raise doubted(error, sandbox) from error
+            raise
 
     async def _locate(self, sandbox: str, stale: Place | None, patience: float) -> Place:
         if stale is not None:
