@@ -202,7 +202,7 @@ class Requests:
 
     async def restore(self, sandbox: str, epoch: int, seq: int) -> dict[str, Any]:
         """Start a sandbox again from one of its checkpoints; answered when that is the newest, as a new one."""
-        _, address, current, *_ = await self.lookup(sandbox)
+        _, address, current, *_ = await self._owner(sandbox)
         stored: dict[str, Any] = await self._on_instance(address, sandbox, current, "restore", epoch, seq)
         await self._until_stored(sandbox, current, stored)
         return stored

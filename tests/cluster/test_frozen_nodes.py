@@ -97,6 +97,7 @@ def test_without_a_majority_nothing_that_is_asked_of_a_lost_sandbox_waits_for_ev
             lost()
         for ask in (
             sandbox.checkpoint,
+            lambda: sandbox.restore(1, 1),
             lambda: sandbox.reload(shop()),
             lambda: sandbox.cast("counter", 5),
             lambda: sandbox.send("counter", 5),
