@@ -111,10 +111,7 @@ class Connection:
 
     def save(self, path: Path) -> None:
         """Write the connection file, whole or not at all, readable by its owner only."""
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".connection-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(self), file)
-        Path(temporary).replace(path)
+        config.write_private(path, json.dumps(asdict(self)))
 
     def forget(self) -> None:
         """Remove the files of a cluster that has ended: a daemon that was killed could not do so itself."""

@@ -10,13 +10,13 @@ import contextlib
 import fcntl
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from superlearner import config
 from superlearner.teaching.check import Outcome
 
 #: Names the progress file, where it is not to lie among the user's data.
@@ -111,18 +111,7 @@ class Progress:
         return {"version": _VERSION}
 
     def _write(self, known: dict[str, Any]) -> None:
-        # mkstemp makes the file 0600 from its first moment.
-        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(known, file, indent=1, sort_keys=True)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self.path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        config.write_private(self.path, json.dumps(known, indent=1, sort_keys=True) + "\n", sync=True)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -7,7 +7,6 @@ import binascii
 import ipaddress
 import json
 import os
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,7 +177,6 @@ class Served:
         self._server.add_sockets(self._sockets)
         self.host = host
         self.port: int = self._sockets[0].getsockname()[1]
-        self.house.base = ""
         self._path: Path | None = None
 
     @property
@@ -216,10 +214,8 @@ class Served:
     def announce(self) -> Path:
         """Write where it is into the runtime directory, for commands; `close` removes that."""
         path = serve_path()
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".serve-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"url": self.url, "pid": os.getpid(), "token_file": str(self.tokens.path)}, file)
-        Path(temporary).replace(path)
+        told = {"url": self.url, "pid": os.getpid(), "token_file": str(self.tokens.path)}
+        config.write_private(path, json.dumps(told))
         self._path = path
         return path
 

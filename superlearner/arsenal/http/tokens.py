@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import stat
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -40,10 +39,7 @@ def new_token(name: str, access: str, expires: float | None = None) -> Token:
 
 def write(path: Path, tokens: list[Token]) -> None:
     """Write the file, whole or not at all, for its owner alone."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tokens-")  # mode 0600
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump({"tokens": [asdict(token) for token in tokens]}, file, indent=2)
-    Path(temporary).replace(path)
+    config.write_private(path, json.dumps({"tokens": [asdict(token) for token in tokens]}, indent=2))
 
 
 def read(path: Path) -> list[Token]:
