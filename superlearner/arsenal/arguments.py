@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,17 @@ def value_of(model: type[BaseModel], name: str, texts: Sequence[str]) -> Any:
     if len(texts) != 1:
         raise InvalidParameters(model.__name__, ((name, "it is given more than once"),))
     return _one(texts[0], field, definitions)
+
+
+def as_words(value: Any) -> Any:
+    """Return a value as a query or a command has it, a list item by item: what `value_of` reads.
+
+    >>> as_words("shop"), as_words(5), as_words(["a", True])
+    ('shop', '5', ['a', 'true'])
+    """
+    if isinstance(value, list):
+        return [as_words(item) for item in value]
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _one(text: str, schema: Schema, definitions: Schema) -> Any:

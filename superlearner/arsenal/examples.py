@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from superlearner.arsenal.arguments import as_words
 from superlearner.arsenal.operation import Operation
 
 #: The columns of a line; longer ones are broken.
@@ -102,7 +103,7 @@ def with_curl(operation: Operation, given: Mapping[str, Any]) -> str:
     curl -sS -H "$AUTH" -X POST "$URL/distributed/sandboxes/shop/restarts"
     """
     beside = {name: value for name, value in given.items() if name in operation.beside_path}
-    query = {} if operation.takes_body else {name: _word(value) for name, value in beside.items()}
+    query = {} if operation.takes_body else {name: as_words(value) for name, value in beside.items()}
     query |= {"confirm": "true"} if operation.dangerous else {}
     target = operation.route.fill(given) + (f"?{urlencode(query, doseq=True)}" if query else "")
     sends = operation.takes_body and bool(beside)
@@ -128,7 +129,7 @@ def as_command(operation: Operation, given: Mapping[str, Any], *, width: int = W
     ]
     for name in operation.beside_path:
         if name in given:
-            texts = _word(given[name])
+            texts = as_words(given[name])
             option = f"--{name.replace('_', '-')}"
             words += [
                 f"{option} {shlex.quote(text)}" for text in (texts if isinstance(texts, list) else [texts])
@@ -160,12 +161,6 @@ def _python(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_python, value))}]"
     return repr(value)
-
-
-def _word(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_word(item) for item in value]
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _lines(words: Iterable[str], width: int = WIDTH) -> str:

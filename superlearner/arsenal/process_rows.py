@@ -84,10 +84,12 @@ class ProcessRow(Result):
 
 def fields_of(sandbox: SandboxInfo, info: ProcessInfo) -> dict[str, Any]:
     """Return what every row has."""
+    return {"node": sandbox.node, "sandbox": sandbox.id, "epoch": sandbox.epoch, **_facts(info)}
+
+
+def _facts(info: ProcessInfo) -> dict[str, Any]:
+    """Return what is told of a process wherever it is told of."""
     return {
-        "node": sandbox.node,
-        "sandbox": sandbox.id,
-        "epoch": sandbox.epoch,
         "pid": info.pid,
         "id": info.id,
         "name": info.name,
@@ -136,22 +138,7 @@ class TreeNode(Result):
     @classmethod
     def of(cls, info: ProcessInfo) -> TreeNode:
         """Return a tree."""
-        return cls(
-            id=info.id,
-            pid=info.pid,
-            name=info.name,
-            type=info.type,
-            status=info.status,
-            behaviour=info.behaviour,
-            restarts=info.restarts,
-            mailbox=info.mailbox,
-            messages=info.handled,
-            strategy=info.strategy,
-            max_restarts=info.max_restarts,
-            max_seconds=info.max_seconds,
-            paused=info.paused if info.type == "supervisor" else None,
-            children=[cls.of(child) for child in info.children],
-        )
+        return cls(**_facts(info), children=[cls.of(child) for child in info.children])
 
     def walk(self) -> Iterator[TreeNode]:
         """Yield this one and all below it, parents first."""

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from superlearner.arsenal.access import LEVELS, may
+from superlearner.arsenal.arguments import as_words
 from superlearner.arsenal.http.tokens import read, token_path
 from superlearner.arsenal.openapi import JSON, ROOT
 from superlearner.arsenal.operation import Operation
@@ -58,7 +59,7 @@ def ask(
     query: dict[str, Any] = {} if operation.takes_body else beside
     if confirm:
         query = {**query, "confirm": True}
-    words = {name: _words(value) for name, value in query.items()}
+    words = {name: as_words(value) for name, value in query.items()}
     target = f"{base}{ROOT}{operation.route.fill(given)}" + (
         f"?{urlencode(words, doseq=True)}" if words else ""
     )
@@ -86,12 +87,6 @@ def ask(
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         """Take a token nowhere else."""
-
-
-def _words(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_words(item) for item in value]
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _refused(body: bytes, status: int) -> ServerRefused:

@@ -18,6 +18,7 @@ from superlearner.arsenal.access import Caller, Rate
 from superlearner.arsenal.arguments import from_body, from_texts
 from superlearner.arsenal.failures import FailureBody, failure_of, foreseen, status_of
 from superlearner.arsenal.http.house import LOST, House, etag
+from superlearner.arsenal.openapi import JSON, ROOT
 from superlearner.arsenal.operation import Operation
 from superlearner.arsenal.pipeline import carry_out
 from superlearner.arsenal.plain import to_json
@@ -114,7 +115,7 @@ class Talks(RequestHandler):
         self._finish_json(FailureBody(error=failure_of(known)).model_dump_json().encode())
 
     def _finish_json(self, body: bytes) -> None:
-        self.set_header("Content-Type", "application/json")
+        self.set_header("Content-Type", JSON)
         self.finish(body)
 
     def finish_marked(self, body: bytes, mark: str) -> None:
@@ -197,7 +198,7 @@ class Operations(Talks):
 
     def _found(self) -> Operation:
         # The raw path: a slash that is written as %2F belongs to a value.
-        raw = self.request.path.partition("/api/v1")[2]
+        raw = self.request.path.partition(ROOT)[2]
         method = "GET" if self.request.method == "HEAD" else str(self.request.method)
         match = self.house.registry.find(method, raw)
         if match.target is not None:
@@ -229,7 +230,7 @@ class Operations(Talks):
         if not self._operation.takes_body:
             raise r.BadRequest(f"{self.request.method} takes no body; nothing was done.")
         kind, options = httputil._parse_header(headers.get("Content-Type", ""))  # noqa: SLF001 - the only parser there is
-        if kind.lower() != "application/json" or options.get("charset", "utf-8").lower() != "utf-8":
+        if kind.lower() != JSON or options.get("charset", "utf-8").lower() != "utf-8":
             raise r.UnknownContent(
                 "The body of the request is no JSON by its Content-Type; nothing was done."
             )
@@ -330,7 +331,7 @@ class Operations(Talks):
             place = operation.creates.fill(
                 {name: getattr(result, name) for name in operation.creates.parameters}
             )
-            self.set_header("Location", f"{self.house.base}/api/v1{place}")
+            self.set_header("Location", f"{self.house.base}{ROOT}{place}")
         if operation.method == "GET":
             self.finish_marked(body, etag(body))
         else:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from superlearner.arsenal.access import Rate
 from superlearner.arsenal.openapi import document
@@ -83,6 +83,14 @@ class Door:
                 await cluster.close()
 
 
+class _Document(NamedTuple):
+    """An OpenAPI document, as JSON too, with its ETag."""
+
+    told: dict[str, Any]
+    body: bytes
+    mark: str
+
+
 @dataclass
 class House:
     """One server's share of everything."""
@@ -104,22 +112,28 @@ class House:
         self._working = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._document: tuple[int, bytes, str] | None = None
+        self._made: tuple[int, _Document] | None = None
         self._page: tuple[tuple[int, str], bytes] | None = None
 
-    def openapi(self) -> tuple[bytes, str]:
-        """Return the document as JSON, and its ETag; made again when the registry has changed."""
+    def _document(self) -> _Document:
+        """Return the document; made again when the registry has changed."""
         version = self.registry.version
-        if self._document is None or self._document[0] != version:
-            body = json.dumps(document(self.registry, server=self.base or "/")).encode()
-            self._document = version, body, etag(body)
-        return self._document[1:]
+        if self._made is None or self._made[0] != version:
+            told = document(self.registry, server=self.base or "/")
+            body = json.dumps(told).encode()
+            self._made = version, _Document(told, body, etag(body))
+        return self._made[1]
+
+    def openapi(self) -> tuple[bytes, str]:
+        """Return the document as JSON, and its ETag."""
+        made = self._document()
+        return made.body, made.mark
 
     def page(self, origin: str) -> bytes:
         """Return the reference page for who asks at an address; made again when the registry has changed."""
         key = self.registry.version, origin
         if self._page is None or self._page[0] != key:
-            told = document(self.registry, server=self.base or "/")
+            told = self._document().told
             page = reference(self.registry, told, origin=origin, jupyter=self.face == "jupyter")
             self._page = key, page.encode()
         return self._page[1]
