@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 Access = Literal["read", "operate", "admin"]
 #: From the least to the most; each includes those before it.
 LEVELS: tuple[Access, ...] = get_args(Access)
+#: How many callers are remembered at once.
+MOST_CALLERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,13 @@ class Rate:
     0.0
     """
 
-    def __init__(self, rate: float, burst: float, callers: int = 1000) -> None:
+    def __init__(self, rate: float, burst: float, callers: int = MOST_CALLERS) -> None:
         self._rate = rate
         self._burst = burst
         self._callers = callers
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
-    def take(self, caller: str, now: float) -> float:
+    def take(self, caller: Hashable, now: float) -> float:
         """Take one request; return 0, or the seconds to wait when there is none left."""
         left, since = self._left.pop(caller, (self._burst, now))
         left = min(self._burst, left + max(0.0, now - since) * self._rate)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from superlearner.arsenal.access import Caller
+from superlearner.arsenal.access import MOST_CALLERS, Caller, Rate
 from superlearner.arsenal.operation import Operation
 
 #: The kind of these events.
@@ -92,7 +93,6 @@ def detail(
     }
 
 
-@dataclass
 class Readers:
     """Which of the calls that only read get an event of their own.
 
@@ -104,20 +104,20 @@ class Readers:
     [1, 0, 0, 3]
     """
 
-    rate: float = 0.2
-    burst: float = 20.0
-    _left: dict[tuple[str, ...], tuple[float, float, int]] = field(default_factory=dict)
+    def __init__(self, rate: float = 0.2, burst: float = 20.0) -> None:
+        self._rate = Rate(rate, burst)
+        self._waiting: OrderedDict[tuple[str, ...], int] = OrderedDict()
 
     def due(self, key: tuple[str, ...], now: float) -> int:
         """Count one call; return how many calls its event stands for, 0 when it gets none."""
-        left, since, waiting = self._left.pop(key, (self.burst, now, 0))
-        left = min(self.burst, left + max(0.0, now - since) * self.rate)
-        told = waiting + 1 if left >= 1 else 0
-        self._left[key] = (left - 1 if told else left, now, 0 if told else waiting + 1)
-        while len(self._left) > 1000:
-            self._left.pop(next(iter(self._left)))
-        return told
+        calls = self._waiting.pop(key, 0) + 1
+        if self._rate.take(key, now) == 0:
+            return calls
+        self._waiting[key] = calls
+        while len(self._waiting) > MOST_CALLERS:
+            self._waiting.popitem(last=False)
+        return 0
 
     def waiting(self) -> dict[tuple[str, ...], int]:
         """Return how many calls have not been told yet, by key."""
-        return {key: waiting for key, (_, _, waiting) in self._left.items() if waiting}
+        return dict(self._waiting)
