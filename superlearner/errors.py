@@ -687,6 +687,11 @@ class NodeDown(UnknownNode):
         return f"{self.what()} {self.advice}"
 
 
+def no_such_node(node: Any, up: Iterable[str], *, known: bool) -> UnknownNode:
+    """Return the error for a node that is not up: it is down, or nobody has heard of it."""
+    return (NodeDown if known else UnknownNode)(node, tuple(sorted(up)))
+
+
 class NodeNotAvailable(SuperlearnerError):
     """The node is known, and cannot be asked now.
 

@@ -28,7 +28,7 @@ from superlearner.cluster.state_dir import StateDirectory
 from superlearner.cluster.versions import Versions
 from superlearner.core import control as c
 from superlearner.core.history import Event, EventLog
-from superlearner.errors import NodeDown, StartFailed, UnknownNode
+from superlearner.errors import StartFailed, UnknownNode, no_such_node
 
 
 class NodeLauncher(Protocol):
@@ -248,8 +248,8 @@ class Pump(Effects):
 
     def not_up(self, node: str) -> UnknownNode:
         """Return the error for a node that is down, or that nobody has heard of."""
-        up = tuple(sorted(name for name, facts in self.known.items() if facts["up"]))
-        return (NodeDown if node in self.known else UnknownNode)(node, up)
+        up = (name for name, facts in self.known.items() if facts["up"])
+        return no_such_node(node, up, known=node in self.known)
 
     async def wait_for_nodes(self, names: Iterable[str]) -> None:
         """Wait until the nodes with these names have joined; raise `StartFailed` when one cannot."""

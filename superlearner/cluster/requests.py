@@ -307,11 +307,8 @@ class Requests:
             raise InvalidSpec(f"A client cannot tell of {event.kind!r}, but of its own operations alone.")
         try:
             msgpack.packb(event.as_dict())
-        except (
-            ValueError,
-            TypeError,
-            OverflowError,
-        ) as error:  # it would break every channel that it is pushed to
+        except (ValueError, TypeError, OverflowError) as error:
+            # It would break every channel that it is pushed to.
             raise InvalidSpec(f"The event cannot be told: {error}.") from None
         self._plane.record(replace(event, at=self._plane.now()))
 

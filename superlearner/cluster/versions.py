@@ -66,18 +66,17 @@ class Versions:
 
     def find(self, record: SandboxRecord, number: int | None) -> bytes:
         """Return the application of a version; None: of the one before that which runs."""
-        versions = self.of(record)
+        history = self._history(record)
+        known = {first: application for first, (application, _) in enumerate(history.kept, history.first)}
         if number is None:
-            now = next((v.number for v in versions if v.current), 0)
+            now = next((n for n, application in known.items() if application == record.spec.application), 0)
             number = now - 1
-        if number not in {version.number for version in versions}:
-            known = ", ".join(str(version.number) for version in versions)
+        if number not in known:
             raise InvalidSpec(
                 f"The sandbox {record.id!r} has no version {number} of its application; nothing was changed. "
-                f"There are: {known}."
+                f"There are: {', '.join(map(str, known))}."
             )
-        history = self._history(record)
-        return history.kept[number - history.first][0]
+        return known[number]
 
     def _history(self, record: SandboxRecord) -> _History:
         """Return what is known of a sandbox, with what it runs now."""

@@ -136,12 +136,15 @@ class Flaps:
 
     def note(self, event: Event) -> bool:
         """Take note of an event; return whether it tells of a failure."""
+        if event.kind not in _FAILS and event.kind not in _GONE:
+            return False  # nearly every event
         subject = (
             Subject("flapping", sandbox=event.sandbox) if event.sandbox else Subject("flapping", event.node)
         )
         if event.kind in _GONE:
             self._times.pop(subject, None)
-        if event.kind not in _FAILS or event.reason == ASKED:
+            return False
+        if event.reason == ASKED:
             return False
         if event.kind == "sandbox_restarted" and event.reason is None:
             return False  # it follows a sandbox_restarting, which has been counted

@@ -41,7 +41,7 @@ from superlearner.core.placement import Placement, peers_for, place
 from superlearner.core.quorum import has_quorum
 from superlearner.core.snapshots import CheckpointInfo
 from superlearner.core.spec import SandboxSpec
-from superlearner.errors import InvalidTransition, NodeDown, NoQuorum, SuperlearnerError, UnknownNode
+from superlearner.errors import InvalidTransition, NoQuorum, SuperlearnerError, UnknownNode, no_such_node
 
 
 class Registry:
@@ -181,7 +181,7 @@ class Registry:
 
     def _not_there(self, node: str) -> UnknownNode:
         """Return the error for a node that carries nothing: it is down, or there never was one of that name."""
-        return (NodeDown if node in self.members else UnknownNode)(node, tuple(sorted(self.nodes)))
+        return no_such_node(node, self.nodes, known=node in self.members)
 
     def _set_node(self, node: NodeRecord) -> None:
         """Add a node, or change its record."""

@@ -15,6 +15,5 @@ def last_words(output: str) -> str:
     'Fatal Python error: Aborted'
     """
     output = output.rstrip()
-    start = max(output.rfind("\n") + 1, 0)
     fatal = output.rfind(_FATAL)
-    return output[start if fatal < 0 else fatal :].partition("\n")[0].strip()
+    return output[output.rfind("\n") + 1 if fatal < 0 else fatal :].partition("\n")[0].strip()

@@ -71,8 +71,6 @@ from superlearner.errors import (
 #: ``stopped``: kept, not running (terminated, ignored or ended normally); ``ended``: during a pause, and not
 #: decided on yet.
 ChildStatus = Literal["stopped", "starting", "running", "restarting", "stopping", "ended"]
-#: Those of a child that runs no code and waits for nothing.
-_AT_REST = frozenset({"stopped", "ended"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,11 @@ class Child:
     restarts: int = 0
     #: Added at run time by start_child.
     added: bool = False
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it runs no code and waits for nothing."""
+        return self.status in {"stopped", "ended"}
 
 
 #: What `OptionsChanged` may change.
@@ -419,7 +422,7 @@ class SupervisorState:
         child = self.children.get(event.key)
         if child is None:
             return [Refuse(ChildNotFound(event.key))]
-        if child.status not in _AT_REST:
+        if not child.at_rest:
             return [Refuse(ChildRunning(event.key))]
         self._requested = {event.key}
         self.children[event.key] = replace(child, restarts=child.restarts + 1, end=None)
@@ -429,7 +432,7 @@ class SupervisorState:
         child = self.children.get(event.key)
         if child is None:
             return [Refuse(ChildNotFound(event.key))]
-        if child.status not in _AT_REST:
+        if not child.at_rest:
             return [Refuse(ChildRunning(event.key))]
         del self.children[event.key]
         return []

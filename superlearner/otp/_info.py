@@ -50,7 +50,7 @@ def _child(supervisor: SupervisorProcess, key: Any) -> ProcessInfo:
         and child.status != "restarting"
     ):
         return process_info(process)
-    status = "exited" if child.status in {"stopped", "ended"} else child.status
+    status = "exited" if child.at_rest else child.status
     path = tuple(map(str, (*(supervisor.path or ()), key)))
     return ProcessInfo(
         str(key), None, child.spec.name, child.spec.type, status, restarts=child.restarts, path=path

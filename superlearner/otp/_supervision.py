@@ -63,7 +63,7 @@ from superlearner.otp._server import ServerProcess
 from superlearner.otp.application import ChildByPath
 from superlearner.otp.genserver import GenServer
 from superlearner.otp.messages import Exit, ExitSignal, Ignore, exit_reason, find_error
-from superlearner.otp.supervisor import Supervisor, child
+from superlearner.otp.supervisor import Supervisor, child, is_behaviour
 from superlearner.otp.task import FunctionProcess, Task
 
 
@@ -136,9 +136,8 @@ class SupervisorProcess(Process):
     def _take_options_back(self) -> None:
         """Have the options again that `change_supervisor` had given when the checkpoint was taken."""
         saved = self.kernel.saved_options.pop(self.path or (), None)
-        if (
-            saved is not None
-        ):  # refused where the supervisor has become one of another kind: then it has its own
+        if saved is not None:
+            # Refused where the supervisor has become one of another kind: then it has its own.
             self._machine.handle(OptionsChanged(**saved, at=self.loop.time()))
 
     async def _bring_back(self) -> None:
@@ -393,8 +392,7 @@ class SupervisorProcess(Process):
         if child.status == "running":
             status = self.running[key].status
             return ChildInfo(key, None if status == "exited" else child.pid, child.spec.type, status)
-        at_rest = child.status in {"stopped", "ended"}
-        return ChildInfo(key, None, child.spec.type, "exited" if at_rest else child.status)
+        return ChildInfo(key, None, child.spec.type, "exited" if child.at_rest else child.status)
 
     def _count(self) -> ChildCounts:
         children = self._machine.children.values()
@@ -436,7 +434,7 @@ def as_child(spec: Any) -> AnySpec:
         return spec.imported()
     if isinstance(spec, ChildSpec | SupervisorSpec):
         return spec
-    if isinstance(spec, type) and issubclass(spec, GenServer | Supervisor):
+    if is_behaviour(spec):
         described: ChildSpec = child(spec)
         return described
     raise InvalidSpec(f"{spec!r} is not a child spec: write child(...).")

@@ -11,7 +11,7 @@ from typing import Any
 from superlearner.core.childspec import ChildSpec, SupervisorSpec
 from superlearner.errors import InvalidSpec
 from superlearner.otp.genserver import GenServer
-from superlearner.otp.supervisor import Supervisor, child, supervisor
+from superlearner.otp.supervisor import Supervisor, child, is_behaviour, supervisor
 from superlearner.otp.task import Task
 
 
@@ -36,7 +36,7 @@ class ByPath:
         found = _imported(self.path)
         if not self.args:
             return as_application(found)
-        if not (isinstance(found, type) and issubclass(found, GenServer | Supervisor)):
+        if not is_behaviour(found):
             raise InvalidSpec(
                 f"{self.path!r} takes no arguments; nothing was started. Name a GenServer or Supervisor class."
             )
@@ -63,8 +63,7 @@ class ChildByPath:
     def imported(self) -> ChildSpec | SupervisorSpec:
         """Import it and return its spec."""
         found = _imported(self.path)
-        behaviour = isinstance(found, type) and issubclass(found, GenServer | Supervisor)
-        if not behaviour and not isinstance(found, ChildSpec | SupervisorSpec):
+        if not is_behaviour(found) and not isinstance(found, ChildSpec | SupervisorSpec):
             raise InvalidSpec(
                 f"{self.path!r} is no child; nothing was started. Name a GenServer or Supervisor class, or a spec."
             )
@@ -96,7 +95,7 @@ def as_application(obj: Any) -> SupervisorSpec:
         obj = _imported(obj)
     if isinstance(obj, SupervisorSpec):
         return obj
-    if isinstance(obj, type) and issubclass(obj, GenServer | Supervisor):
+    if is_behaviour(obj):
         # A class alone has no name yet; callers need one to reach it.
         return supervisor([child(obj, name=obj.__name__)], id="root")
     if isinstance(obj, ChildSpec):

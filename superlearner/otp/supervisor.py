@@ -106,7 +106,10 @@ def supervisor(children: Any = (), **options: Any) -> SupervisorSpec:
     return SupervisorSpec(children, **options)
 
 
+def is_behaviour(value: Any) -> bool:
+    """Tell whether a value is a GenServer or Supervisor class."""
+    return isinstance(value, type) and issubclass(value, GenServer | Supervisor)
+
+
 def _as_child(item: Any) -> Any:
-    if isinstance(item, type) and issubclass(item, GenServer | Supervisor) and item is not Supervisor:
-        return child(item)
-    return item
+    return child(item) if is_behaviour(item) and item is not Supervisor else item

@@ -303,8 +303,9 @@ def main() -> None:
     """Serve until the control socket closes. Arguments: its number, the ``PYTHONPATH`` of hosts, a folder."""
     control = socket.socket(fileno=int(sys.argv[1]))
     # It had the path of its node, to find what that can import.
-    os.environ["PYTHONPATH"] = sys.argv[2]
-    if not sys.argv[2]:
+    if sys.argv[2]:
+        os.environ["PYTHONPATH"] = sys.argv[2]
+    else:
         del os.environ["PYTHONPATH"]
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     rehearse()

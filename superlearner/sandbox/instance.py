@@ -598,7 +598,7 @@ class Instance:
                 if serial.isdecimal():
                     self._serial = max(self._serial, int(serial) + 1)
             elif event["kind"] == "supervisor_gave_up":
-                self._gave_up = _in_words(event)
+                self._gave_up = _who_gave_up(event)
         self._report("events", events=events)
 
     def on_health(self, *, responsive: bool) -> None:
@@ -627,8 +627,8 @@ class Instance:
         return task
 
 
-def _in_words(gave_up: Mapping[str, Any]) -> str:
-    """Say why a supervisor gave up."""
+def _who_gave_up(gave_up: Mapping[str, Any]) -> str:
+    """Say which supervisor gave up, and why."""
     child, reason = gave_up["detail"].get("child"), cut(in_words(gave_up["reason"]), SHORT)
     return f"{gave_up['name']!r} gave up, its child {child!r} ended too often, at last with {reason!r}"
 

@@ -152,11 +152,11 @@ def name_in(error: BaseException, limits: Resources) -> None:
     if isinstance(error, MemoryError):
         if not error.args and limits.memory is not None:
             error.args = (name_memory(limits),)
-        return
-    name = _limit_of(error, limits) if isinstance(error, OSError) else None
-    if name is not None and isinstance(error, OSError) and name not in str(error):
-        error.strerror = f"{error.strerror} ({name})"
-        error.args = (error.errno, error.strerror)
+    elif isinstance(error, OSError):
+        name = _limit_of(error, limits)
+        if name is not None and name not in str(error):
+            error.strerror = f"{error.strerror} ({name})"
+            error.args = (error.errno, error.strerror)
 
 
 def _limit_of(error: OSError, limits: Resources) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from superlearner.arsenal import shared
@@ -42,3 +42,13 @@ def asking(url: str) -> Iterator[Ask]:
 
     with contextlib.closing(connection):
         yield ask
+
+
+def everywhere(
+    url: str, headers: Mapping[str, str], verbs: Sequence[str] = VERBS
+) -> Iterator[tuple[str, str, int, str | None]]:
+    """Ask every route by every verb; yield the verb and the route, and what came of it."""
+    with asking(url) as ask:
+        for verb in verbs:
+            for route in ROUTES:
+                yield verb, route, *ask(verb, route, headers)

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 from arsenal_kit import BASE, JUPYTER_TOKEN, fetch
-from strangers import OTHER_SITES, ROUTES, VERBS, asking
+from strangers import OTHER_SITES, everywhere
 
 
 def test_what_is_asked_is_done(jupyter, world):
@@ -60,22 +60,16 @@ def test_a_person_who_is_not_logged_in_is_led_to_where_one_logs_in(jupyter):
     ids=["nothing", "forged", "cookie"],
 )
 def test_no_route_in_jupyter_lets_a_stranger_in(jupyter, headers):
-    with asking(jupyter.url) as ask:
-        for verb in VERBS:
-            for route in ROUTES:
-                status, code = ask(verb, route, headers)
-                assert status in {401, 403}, (verb, route)
-                assert code in {"unauthenticated", "forbidden", None}, (verb, route)
+    for verb, route, status, code in everywhere(jupyter.url, headers):
+        assert status in {401, 403}, (verb, route)
+        assert code in {"unauthenticated", "forbidden", None}, (verb, route)
 
 
 @pytest.mark.parametrize("headers", OTHER_SITES)
 def test_no_route_in_jupyter_serves_another_site(jupyter, headers):
     known = {"Authorization": f"token {JUPYTER_TOKEN}", **headers}
-    with asking(jupyter.url) as ask:
-        for verb in VERBS:
-            for route in ROUTES:
-                status, code = ask(verb, route, known)
-                assert (status, code or "wrong_origin") == (403, "wrong_origin"), (verb, route)
+    for verb, route, status, code in everywhere(jupyter.url, known):
+        assert (status, code or "wrong_origin") == (403, "wrong_origin"), (verb, route)
 
 
 def test_its_own_pages_are_served(jupyter):

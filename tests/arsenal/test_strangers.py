@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from arsenal_kit import BASE, Running
-from strangers import OTHER_SITES, ROUTES, VERBS, asking
+from strangers import OTHER_SITES, ROUTES, VERBS, asking, everywhere
 
 from superlearner.arsenal import jupyter as jupyter_face
 from superlearner.arsenal import shared
@@ -59,21 +59,15 @@ def test_every_handler_is_among_the_routes(open_to_many):
     ids=["nothing", "forged", "expired", "password", "none", "cookie"],
 )
 def test_no_route_of_the_own_server_lets_a_stranger_in(open_to_many, headers):
-    with asking(open_to_many.url) as ask:
-        for verb in [*VERBS, "TRACE", "WHATEVER"]:
-            for route in ROUTES:
-                status, code = ask(verb, route, headers)
-                assert (status, code or "unauthenticated") == (401, "unauthenticated"), (verb, route)
+    for verb, route, status, code in everywhere(open_to_many.url, headers, [*VERBS, "TRACE", "WHATEVER"]):
+        assert (status, code or "unauthenticated") == (401, "unauthenticated"), (verb, route)
 
 
 @pytest.mark.parametrize("headers", OTHER_SITES)
 def test_no_route_of_the_own_server_serves_another_site(open_to_many, headers):
     known = {"Authorization": f"Bearer {open_to_many.tokens['admin']}", **headers}
-    with asking(open_to_many.url) as ask:
-        for verb in VERBS:
-            for route in ROUTES:
-                status, code = ask(verb, route, known)
-                assert (status, code or "wrong_origin") == (403, "wrong_origin"), (verb, route)
+    for verb, route, status, code in everywhere(open_to_many.url, known):
+        assert (status, code or "wrong_origin") == (403, "wrong_origin"), (verb, route)
 
 
 def test_every_operation_refuses_every_weaker_token(open_to_many):

@@ -96,15 +96,13 @@ async def test_killing_a_group_twice_is_harmless(node):
     await node.fork_server.kill_group(host.pid)
     await node.fork_server.kill_group(host.pid)
     assert (await host.exited).code == -signal.SIGKILL
-    host.socket.close()
-    os.close(host.output)
+    host.release()
 
 
 @on_a_node
 async def test_a_host_ends_when_its_instance_lets_go_of_it(node):
     host = await node.fork_server.host()
-    host.socket.close()
-    os.close(host.output)
+    host.release()
     assert (await asyncio.wait_for(host.exited, 10)).code == 214
 
 

@@ -108,9 +108,8 @@ class Talks(RequestHandler):
         if isinstance(known, r.TooManyRequests):
             self.set_header("Retry-After", str(max(1, round(known.wait + 0.5))))
         if isinstance(known, r.Unauthenticated):
-            for (
-                challenge
-            ) in self.challenges:  # a header for each: browsers read one of several in a line wrongly
+            # A header for each: browsers read several in one line wrongly.
+            for challenge in self.challenges:
                 self.add_header("WWW-Authenticate", challenge)
         self._finish_json(FailureBody(error=failure_of(known)).model_dump_json().encode())
 
