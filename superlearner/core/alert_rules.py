@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from superlearner.core.alerts import Condition, Subject
 from superlearner.core.health import Thresholds
 from superlearner.core.history import Event
+from superlearner.core.restart import was_asked_for
 from superlearner.core.snapshots import SandboxStatus
 
 #: What happened to a node or a sandbox each time that it failed, or seemed to.
@@ -17,8 +18,6 @@ _FAILS = frozenset(
 )
 #: What ends all that is known of one.
 _GONE = frozenset({"node_forgotten", "sandbox_destroyed"})
-#: Why a restart is no failure.
-ASKED = "it was asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,7 @@ class Flaps:
         if event.kind in _GONE:
             self._times.pop(subject, None)
             return False
-        if event.reason == ASKED:
+        if was_asked_for(event.reason):
             return False
         if event.kind == "sandbox_restarted" and event.reason is None:
             return False  # it follows a sandbox_restarting, which has been counted

@@ -16,7 +16,7 @@ from superlearner.core.control_records import OWNED, Phase, SandboxRecord, Waite
 from superlearner.core.control_registry import Registry
 from superlearner.core.control_starts import explain, restored, start_instance
 from superlearner.core.placement import Placement
-from superlearner.core.restart import Intensity, should_restart
+from superlearner.core.restart import ASKED, RESTART, Intensity, should_restart
 from superlearner.errors import NoPlacement, SandboxFailed, StartFailed, SuperlearnerError
 
 #: Reports kept of an instance whose start is still to be reported; a live one sends one or two.
@@ -104,7 +104,7 @@ class Life(Registry):
         work.intensity = self._fresh_intensity()
         work.waiters.append(waiter)
         self._start(work, event, placement)
-        self._note("sandbox_restarting", event, work, reason="it was asked for", detail=explain(placement))
+        self._note("sandbox_restarting", event, work, reason=ASKED, detail=explain(placement))
 
     def _take_up(self, event: ControlEvent, limit: int) -> None:
         """Try the longest lost sandboxes again; those that still fit nowhere go to the end of the row."""
@@ -155,11 +155,11 @@ class Life(Registry):
 
     def _reboot(self, work: Work, event: ControlEvent) -> None:
         self._set(work, "rebooting")
-        self._note("sandbox_restarting", event, work, reason="it was asked for")
+        self._note("sandbox_restarting", event, work, reason=ASKED)
         record = work.record
         self._say(
             RestartInstance(
-                work.id, str(record.node), str(record.address), record.epoch, "restart", event.cause
+                work.id, str(record.node), str(record.address), record.epoch, RESTART, event.cause
             )
         )
 

@@ -7,6 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
 Restart = Literal["permanent", "transient", "temporary"]
+#: Why a sandbox is started again that has not failed: it was asked for, the order in place, and going back, to which
+#: the checkpoint is added.
+ASKED, RESTART, RESTORED = "it was asked for", "restart", "restored from checkpoint"
+
+
+def was_asked_for(reason: Any) -> bool:
+    """Tell whether a sandbox was started again since somebody asked for it, and not because it had failed.
+
+    >>> was_asked_for("restart"), was_asked_for("restored from checkpoint 3 of epoch 1"), was_asked_for("killed")
+    (True, True, False)
+    """
+    return reason in (ASKED, RESTART) or (isinstance(reason, str) and reason.startswith(RESTORED))
 
 
 def is_normal(reason: Any) -> bool:

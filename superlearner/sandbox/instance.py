@@ -20,7 +20,7 @@ from typing import Any
 from superlearner import config
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.history import Event
-from superlearner.core.restart import Backoff, Intensity, should_restart
+from superlearner.core.restart import RESTART, RESTORED, Backoff, Intensity, should_restart
 from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed, SuperlearnerError, in_words
 from superlearner.sandbox.desk import Desk
 from superlearner.sandbox.keeper import Keeper
@@ -139,7 +139,7 @@ class Instance:
         self._keeper.close()
         return {"reason": self._reason, "turned_away": self._desk.turned_away}
 
-    async def restart(self, reason: str = "restart") -> dict[str, Any]:
+    async def restart(self, reason: str = RESTART) -> dict[str, Any]:
         """Stop the host and start it again from its newest checkpoint, taken first if it still answers.
 
         Returns
@@ -178,7 +178,7 @@ class Instance:
             version = await self._keeper.find(epoch, seq)
             if version is None:
                 raise CheckpointFailed(self.spec.id, f"there is no checkpoint {seq} of epoch {epoch}")
-            started = await self._restart(f"restored from checkpoint {seq} of epoch {epoch}", version)
+            started = await self._restart(f"{RESTORED} {seq} of epoch {epoch}", version)
             stored = await self.checkpoint()
             if started["restored"] != [epoch, seq]:
                 raise CheckpointFailed(

@@ -44,7 +44,12 @@ def test_what_fails_again_and_again_is_flapping_and_what_was_asked_for_is_not(cl
             with awaiting(cluster, "sandbox_restarted", sandbox=fresh) as restarted:
                 cluster.chaos.kill_sandbox(fresh)
                 restarted()
-        assert fired().detail["rule"] == "flapping"
+        alert = fired()
+        assert alert.detail["rule"] == "flapping"
+    *_, last = cluster.events(kind="host_exited", sandbox=fresh)
+    assert alert.seq > last.seq, "it takes the fourth failure: what was asked for does not count"
+    (only,) = cluster.events(kind="alert_firing", sandbox=fresh)
+    assert only.seq == alert.seq
     assert "more than 3 times within 300 s" in cluster.alerts("firing")[0].summary
     with awaiting(cluster, "alert_resolved", sandbox=fresh) as resolved:
         shop.stop()

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from superlearner.core.alert_rules import ASKED, Flaps, NodeFacts, SandboxFacts, conditions
+from superlearner.core.alert_rules import Flaps, NodeFacts, SandboxFacts, conditions
 from superlearner.core.alerts import AlertBook, Condition, Subject
 from superlearner.core.health import Thresholds
 from superlearner.core.history import Event
+from superlearner.core.restart import ASKED, RESTART, RESTORED
 from superlearner.core.scores import (
     SAMPLES,
     Score,
@@ -74,7 +75,8 @@ def test_flapping_counts_failures_and_nothing_that_was_asked_for():
     for at in (0.0, 1.0):
         flaps.note(Event("sandbox_restarting", at=at, sandbox="s", reason="its node was lost"))
     flaps.note(Event("sandbox_restarted", at=1.5, sandbox="s"))
-    flaps.note(Event("sandbox_restarted", at=1.6, sandbox="s", reason=ASKED))
+    for asked in (ASKED, RESTART, f"{RESTORED} 3 of epoch 1"):
+        assert not flaps.note(Event("sandbox_restarted", at=1.6, sandbox="s", reason=asked))
     flaps.note(Event("sandbox_moved", at=1.7, sandbox="s"))
     assert flaps.conditions(2.0) == []
     flaps.note(Event("sandbox_restarted", at=2.0, sandbox="s", node="a", reason="killed"))
