@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superlearner.arsenal.failures import failure_of, foreseen
-from superlearner.arsenal.listing import NodeFailure
+from superlearner.arsenal.listing import PATIENCE, NodeFailure, who_answered
 from superlearner.arsenal.operation import AwaitedCluster, Field, Result
 from superlearner.core.snapshots import NodeSurvey, SandboxInfo
 from superlearner.errors import CallTimeout, NoSandbox, StaleEpoch, UnknownNode
 
-#: Seconds that nodes and sandboxes have to answer, so that a list is there within 5 s whatever happens.
-PATIENCE = 3.0
 #: How many sandboxes of one node are asked at once.
 AT_ONCE = 64
 #: Those of these have no processes, or not for long: nobody is asked.
@@ -53,16 +51,7 @@ class Looked:
 
     def told(self) -> dict[str, Any]:
         """Return the fields of `Surveyed`."""
-        failed = {name: told.failure for name, told in self.nodes.items() if told.failure is not None}
-        return {
-            "nodes_queried": list(self.nodes),
-            "nodes_successful": [name for name in self.nodes if name not in failed],
-            "nodes_failed": list(failed),
-            "failures": [
-                NodeFailure(node=name, code="node_not_available", message=why) for name, why in failed.items()
-            ],
-            "sandbox_failures": self.failed,
-        }
+        return {**who_answered(self.nodes), "sandbox_failures": self.failed}
 
 
 async def look(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from superlearner.arsenal.operation import Field, Params, Result
+from superlearner.arsenal.operation import Field, Result
+from superlearner.arsenal.rows import OneSandbox
 from superlearner.core.snapshots import ProcessInfo, SandboxInfo
 from superlearner.errors import (
     CallTimeout,
@@ -20,7 +21,6 @@ from superlearner.errors import (
 #: What any request to a process may meet.
 REACHED = (NoProcess, NoSandbox, SandboxFailed, NoConnection, StaleEpoch, CallTimeout, ProcessDied)
 
-Sandbox = Field(description="The sandbox's id.", min_length=1, max_length=63)
 Process = Field(description="A registered name, or a pid.", min_length=1, max_length=300)
 Supervisor = Field(
     description='The name of a supervisor ("root" for a root without one), or its pid.',
@@ -29,17 +29,15 @@ Supervisor = Field(
 )
 
 
-class OneProcess(Params):
+class OneProcess(OneSandbox):
     """One process of one sandbox."""
 
-    id: str = Sandbox
     process: str = Process
 
 
-class OneSupervisor(Params):
+class OneSupervisor(OneSandbox):
     """One supervisor of one sandbox."""
 
-    id: str = Sandbox
     supervisor: str = Supervisor
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, Self
 
-from superlearner.arsenal.operation import Field, Result
+from superlearner.arsenal.operation import Field, Params, Result
 from superlearner.arsenal.plain import in_one_line
 from superlearner.core.snapshots import (
     CheckpointInfo,
@@ -20,6 +20,12 @@ from superlearner.core.snapshots import (
 )
 
 _FIELDS = tuple(field.name for field in fields(SandboxInfo))
+
+
+class OneSandbox(Params):
+    """One sandbox."""
+
+    id: str = Field(description="The sandbox's id.", min_length=1, max_length=63)
 
 
 class SandboxRow(Result):

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 
+def needed(known: int) -> int:
+    """Return how many of `known` nodes are more than half.
+
+    >>> [needed(known) for known in (1, 3, 4)]
+    [1, 2, 3]
+    """
+    return known // 2 + 1
+
+
 def has_quorum(alive: int, known: int) -> bool:
     """Tell whether `alive` of `known` nodes are more than half, so that no other part of the cluster has as many.
 
@@ -11,4 +20,4 @@ def has_quorum(alive: int, known: int) -> bool:
     >>> [has_quorum(alive, 4) for alive in (2, 3)], has_quorum(0, 0)
     ([False, True], False)
     """
-    return 2 * alive > known
+    return alive >= needed(known)

@@ -261,6 +261,15 @@ class NodeInfo:
     #: Why it is down, where it is and the log still tells.
     reason: Any = None
 
+    @property
+    def heard_of(self) -> bool:
+        """Whether it is neither down nor suspected.
+
+        >>> [NodeInfo("alpha", "", 1, status, "healthy").heard_of for status in ("up", "suspected", "down")]
+        [True, False, False]
+        """
+        return self.status not in {"down", "suspected"}
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:

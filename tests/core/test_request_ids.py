@@ -133,6 +133,18 @@ def test_what_is_owed_is_forgotten_by_the_same_bounds():
     assert list(memory.snapshot(0.0)[1]) == ["b"]
 
 
+def test_what_is_owed_counts_from_its_answer_and_the_first_one_counts():
+    memory = RequestMemory(limit=9, age=60.0)
+    memory.ask("a", b"x", 0.0)
+    memory.owed("a", 1.0)
+    answered(memory, "b", now=2.0)
+    assert memory.ask("a", b"x", 2.0) == "running"
+    memory.answered("a", 0, b"first", 3.0)
+    memory.answered("a", 0, b"second", 4.0)
+    assert memory.ask("a", b"x", 4.0) == Kept(b"x", 3.0, 0, b"first")
+    assert list(memory.snapshot(4.0)[1]) == ["b", "a"]
+
+
 def test_one_under_way_is_not_forgotten_and_the_first_answer_counts():
     memory = RequestMemory(limit=1, age=1.0)
     assert memory.ask("a", b"x", 0.0) == "new"

@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 from typing import Any
 
-from superlearner.arsenal.listing import MOST, Page, page
+from superlearner.arsenal.listing import MOST, PATIENCE, Next, Page, page
 from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
 from superlearner.arsenal.operations.batches import ItemFailure, each
+from superlearner.arsenal.operations.nodes import known_node
 from superlearner.arsenal.operations.sandboxes import NAME, Labels, ResourceParams
 from superlearner.arsenal.plain import event_json
 from superlearner.core.faults import CLIENT, SCHEDULER
+from superlearner.core.quorum import needed
 from superlearner.core.snapshots import (
     ClusterStatus,
     LeaseInfo,
@@ -26,8 +28,6 @@ from superlearner.core.snapshots import (
 from superlearner.core.spec import PlacementStrategy, Resources
 from superlearner.errors import InvalidSpec, NoConnection, UnknownNode
 
-#: Seconds that each sandbox has to show its tree, so that those that do not answer keep nobody waiting.
-LOOK = 3.0
 #: Faults under which nothing passes.
 CUTS = frozenset({"cut", "partition", "flap"})
 
@@ -76,10 +76,10 @@ async def cluster_quorum(cluster: AwaitedCluster, params: NoParams) -> Quorum:
         quorum=status.quorum,
         reachable=status.reachable_nodes,
         known=status.total_nodes,
-        needed=status.total_nodes // 2 + 1,
+        needed=needed(status.total_nodes),
         partition=status.partition,
         lease=status.lease,
-        unreachable=[node.name for node in nodes if node.status in {"down", "suspected"}],
+        unreachable=[node.name for node in nodes if not node.heard_of],
     )
 
 
@@ -182,7 +182,7 @@ class Trees(Result):
     failed: list[ItemFailure]
     not_running: list[str] = Field(description="Sandboxes of this page that have no processes now.")
     total: int = Field(description="How many sandboxes there are, on all pages.")
-    next: str | None = Field(description="The cursor of the next page; null on the last one.")
+    next: Next
 
 
 @operation("GET", "/distributed/cluster/trees", access="read", timeout=30.0, errors=[UnknownNode])
@@ -196,10 +196,10 @@ async def cluster_trees(cluster: AwaitedCluster, params: TreeQuery) -> Trees:
 
     async def look(info: SandboxInfo) -> Tree:
         try:
-            async with asyncio.timeout(LOOK):
+            async with asyncio.timeout(PATIENCE):
                 tree = await cluster.sandbox(info.id).tree()
         except TimeoutError:
-            raise NoConnection(info.id, f"it has not answered within {LOOK:g} s") from None
+            raise NoConnection(info.id, f"it has not answered within {PATIENCE:g} s") from None
         return Tree(id=info.id, node=str(info.node), epoch=info.epoch, tree=tree)
 
     running = [info for info in shown if info.status == "running"]
@@ -211,14 +211,6 @@ async def cluster_trees(cluster: AwaitedCluster, params: TreeQuery) -> Trees:
         total=total,
         next=after,
     )
-
-
-async def known_node(cluster: AwaitedCluster, node: str | None) -> None:
-    """Refuse a node that does not exist; None is no node in particular."""
-    if node is not None:
-        names = (await cluster.status()).nodes
-        if node not in names:
-            raise UnknownNode(node, names)
 
 
 # -- The registry -------------------------------------------------------------------------------------
@@ -248,7 +240,7 @@ class RegistryPage(Result):
 
     entries: list[Entry]
     total: int
-    next: str | None = Field(description="The cursor of the next page; null on the last one.")
+    next: Next
 
 
 @operation("GET", "/distributed/registry", access="read", timeout=10.0, errors=[UnknownNode])

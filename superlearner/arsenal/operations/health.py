@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Literal
 
-from superlearner.arsenal.listing import Page, page
+from superlearner.arsenal.listing import Next, Page, Total, page
 from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
-from superlearner.arsenal.operations.cluster import NoParams, known_node
+from superlearner.arsenal.operations.cluster import NoParams
+from superlearner.arsenal.operations.nodes import known_node
 from superlearner.core.alerts import Alert, AlertState, Rule, Severity
 from superlearner.core.anomalies import NEEDED, anomalies
 from superlearner.core.bottlenecks import Resource
@@ -255,8 +256,8 @@ class AlertList(Result):
     """Alerts by the time since when their cause has held."""
 
     alerts: list[Alert]
-    total: int = Field(description="How many there are, on all pages.")
-    next: str | None = Field(description="The cursor of the next page; null on the last one.")
+    total: Total
+    next: Next
     firing: int = Field(description="How many of all alerts are firing.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from superlearner.arsenal.listing import Page, page
+from superlearner.arsenal.listing import Next, Page, Total, page
 from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
 from superlearner.arsenal.operations.sandboxes import NAME, Labels
 from superlearner.arsenal.rows import NodeRow
@@ -35,8 +35,8 @@ class NodeList(Result):
     """Nodes by name, also those that are down."""
 
     nodes: list[NodeRow]
-    total: int = Field(description="How many there are, on all pages.")
-    next: str | None = Field(description="The cursor of the next page; null on the last one.")
+    total: Total
+    next: Next
 
 
 @operation("GET", "/distributed/nodes", access="read", timeout=10.0)
@@ -63,6 +63,12 @@ async def find(cluster: AwaitedCluster, name: str) -> NodeInfo:
     if name not in nodes:
         raise UnknownNode(name, tuple(nodes))
     return nodes[name]
+
+
+async def known_node(cluster: AwaitedCluster, name: str | None) -> None:
+    """Refuse a node that does not exist; None is no node in particular."""
+    if name is not None:
+        await find(cluster, name)
 
 
 class NewNode(OneNode):

@@ -6,8 +6,9 @@ import time
 from typing import Any, Literal
 
 from superlearner.arsenal.inside import Surveyed, look
-from superlearner.arsenal.listing import Page, page
+from superlearner.arsenal.listing import Page, Total, page
 from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
+from superlearner.arsenal.operations.nodes import find
 from superlearner.arsenal.plain import in_one_line
 from superlearner.arsenal.process_rows import REACHED, OneProcess, ProcessRow, details_of, fields_of
 from superlearner.core.snapshots import SandboxInfo
@@ -46,7 +47,7 @@ class ProcessList(Surveyed):
     """The processes that live in the sandboxes that have answered."""
 
     processes: list[ProcessRow]
-    total: int = Field(description="How many there are, on all pages.")
+    total: Total
     next: str | None = Field(
         description="The cursor of the next page; null on the last one. Who moves in the order between two pages "
         "may be told twice, or not at all."
@@ -176,7 +177,9 @@ async def terminate_process(cluster: AwaitedCluster, params: Termination) -> Ter
         pid = Pid(text)
     except InvalidSpec:
         raise ProcessNotFound(params.pid, params.node) from None
-    await _check_node(cluster, params.node)
+    node = await find(cluster, params.node)
+    if not node.heard_of:
+        raise NodeNotAvailable(node.name, f"it is {node.status}")
     try:
         where: SandboxInfo = await cluster.sandbox(pid.sandbox).info()
         if where.node != params.node:
@@ -187,15 +190,6 @@ async def terminate_process(cluster: AwaitedCluster, params: Termination) -> Ter
     return Terminated(
         terminated=True, pid=text, node=params.node, reason=in_one_line(reason), timestamp=time.time()
     )
-
-
-async def _check_node(cluster: AwaitedCluster, name: str) -> None:
-    """Refuse a node that is not there, or cannot be asked now."""
-    nodes = {node.name: node for node in await cluster.nodes()}
-    if name not in nodes:
-        raise UnknownNode(name, tuple(nodes))
-    if nodes[name].status in {"down", "suspected"}:
-        raise NodeNotAvailable(name, f"it is {nodes[name].status}")
 
 
 # -- Holding ----------------------------------------------------------------------------------------

@@ -5,9 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Literal
 
-from superlearner.arsenal.listing import NodeFailure, Page, page
+from superlearner.arsenal.listing import (
+    PATIENCE,
+    Next,
+    NodeFailure,
+    Page,
+    Total,
+    node_failures,
+    page,
+    who_answered,
+)
 from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
-from superlearner.arsenal.rows import SandboxRow
+from superlearner.arsenal.rows import OneSandbox, SandboxRow
 from superlearner.core.restart import Restart
 from superlearner.core.snapshots import ApplicationVersion, CheckpointInfo, Migration, SandboxStatus
 from superlearner.core.spec import Checkpoint, PlacementStrategy, Resources
@@ -29,18 +38,8 @@ from superlearner.errors import (
 )
 from superlearner.otp.application import ByPath
 
-#: Seconds that the nodes have to answer, so that a list is there within 5 s whatever happens.
-SURVEY = 3.0
-
-Id = Field(description="The sandbox's id.", min_length=1, max_length=63)
 #: What the name of a sandbox, a node or a group may be, for those that are made.
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
-
-
-class OneSandbox(Params):
-    """One sandbox."""
-
-    id: str = Id
 
 
 class SandboxResult(Result):
@@ -72,8 +71,8 @@ class SandboxList(Result):
     """Sandboxes by id, as the registry knows them, and what the nodes say of that."""
 
     sandboxes: list[ListedSandbox]
-    total: int = Field(description="How many there are, on all pages.")
-    next: str | None = Field(description="The cursor of the next page; null on the last one.")
+    total: Total
+    next: Next
     nodes_queried: list[str]
     nodes_successful: list[str]
     nodes_failed: list[str]
@@ -88,14 +87,13 @@ async def list_sandboxes(cluster: AwaitedCluster, params: SandboxQuery) -> Sandb
     sandboxes are still listed, as the registry knows them.
     """
     survey, infos = await asyncio.gather(
-        cluster.survey(SURVEY), cluster.sandboxes(params.node, params.status)
+        cluster.survey(PATIENCE), cluster.sandboxes(params.node, params.status)
     )
     if params.node is not None and params.node not in survey:
         raise UnknownNode(params.node, tuple(survey))
     wanted = [info for info in infos if params.group is None or info.group == params.group]
     shown, after, total = page(wanted, params, key=lambda info: info.id)
     asked = {name: told for name, told in survey.items() if params.node in {None, name}}
-    failed = {name: told.failure for name, told in asked.items() if told.failure is not None}
 
     def confirmed(info: Any) -> bool | None:
         if info.node not in survey or survey[info.node].failure is not None:
@@ -106,12 +104,7 @@ async def list_sandboxes(cluster: AwaitedCluster, params: SandboxQuery) -> Sandb
         sandboxes=[ListedSandbox.of(info, confirmed=confirmed(info)) for info in shown],
         total=total,
         next=after,
-        nodes_queried=list(asked),
-        nodes_successful=[name for name in asked if name not in failed],
-        nodes_failed=list(failed),
-        failures=[
-            NodeFailure(node=name, code="node_not_available", message=why) for name, why in failed.items()
-        ],
+        **who_answered(asked),
     )
 
 
@@ -408,15 +401,12 @@ class CheckpointList(Result):
 @operation("GET", "/distributed/sandboxes/{id}/checkpoints", access="read", timeout=5.0, errors=[NoSandbox])
 async def list_checkpoints(cluster: AwaitedCluster, params: OneSandbox) -> CheckpointList:
     """List the checkpoints that a sandbox can be restored from."""
-    found = await cluster.sandbox(params.id).checkpoints(SURVEY)
+    found = await cluster.sandbox(params.id).checkpoints(PATIENCE)
     return CheckpointList(
         id=params.id,
         checkpoints=list(found.found),
         total=len(found.found),
-        failures=[
-            NodeFailure(node=node, code="node_not_available", message=why)
-            for node, why in found.failed.items()
-        ],
+        failures=node_failures(found.failed),
     )
 
 

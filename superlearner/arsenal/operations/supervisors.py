@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from superlearner.arsenal.inside import Surveyed, look
-from superlearner.arsenal.listing import Page, page
-from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
-from superlearner.arsenal.process_rows import REACHED, OneSupervisor, ProcessRow, Sandbox, TreeNode
+from superlearner.arsenal.listing import Next, Page, Total, page
+from superlearner.arsenal.operation import AwaitedCluster, Field, Result, operation
+from superlearner.arsenal.process_rows import REACHED, OneSupervisor, ProcessRow, TreeNode
+from superlearner.arsenal.rows import OneSandbox
 from superlearner.core.childspec import Strategy
 from superlearner.core.snapshots import ChildInfo, ProcessInfo
 from superlearner.errors import (
@@ -37,8 +38,8 @@ class SupervisorList(Surveyed):
     """The supervisors in the sandboxes that have answered."""
 
     supervisors: list[ProcessRow]
-    total: int = Field(description="How many there are, on all pages.")
-    next: str | None = Field(description="The cursor of the next page; null on the last one.")
+    total: Total
+    next: Next
 
 
 @operation("GET", "/distributed/supervisors", access="read", timeout=5.0, errors=[UnknownNode, NoSandbox])
@@ -63,12 +64,6 @@ async def list_supervisors(cluster: AwaitedCluster, params: SupervisorQuery) -> 
 def _place(row: ProcessRow) -> str:
     path = "/".join((row.details.path if row.details else None) or ())
     return f"{row.sandbox} {path[:80]} {row.pid}"[:200]
-
-
-class OneSandbox(Params):
-    """One sandbox."""
-
-    id: str = Sandbox
 
 
 class Tree(Result):

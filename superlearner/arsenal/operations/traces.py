@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from superlearner.arsenal.operation import AwaitedCluster, Field, Params, Result, operation
-from superlearner.arsenal.process_rows import REACHED, Process, Sandbox
+from superlearner.arsenal.operation import AwaitedCluster, Field, Result, operation
+from superlearner.arsenal.process_rows import REACHED, Process
+from superlearner.arsenal.rows import OneSandbox
 from superlearner.errors import InvalidSpec, NoTrace, TooManyTraces
 from superlearner.otp._traces import LONGEST, MOST_EVENTS
 from superlearner.otp.tracing import Trace, TraceEvent
 
 
-class NewTrace(Params):
+class NewTrace(OneSandbox):
     """What is to be traced."""
 
-    id: str = Sandbox
     duration: float = Field(60.0, ge=0.01, le=LONGEST, description="Seconds after which it ends by itself.")
     limit: int = Field(1000, ge=1, le=MOST_EVENTS, description="Events with which it ends by itself.")
     only: list[Annotated[str, Process]] = Field(
@@ -50,10 +50,9 @@ async def start_trace(cluster: AwaitedCluster, params: NewTrace) -> Begun:
     return Begun(id=params.id, trace=id)
 
 
-class OneTrace(Params):
+class OneTrace(OneSandbox):
     """One trace."""
 
-    id: str = Sandbox
     trace: str = Field(description="Its id.", min_length=1, max_length=40)
 
 
