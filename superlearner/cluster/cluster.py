@@ -9,6 +9,7 @@ import difflib
 import importlib
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import fields
+from functools import cached_property
 from typing import Any, NoReturn, Self, get_args
 
 from distributed import Client, Security
@@ -19,6 +20,7 @@ from superlearner.cluster.chaos import Chaos
 from superlearner.cluster.faulty import plain_address
 from superlearner.cluster.local import Connection, stop_daemon
 from superlearner.cluster.names import NodesWanted, node_labels, node_names
+from superlearner.cluster.offering import Offers
 from superlearner.cluster.outgoing import split
 from superlearner.cluster.sandbox import Sandbox
 from superlearner.cluster.session import Found, Session
@@ -64,6 +66,8 @@ class Manager:
         session.manager = type(self)
         #: The faults that can be made here: `superlearner.cluster.chaos.Chaos`.
         self.chaos = Chaos(session)
+        #: What processes do for each other through the cluster: `superlearner.cluster.offering.Offers`.
+        self.offers = Offers(session)
         if not session.asynchronous:
             session.open_now()
 
@@ -223,7 +227,7 @@ class Manager:
 
     # -- Operations ------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def ops(self) -> Any:
         """Every operation of the arsenal as a method: `superlearner.arsenal.Ops`."""
         # The floor above is looked up when somebody asks for it: nothing down here depends on it.

@@ -16,6 +16,8 @@ from superlearner.cluster.link import Link
 from superlearner.cluster.local import Connection
 from superlearner.cluster.local_link import LocalLink
 from superlearner.cluster.local_node import LOCAL
+from superlearner.cluster.offering import Work
+from superlearner.cluster.offers import Offer
 from superlearner.cluster.promotion import Promotion
 from superlearner.cluster.session import Found
 from superlearner.cluster.sides import Sides
@@ -179,6 +181,14 @@ class DualLink:
             return await self._at_home(sandbox, lambda home: home.ask_apart(verb, **kwargs))
         mine = remote is None or str(kwargs.get("id", "")).startswith(f"{LOCAL}-")
         return await (self._local if mine or remote is None else remote).ask_apart(verb, **kwargs)
+
+    async def offer(self, offer: Offer, work: Work, *, replace: bool) -> None:
+        """Carry something out for whoever asks for it in the cluster, while it answers."""
+        await ((await self._sides.cluster()) or self._local).offer(offer, work, replace=replace)
+
+    async def withdraw(self, name: str) -> None:
+        """Offer something no longer."""
+        await ((await self._sides.cluster()) or self._local).withdraw(name)
 
     async def _at_home(self, sandbox: str, ask: Callable[[Link], Awaitable[Any]]) -> Any:
         """Ask where a sandbox lives, again if it has moved meanwhile."""

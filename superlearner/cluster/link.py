@@ -8,6 +8,7 @@ answered is *not* sent again, unless the caller declared it idempotent or gave i
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from superlearner import config
 from superlearner.cluster.channel import CHANNEL_OP, CONTROL_OP, Answer, Channel, ChannelClosed
 from superlearner.cluster.faulty import EXEMPT, can_break
 from superlearner.cluster.handlers import Handler, Handlers
+from superlearner.cluster.offering import Offering, Work
+from superlearner.cluster.offers import Offer
 from superlearner.cluster.pool import ChannelPool
 from superlearner.core.history import Event
 from superlearner.core.retry import decide, doubted, leaves_doubt
@@ -30,6 +33,7 @@ from superlearner.errors import (
 from superlearner.sandbox import payload
 from superlearner.sandbox.answers import outcome, unpack
 
+logger = logging.getLogger(__name__)
 Place = tuple[str, int]  # (address, epoch)
 #: Seconds between two tries to reach a control plane that is being started again.
 _RETRY = 0.05
@@ -48,6 +52,7 @@ _LOOKS = frozenset(
         "alerts",
         "health",
         "bottlenecks",
+        "offers",
     }
 )
 
@@ -112,6 +117,7 @@ class Link:
         #: The addresses of lost nodes: an answer of before their loss must not lead there.
         self._lost: set[str] = set()
         self._handlers = Handlers()
+        self._offering = Offering()
         #: Whether nobody is to be asked any more: it was closed, the cluster was stopped, or is gone for good.
         self._over = False
         self._back = asyncio.Event()
@@ -152,6 +158,7 @@ class Link:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
+        await self._offering.close()
         await self._nodes.close()
         if self._control is not None:
             await self._control.close()
@@ -169,6 +176,7 @@ class Link:
             self._back.set()
             if not self._over:
                 await self._catch_up()
+                await self._offer_again()
 
     async def _connect_again(self) -> bool:
         """Try to connect for as long as a new control plane may take to come up; return whether it has."""
@@ -251,8 +259,45 @@ class Link:
         """Call `handler` with every event from now on; return what ends that."""
         return self._handlers.add(handler, kind)
 
+    # -- What this client does for others ---------------------------------------------------------------
+
+    async def offer(self, offer: Offer, work: Work, *, replace: bool) -> None:
+        """Carry something out for whoever asks for it, from now on, also after a new connection.
+
+        Raises
+        ------
+        OfferTaken
+            Another client offers something by that name, or at that place.
+        """
+        before = self._offering.keep(offer, work)  # before it is known: it may be asked for at once
+        try:
+            await self.ask("offer", by=self._offering.by, offer=offer, replace=replace)
+        except BaseException:
+            self._offering.forget(offer.name, before)
+            raise
+
+    async def _offer_again(self) -> None:
+        """Offer over a new connection what was offered over the one that has broken."""
+        for offer in self._offering:
+            fields = {"by": self._offering.by, "offer": offer, "replace": False}
+            try:
+                assert self._control is not None
+                unpack(*await self._control.request("offer", payload.dumps(fields)))
+            except ChannelClosed:
+                return  # it has gone again: so it is done at the next time
+            except SuperlearnerError as error:  # somebody else was faster
+                logger.warning("superlearner: %s is not offered any more: %s", offer.name, error)
+                self._offering.forget(offer.name)
+
+    async def withdraw(self, name: str) -> None:
+        """Offer something no longer."""
+        self._offering.forget(name)
+        await self.ask("withdraw_offer", by=self._offering.by, name=name)
+
     def _on_push(self, message: tuple[str, Any]) -> None:
         kind, plain = message
+        if kind == "carry_out" and self._control is not None:
+            self._offering.carry_out(self._control, *plain)
         if kind != "event":
             return
         event = Event.from_dict(plain)

@@ -10,6 +10,8 @@ from superlearner.cluster.channel import Answer, ChannelClosed
 from superlearner.cluster.link import Link
 from superlearner.cluster.local_node import LocalNode
 from superlearner.cluster.local_plane import LocalPlane
+from superlearner.cluster.offering import Work
+from superlearner.cluster.offers import Offer
 from superlearner.errors import ClusterClosed, StaleEpoch
 
 
@@ -156,6 +158,12 @@ class LocalLink(Link):
     async def ask_apart(self, verb: str, **kwargs: Any) -> Any:
         """Ask the control machine: no fault comes between."""
         return await self.ask(verb, **kwargs)
+
+    async def offer(self, offer: Offer, work: Work, *, replace: bool) -> None:
+        """Do nothing: there is nobody else here who could ask."""
+
+    async def withdraw(self, name: str) -> None:
+        """Do nothing, as nothing is offered."""
 
     def holds(self, sandbox: str) -> bool:
         """Tell whether there is such a sandbox here."""

@@ -21,6 +21,8 @@ from superlearner.cluster.channel import ServedChannel
 from superlearner.cluster.commands import InstanceGone
 from superlearner.cluster.faulty import plain_address
 from superlearner.cluster.names import node_id
+from superlearner.cluster.offer_book import OfferBook
+from superlearner.cluster.offers import Offer
 from superlearner.core import control as c
 from superlearner.core.alerts import Alert
 from superlearner.core.bottlenecks import Bottlenecks
@@ -74,6 +76,7 @@ class Requests:
         self._plane = plane
         #: Who is told of events, each with the kinds that it wants; None: all, and the metrics.
         self._subscribers: dict[ServedChannel, frozenset[str] | None] = {}
+        self._offers = OfferBook()
 
     async def serve(self, comm: Comm) -> None:
         """Serve one client until it goes away."""
@@ -85,6 +88,10 @@ class Requests:
                 kinds = body[0] if body else None
                 self._subscribers[channel] = None if kinds is None else frozenset(kinds)
                 channel.answer(id, 0, payload.dumps(None))
+            elif verb == "offer":
+                channel.spawn(self._answer(channel, id, self._offer(channel, **payload.loads(body[0]))))
+            elif verb == "carried_out":
+                self._offers.carried_out(channel, *body)
             elif verb in VERBS:
                 kwargs = payload.loads(body[0])
                 channel.spawn(self._answer(channel, id, getattr(self, verb)(**kwargs)))
@@ -97,6 +104,8 @@ class Requests:
             await channel.serve(handle)
         finally:
             self._subscribers.pop(channel, None)
+            for offer in self._offers.gone(channel):
+                self._tell_of(offer, "operation_removed", reason="its process has ended")
 
     async def _answer(self, channel: ServedChannel, id: int, work: Coroutine[Any, Any, Any]) -> None:
         try:
@@ -312,6 +321,20 @@ class Requests:
             raise InvalidSpec(f"The event cannot be told: {error}.") from None
         self._plane.record(replace(event, at=self._plane.now()))
 
+    async def offers(self, known: str | None = None) -> tuple[str, list[Offer]] | None:
+        """Return the mark of what clients offer, with their offers by name; None where `known` is that mark."""
+        return self._offers.listed(known)
+
+    async def withdraw_offer(self, by: str, name: str) -> None:
+        """Forget an offer of a client; one that is gone already, or is another's, is left as it is."""
+        offer = self._offers.withdraw(by, name)
+        if offer is not None:
+            self._tell_of(offer, "operation_removed", reason="it was withdrawn")
+
+    async def ask_offer(self, name: str, mark: str, body: bytes) -> bytes:
+        """Have the client that offers something carry it out; answered with what it answers."""
+        return await self._offers.ask(name, mark, body)
+
     async def story(self, sandbox: str) -> list[Event]:
         """Return what happened to a sandbox, with what led to it elsewhere, such as the loss of its node."""
         events = self._plane.log.since()
@@ -450,6 +473,15 @@ class Requests:
         return self._plane.faults.active()
 
     # -- Helpers -----------------------------------------------------------------------------------
+
+    async def _offer(self, channel: ServedChannel, by: str, offer: Offer, *, replace: bool) -> None:
+        """Take the offer of a client, for as long as its channel is open."""
+        self._offers.add(channel, by, offer, replace=replace)
+        self._tell_of(offer, "operation_registered")
+
+    def _tell_of(self, offer: Offer, kind: str, reason: str | None = None) -> None:
+        detail = {"route": offer.place}
+        self._plane.record(Event(kind, at=self._plane.now(), name=offer.name, reason=reason, detail=detail))
 
     async def _ask(self, what: str, event: type[c.ControlEvent], *fields: Any) -> Any:
         """Give a request to the machine under a fresh cause and wait for its outcome."""

@@ -14,6 +14,8 @@ from superlearner import config
 from superlearner.cluster.handlers import Handler
 from superlearner.cluster.link import Link
 from superlearner.cluster.local import Connection
+from superlearner.cluster.offering import Work
+from superlearner.cluster.offers import Offer
 from superlearner.cluster.runner import Runner
 from superlearner.errors import ClusterClosed, ClusterNotFound, ClusterSilent
 
@@ -67,6 +69,12 @@ class Way(Protocol):
 
     async def post(self, verb: str, sandbox: str, target: Any, body: bytes) -> None:
         """Send a message that has no answer to a sandbox."""
+
+    async def offer(self, offer: Offer, work: Work, *, replace: bool) -> None:
+        """Carry something out for whoever asks for it."""
+
+    async def withdraw(self, name: str) -> None:
+        """Offer something no longer."""
 
 
 class Session:

@@ -408,6 +408,12 @@ def _node(event: Event) -> Said | None:
                 f"; {fmt.count(missing, 'event')} of its past are lost" if missing else ", and lacks nothing"
             )
             return Said("●", "good", f"The journal is written again{lacks}.")
+        case "operation_registered":
+            return Said(
+                "●", "good", f"The operation {event.name} was registered: {event.detail.get('route')}."
+            )
+        case "operation_removed":
+            return Said("■", "quiet", f"The operation {event.name} is gone{why(event)}.")
         case "healed":
             number = fmt.count(len(event.detail.get("faults") or ()), "fault")
             return Said("●", "good", f"All is healed: {number} ended.")
