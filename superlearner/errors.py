@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
@@ -52,7 +52,7 @@ class SuperlearnerError(Exception):
     """
 
     #: A stable, machine-readable name.
-    code: ClassVar[str] = "error"
+    code: str = "error"
     #: True: it certainly did not happen. False: it may have happened.
     definite: bool = True
     #: What to do instead; the end of the message.

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from superlearner import errors as e
 from superlearner.arsenal import refusals as r
+from superlearner.cluster.offers import NotOffered, OfferTaken
 from superlearner.errors import SuperlearnerError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ _USUAL: Mapping[type[SuperlearnerError], int] = {
     r.InvalidParameters: 422,
     r.TooManyRequests: 429,
     r.OperationTimeout: 504,
+    NotOffered: 404,
+    OfferTaken: 409,
     # What it names is not there.
     e.NoProcess: 404,
     e.NoGroup: 404,
@@ -103,14 +106,17 @@ class FailureBody(BaseModel):
 
 
 def status_of(
-    error: type[SuperlearnerError], own: Mapping[type[SuperlearnerError], int] | None = None
+    error: SuperlearnerError | type[SuperlearnerError],
+    own: Mapping[type[SuperlearnerError], int] | None = None,
 ) -> int:
-    """Return the HTTP status of a class of errors, by an operation's own table and the usual one.
+    """Return the HTTP status of an error, or of a class of them, by an operation's own table and the usual one.
 
     >>> status_of(e.NoSandbox), status_of(e.NoQuorum), status_of(SuperlearnerError)
     (404, 503, 500)
     """
-    for kind in error.__mro__:
+    if isinstance(error, r.FailedElsewhere):
+        return error.status
+    for kind in (error if isinstance(error, type) else type(error)).__mro__:
         for table in (own or {}, _USUAL):
             if kind in table:
                 return table[kind]
@@ -136,9 +142,18 @@ def told(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
-def foreseen(error: BaseException, operation: str = "a request") -> SuperlearnerError:
-    """Return an error of superlearner: the error itself, or `Unexpected` with the id under which it is logged."""
-    if isinstance(error, SuperlearnerError) and status_of(type(error)) != 500:
+def foreseen(
+    error: BaseException,
+    operation: str = "a request",
+    own: Mapping[type[SuperlearnerError], int] | None = None,
+) -> SuperlearnerError:
+    """Return an error of superlearner: the error itself, or `Unexpected` with the id under which it is logged.
+
+    `own` is the table of the operation that raised it.
+    """
+    if isinstance(error, r.FailedElsewhere | r.Unexpected):
+        return error  # it is logged already
+    if isinstance(error, SuperlearnerError) and status_of(error, own) != 500:
         return error
     id = secrets.token_hex(6)
     logger.error("superlearner: %s failed unexpectedly (id %s)", operation, id, exc_info=error)
@@ -147,6 +162,8 @@ def foreseen(error: BaseException, operation: str = "a request") -> Superlearner
 
 def failure_of(error: SuperlearnerError) -> Failure:
     """Return what is told of an error."""
+    if isinstance(error, r.FailedElsewhere) and error.told:
+        return Failure.model_validate(error.told)
     return Failure(
         code=error.code,
         message=told(error.what()),

@@ -86,9 +86,9 @@ class JupyterOpenAPI(InJupyter, OpenAPI):
     """The document."""
 
     @authenticated
-    def get(self) -> None:
+    async def get(self) -> None:
         """Answer with the document."""
-        super().get()
+        await super().get()
 
     head = get
 
@@ -112,9 +112,9 @@ class JupyterReference(InJupyter, Reference):
         return str(super().get_login_url())
 
     @authenticated
-    def get(self) -> None:
+    async def get(self) -> None:
         """Answer with the page."""
-        super().get()
+        await super().get()
 
     head = get
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import getpass
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from superlearner.arsenal import registry as registries
 from superlearner.arsenal.access import Caller
+from superlearner.arsenal.elsewhere import Table, answer, offer_of
 from superlearner.arsenal.operation import Operation
 from superlearner.arsenal.pipeline import carry_out
 from superlearner.arsenal.refusals import InvalidParameters, NoOperation
@@ -29,7 +31,8 @@ class Ops:
     """Every operation as a method, with its parameters by name; those in its path may be given by position.
 
     As everything else of a cluster the methods return what they return, or an awaitable where the cluster is
-    asynchronous.
+    asynchronous. An operation that another process has registered is looked up when it is asked for; where the
+    cluster is asynchronous, `learn` does that.
 
     >>> cluster.ops.list_sandboxes(node="alpha").total        # doctest: +SKIP
     0
@@ -38,33 +41,91 @@ class Ops:
 
     def __init__(self, cluster: Manager) -> None:
         self._cluster = cluster
+        self._table = Table(registries.shared())
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
             raise AttributeError(name)
+        if name not in registries.shared() and not self._cluster.asynchronous:
+            self.learn()
         try:
-            return method(registries.shared().get(name), self._cluster)
+            return method(self._table.all.get(name), self._cluster)
         except NoOperation as error:
             raise AttributeError(str(error)) from None
 
     def __dir__(self) -> list[str]:
-        return sorted([*super().__dir__(), *(operation.name for operation in registries.shared())])
+        return sorted([*super().__dir__(), *(operation.name for operation in self)])
 
     def __iter__(self) -> Iterator[Operation]:
-        return iter(registries.shared())
+        return iter(self._table.all)
 
     def __repr__(self) -> str:
-        lines = [f"{o.name:<28} {o.access:<8} {o.summary}" for o in registries.shared()]
+        lines = [f"{o.name:<28} {o.access:<8} {o.summary}" for o in self]
         return "\n".join(["Operations of this cluster; help(cluster.ops.NAME) tells more.", *lines])
 
-    def register(self, operation: Operation, *, replace: bool = False) -> Operation:
-        """Add an operation to this process: to `ops`, and to a server that runs in it.
+    def learn(self) -> Any:
+        """Look which operations other processes have registered in the cluster, and return them with our own."""
+        return self._cluster.run(self._learn())
 
-        Servers in other processes have the operations of installed packages (entry point
-        ``superlearner.operations``) and of ``superlearner serve --operations MODULE``: code of a notebook cell
-        is not run where nobody asked for it.
+    async def _learn(self) -> Ops:
+        await self._table.learn(self._cluster.awaited())
+        return self
+
+    def register(self, operation: Operation, *, replace: bool = False) -> Any:
+        """Add an operation to this process, and to every face of the cluster: it is routed when this returns.
+
+        It is carried out here, whoever asks: code of a notebook cell is run in no other process. So it is there until
+        `remove`, or until this cluster object is closed. Packages have their operations in every process by the entry
+        point ``superlearner.operations``; a server has others by ``superlearner serve --operations MODULE``, and
+        prefers its own to those of other processes.
+
+        Parameters
+        ----------
+        operation
+            Made by ``@operation(...)``.
+        replace
+            Whether it takes the place of one with the same name, as when a cell is run again.
+
+        Returns
+        -------
+        Operation
+            The same; or an awaitable of it where the cluster is asynchronous.
+
+        Raises
+        ------
+        InvalidOperation, OfferTaken
+            Its name or its route is taken, here or by another process; nothing was changed.
         """
-        return registries.shared().add(operation, replace=replace)
+        return self._cluster.run(self._register(operation, replace=replace))
+
+    async def _register(self, operation: Operation, *, replace: bool) -> Operation:
+        own, cluster = registries.shared(), self._cluster.awaited()
+        before = own.get(operation.name) if getattr(operation, "name", None) in own else None
+        own.add(operation, replace=replace)
+        try:
+            await cluster.offers.add(
+                offer_of(operation), partial(answer, operation, cluster), replace=replace
+            )
+        except BaseException:
+            own.remove(operation.name)
+            if before is not None:
+                own.add(before)
+            raise
+        return operation
+
+    def remove(self, name: str) -> Any:
+        """Take away an operation that was registered here; no face knows it when this returns.
+
+        Raises
+        ------
+        NoOperation
+            There is none by that name in this process.
+        """
+        return self._cluster.run(self._remove(name))
+
+    async def _remove(self, name: str) -> None:
+        registries.shared().remove(name)
+        await self._cluster.awaited().offers.withdraw(name)
 
 
 def method(operation: Operation, cluster: Manager) -> Callable[..., Any]:

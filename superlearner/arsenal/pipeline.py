@@ -73,13 +73,20 @@ async def carry_out(
         outcome = "cancelled"
         raise
     except Exception as error:
-        known = foreseen(error, operation.name)
+        known = foreseen(error, operation.name, operation.errors)
         outcome = known.code
         if known is error:
             raise
         raise known from None
     finally:
         await _note(operation, cluster, caller, time.perf_counter() - began, outcome, parameters)
+
+
+async def work_of(
+    operation: Operation, cluster: AwaitedCluster, given: Mapping[str, Any]
+) -> BaseModel | None:
+    """Do the work alone, for another process that has done the rest of `carry_out`."""
+    return await _within_limits(operation, cluster, validated(operation, given, strict=True))
 
 
 def _check_access(operation: Operation, caller: Caller) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from superlearner.errors import SuperlearnerError, did_you_mean
@@ -212,6 +213,34 @@ class OperationTimeout(SuperlearnerError, TimeoutError):
     def what(self) -> str:
         """Say what happened."""
         return f"{self.operation} has not ended within {self.timeout:g} s."
+
+
+class FailedElsewhere(SuperlearnerError):
+    """An operation was refused, or has failed, in another process; code, status and sentences are that one's.
+
+    Parameters
+    ----------
+    told
+        The `Failure` there, as plain data.
+    status
+        The HTTP status.
+    """
+
+    code = "failed_elsewhere"
+
+    def __init__(self, told: Mapping[str, Any] | None = None, status: int = 503) -> None:
+        super().__init__(told, status)
+        self.told = dict(told or {})
+        self.status = status
+        self.code = str(self.told.get("code", type(self).code))
+        self.definite = bool(self.told.get("definite", False))
+        self.advice = str(self.told.get("advice", ""))
+
+    def what(self) -> str:
+        """Say what happened."""
+        return str(
+            self.told.get("message", f"It has failed with the status {self.status}; nothing tells why.")
+        )
 
 
 class Unexpected(SuperlearnerError):

@@ -58,13 +58,11 @@ class Registry:
                     f"There is an operation {operation.name!r} already; nothing was registered. "
                     "Choose another name, or give replace=True."
                 )
-            for other in self._table.values():
-                same = (other.method, other.route.shape) == (operation.method, operation.route.shape)
-                if same and other.name != operation.name:
-                    raise InvalidOperation(
-                        f"{operation.method} {operation.route.path} belongs to {other.name!r}; {operation.name!r} "
-                        "was not registered. Choose another path."
-                    )
+            if (other := self.in_place_of(operation)) is not None:
+                raise InvalidOperation(
+                    f"{operation.method} {operation.route.path} belongs to {other.name!r}; {operation.name!r} "
+                    "was not registered. Choose another path."
+                )
             self._table = {**self._table, operation.name: operation}
             self.version += 1
         return operation
@@ -83,6 +81,14 @@ class Registry:
         if name not in table:
             raise NoOperation(name, tuple(table))
         return table[name]
+
+    def in_place_of(self, operation: Operation) -> Operation | None:
+        """Return the operation of another name that has the route of this one."""
+        for other in self._table.values():
+            same = (other.method, other.route.shape) == (operation.method, operation.route.shape)
+            if same and other.name != operation.name:
+                return other
+        return None
 
     def find(self, method: str, path: str) -> Match[Operation]:
         """Return what a request to a path below ``/api/v1`` means."""

@@ -16,16 +16,13 @@ from superlearner.views import format as fmt
 
 if TYPE_CHECKING:
     from superlearner.arsenal.operation import Operation
+    from superlearner.arsenal.registry import Registry
 
 
+#: Where a command keeps the operations that it has looked up.
+_KNOWN = "superlearner.operations"
 #: The columns of a terminal.
 WIDTH = 80
-
-
-class OperationFailed(SuperlearnerError):
-    """A server has refused an operation, or has failed at it; its own words are told."""
-
-    code = "operation_failed"
 
 
 class OperationCommands(click.Group):
@@ -33,9 +30,7 @@ class OperationCommands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all operations."""
-        from superlearner.arsenal.registry import shared
-
-        return [operation.name for operation in shared()]
+        return [operation.name for operation in everything()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Make the command of an operation; ``new`` makes an operation."""
@@ -46,7 +41,8 @@ class OperationCommands(click.Group):
         from superlearner.arsenal.registry import shared
 
         name = cmd_name.replace("-", "_")
-        return command_of(shared().get(name)) if name in shared() else None
+        known = shared() if name in shared() else everything()
+        return command_of(known.get(name)) if name in known else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the operations by what they are about."""
@@ -78,13 +74,40 @@ def op(ctx: click.Context, *, list_them: bool, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     if as_json:
-        from superlearner.arsenal.registry import shared
-
-        print_json([described(operation) for operation in shared()])
+        print_json([described(operation) for operation in everything()])
     elif list_them:
         click.echo("\n".join(listed()))
     else:
         click.echo(ctx.get_help())
+
+
+def everything() -> Registry:
+    """Return the operations of this process, and those that others have registered in the local cluster that runs.
+
+    They are looked up once for each command.
+    """
+    kept = click.get_current_context().meta
+    if _KNOWN not in kept:
+        kept[_KNOWN] = asyncio.run(_learned())
+    found: Registry = kept[_KNOWN]
+    return found
+
+
+async def _learned() -> Registry:
+    from superlearner.arsenal.elsewhere import PATIENCE, Table
+    from superlearner.arsenal.local import connect
+    from superlearner.arsenal.registry import shared
+    from superlearner.cluster.local import find_connection
+
+    table = Table(shared())
+    try:
+        if find_connection() is not None:
+            async with asyncio.timeout(PATIENCE), await connect() as cluster:
+                await table.learn(cluster)
+    except (SuperlearnerError, TimeoutError, OSError) as error:
+        why = str(error) or f"It has not answered within {PATIENCE:g} s."
+        click.echo(f"What others have registered in the local cluster is not known. {why}", err=True)
+    return table.all
 
 
 def listed() -> list[str]:
@@ -92,7 +115,7 @@ def listed() -> list[str]:
     from superlearner.arsenal.registry import by_group
 
     lines: list[str] = []
-    for group, operations in by_group():
+    for group, operations in by_group(everything()):
         lines += ["", group.replace("_", " ").capitalize()] if lines else [group.capitalize()]
         for one in operations:
             mark = "!" if one.dangerous else " "
@@ -239,6 +262,5 @@ async def on_local_cluster(operation: Operation, given: dict[str, Any], *, confi
 def openapi(server: str) -> None:
     """Print the OpenAPI document of all operations."""
     from superlearner.arsenal.openapi import document
-    from superlearner.arsenal.registry import shared
 
-    click.echo(json.dumps(document(shared(), server=server), indent=2))
+    click.echo(json.dumps(document(everything(), server=server), indent=2))

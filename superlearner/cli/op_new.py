@@ -43,7 +43,6 @@ import pytest
 import {module} as module
 
 import superlearner as sl
-from superlearner.arsenal import shared
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def cluster():
 
 
 def test_{name}(cluster):
-    shared().add(module.{name}, replace=True)
+    cluster.ops.register(module.{name}, replace=True)
     assert cluster.ops.{name}().sandboxes == 0
 '''
 
@@ -98,6 +97,7 @@ def new(name: str, folder: Path, *, as_json: bool) -> None:
         print_json({"module": str(module), "test": str(test)})
         return
     click.echo(f"Written: {module} and {test}. Try it with `pytest {test}`.")
+    click.echo(f"From a notebook, for the whole cluster: `cluster.ops.register({module.stem}.{name})`.")
     click.echo(
         f"To have it in one server: `superlearner serve --operations {module.stem}`, from that folder."
     )

@@ -157,7 +157,7 @@ def test_new_writes_a_module_that_works(run, cluster, tmp_path, monkeypatch):
         assert json.loads(run("op", "count_all", "--node=alpha").stdout).keys() == {"sandboxes"}
         assert "count_all" in repr(cluster.ops)
     finally:
-        shared().remove("count_all")
+        cluster.ops.remove("count_all")
     again = run("op", "new", "count_all", "--folder", str(tmp_path))
     assert (again.exit_code, "nothing was written" in again.stderr) == (1, True)
     assert "is no name" in run("op", "new", "Count", "--folder", str(tmp_path)).stderr

@@ -15,32 +15,7 @@ from superlearner.arsenal.arguments import as_words
 from superlearner.arsenal.http.tokens import read, token_path
 from superlearner.arsenal.openapi import JSON, ROOT
 from superlearner.arsenal.operation import Operation
-from superlearner.errors import SuperlearnerError
-
-
-class ServerRefused(SuperlearnerError):
-    """A server has refused an operation, or failed at it; `code` and `definite` are the server's.
-
-    Parameters
-    ----------
-    told
-        The error that its answer holds.
-    status
-        The HTTP status.
-    """
-
-    code = "server_refused"
-
-    def __init__(self, told: Mapping[str, Any] | None = None, status: int = 0) -> None:
-        super().__init__(told, status)
-        self.told = dict(told or {})
-        self.status = status
-        self.definite = bool(self.told.get("definite", False))
-        self.advice = str(self.told.get("advice", ""))
-
-    def what(self) -> str:
-        """Say what happened."""
-        return str(self.told.get("message", f"The server answered {self.status}, and not in its own words."))
+from superlearner.arsenal.refusals import FailedElsewhere
 
 
 def ask(
@@ -50,7 +25,7 @@ def ask(
 
     Raises
     ------
-    ServerRefused
+    FailedElsewhere
         It said no, or failed.
     """
     parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -75,7 +50,7 @@ def ask(
             raise _refused(error.read(), error.code) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise ServerRefused(
+        raise FailedElsewhere(
             {
                 "message": f"No server answers at {base} ({reason}).",
                 "definite": False,
@@ -89,12 +64,12 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Take a token nowhere else."""
 
 
-def _refused(body: bytes, status: int) -> ServerRefused:
+def _refused(body: bytes, status: int) -> FailedElsewhere:
     try:
         told = json.loads(body)["error"]
-        return ServerRefused(told if isinstance(told, dict) else None, status)
+        return FailedElsewhere(told if isinstance(told, dict) else None, status)
     except (ValueError, TypeError, KeyError):
-        return ServerRefused(None, status)
+        return FailedElsewhere(None, status)
 
 
 def token_for(operation: Operation, path: Path | None) -> str:
@@ -103,7 +78,7 @@ def token_for(operation: Operation, path: Path | None) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise ServerRefused(
+        raise FailedElsewhere(
             {"message": f"The token file {path} cannot be read: {error.strerror}.", "definite": True}
         ) from None
     if not text.startswith("{"):

@@ -100,8 +100,8 @@ class Talks(RequestHandler):
 
     def fail(self, error: BaseException, own: Mapping[type[SuperlearnerError], int] | None = None) -> None:
         """Answer with a failure."""
-        known = foreseen(error, f"{self.request.method} {self.request.path}")
-        status = status_of(type(known), own)
+        known = foreseen(error, f"{self.request.method} {self.request.path}", own)
+        status = status_of(known, own)
         self.set_status(status)
         if isinstance(known, r.MethodNotAllowed):
             self.set_header("Allow", ", ".join(known.allowed))
@@ -169,22 +169,20 @@ class Operations(Talks):
 
     def prepare(self) -> Any:
         """Let the caller in and find the operation, before the body is read."""
-        waiting = super().prepare()
-        if waiting is not None:  # a Jupyter server looks up its user
-            return self._prepare_after(waiting)
-        self._begin()
-        return None
+        waiting = super().prepare()  # a Jupyter server looks up its user
+        return self._begin_after(waiting)
 
-    async def _prepare_after(self, waiting: Any) -> None:
-        await waiting
+    async def _begin_after(self, waiting: Any) -> None:
+        if waiting is not None:
+            await waiting
         if not self._finished:
-            self._begin()
+            await self._begin()
 
-    def _begin(self) -> None:
+    async def _begin(self) -> None:
         try:
             self._check_length()
             self.let_in()
-            self._operation = self._found()
+            self._operation = await self._found()
             self._check_body()
         except SuperlearnerError as error:
             if self._length > DISCARDED:
@@ -195,11 +193,11 @@ class Operations(Talks):
             self._refused = error
         self._slow = IOLoop.current().call_later(self.house.limits.body_time, self._too_slow)
 
-    def _found(self) -> Operation:
+    async def _found(self) -> Operation:
         # The raw path: a slash that is written as %2F belongs to a value.
         raw = self.request.path.partition(ROOT)[2]
         method = "GET" if self.request.method == "HEAD" else str(self.request.method)
-        match = self.house.registry.find(method, raw)
+        match = await self.house.find(method, raw)
         if match.target is not None:
             self._values = match.values
             return match.target
@@ -346,9 +344,10 @@ class Operations(Talks):
 class OpenAPI(Talks):
     """``openapi.json``."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """Answer with the document."""
         if self.admit():
+            await self.house.learn()
             self.finish_marked(*self.house.openapi())
 
     head = get

@@ -6,21 +6,26 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterator
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from superlearner.arsenal.access import Rate
+from superlearner.arsenal.elsewhere import Table
 from superlearner.arsenal.openapi import document
-from superlearner.arsenal.operation import AwaitedCluster
+from superlearner.arsenal.operation import AwaitedCluster, Operation
 from superlearner.arsenal.pages import reference
 from superlearner.arsenal.registry import Registry
-from superlearner.errors import ClusterClosed, ClusterNotFound
+from superlearner.arsenal.routes import Match
+from superlearner.errors import ClusterClosed, ClusterNotFound, SuperlearnerError
 
 if TYPE_CHECKING:
     from superlearner.cluster.cluster import Manager
 
-
+logger = logging.getLogger(__name__)
+#: The errors after which the connection is of no use any more.
+LOST = (ClusterClosed, ClusterNotFound)
 #: Seconds that a server which stops gives to the requests under way.
 GRACE = 5.0
 
@@ -95,6 +100,7 @@ class _Document(NamedTuple):
 class House:
     """One server's share of everything."""
 
+    #: The operations of this process.
     registry: Registry
     door: Door
     limits: Limits = field(default_factory=Limits)
@@ -112,14 +118,36 @@ class House:
         self._working = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._made: tuple[int, _Document] | None = None
-        self._page: tuple[tuple[int, str], bytes] | None = None
+        self._table = Table(self.registry)
+        self._made: tuple[Hashable, _Document] | None = None
+        self._page: tuple[Hashable, bytes] | None = None
+
+    async def find(self, method: str, path: str) -> Match[Operation]:
+        """Return what a request to a path below ``/api/v1`` means, also where it is carried out elsewhere."""
+        match = self.registry.find(method, path)
+        if match.target is not None:
+            return match
+        await self.learn()
+        return self._table.all.find(method, path)
+
+    async def learn(self) -> None:
+        """Look which operations other processes have registered; while nobody can tell, those known are kept."""
+        cluster = None
+        try:
+            cluster = await self.door.cluster()
+            await self._table.learn(cluster)
+        except LOST:
+            self._table.forget()
+            if cluster is not None:
+                await self.door.lost(cluster)
+        except (SuperlearnerError, TimeoutError, OSError) as error:
+            logger.warning("superlearner: the cluster does not tell of its operations: %s", error)
 
     def _document(self) -> _Document:
-        """Return the document; made again when the registry has changed."""
-        version = self.registry.version
+        """Return the document; made again when the operations have changed."""
+        version = self._table.version
         if self._made is None or self._made[0] != version:
-            told = document(self.registry, server=self.base or "/")
+            told = document(self._table.all, server=self.base or "/")
             body = json.dumps(told).encode()
             self._made = version, _Document(told, body, etag(body))
         return self._made[1]
@@ -130,11 +158,11 @@ class House:
         return made.body, made.mark
 
     def page(self, origin: str) -> bytes:
-        """Return the reference page for who asks at an address; made again when the registry has changed."""
-        key = self.registry.version, origin
+        """Return the reference page for who asks at an address; made again when the operations have changed."""
+        key = self._table.version, origin
         if self._page is None or self._page[0] != key:
             told = self._document().told
-            page = reference(self.registry, told, origin=origin, jupyter=self.face == "jupyter")
+            page = reference(self._table.all, told, origin=origin, jupyter=self.face == "jupyter")
             self._page = key, page.encode()
         return self._page[1]
 
@@ -162,7 +190,3 @@ class House:
 def etag(body: bytes) -> str:
     """Return the mark by which a client sees whether something has changed."""
     return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-
-
-#: The errors after which the connection is of no use any more.
-LOST = (ClusterClosed, ClusterNotFound)

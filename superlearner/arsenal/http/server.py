@@ -96,9 +96,10 @@ class OwnEvents(WithToken, Events):
 class Reference(Talks):
     """The reference page."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """Answer with the page."""
         if self.admit():
+            await self.house.learn()
             self.set_header("Content-Type", "text/html; charset=utf-8")
             self.set_header("Content-Security-Policy", POLICY)
             self.finish(self.house.page(f"{self.request.protocol}://{self.request.host}"))
