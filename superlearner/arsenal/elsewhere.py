@@ -27,7 +27,7 @@ from superlearner.arsenal.refusals import FailedElsewhere, InvalidParameters
 from superlearner.arsenal.registry import Registry
 from superlearner.arsenal.routes import Route
 from superlearner.cluster.offers import Offer
-from superlearner.errors import SuperlearnerError
+from superlearner.errors import ClusterSilent, SuperlearnerError
 
 logger = logging.getLogger(__name__)
 #: Seconds that a cluster has to tell which operations it knows of.
@@ -222,9 +222,14 @@ class Table:
         self._both: tuple[Hashable, Registry] | None = None
 
     async def learn(self, cluster: AwaitedCluster) -> None:
-        """Ask a cluster which operations of other processes there are now."""
-        async with asyncio.timeout(PATIENCE):
-            found = await cluster.offers.listed(self._mark)
+        """Ask a cluster which operations of other processes there are now; raise `ClusterSilent` after `PATIENCE`."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                found = await cluster.offers.listed(self._mark)
+        except TimeoutError:
+            raise ClusterSilent(
+                f"The cluster has not told within {PATIENCE:g} s which operations other processes have registered."
+            ) from None
         if found is not None:
             self._offered = tuple(_readable(found[1]))
             self._mark = found[0]

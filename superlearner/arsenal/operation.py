@@ -229,6 +229,9 @@ def _models(execute: Any, refuse: _Refusal) -> tuple[type[BaseModel], type[BaseM
         refuse(
             f"{params.__name__} would take anything: derive it from Params, which refuses what it does not know"
         )
+    for name, given in params.model_fields.items():
+        if given.alias or given.validation_alias or given.serialization_alias:
+            refuse(f"the parameter {name!r} has an alias: call it by the one name that requests use")
     if taken := RESERVED & set(params.model_fields):
         refuse(f"the parameter {min(taken)!r} belongs to every operation: choose another name")
     if result in {None, type(None)}:

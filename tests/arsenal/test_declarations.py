@@ -32,6 +32,10 @@ class Reserved(Params):
     confirm: bool = False
 
 
+class TwoNames(Params):
+    name: str = Field(alias="who")
+
+
 GOOD = {"method": "GET", "path": "/greetings/{name}", "access": "read", "timeout": 1.0}
 
 
@@ -65,6 +69,10 @@ async def loose(cluster, params: Loose) -> Greeting:
 
 
 async def reserved(cluster, params: Reserved) -> Greeting:
+    """Say."""
+
+
+async def two_names(cluster, params: TwoNames) -> Greeting:
     """Say."""
 
 
@@ -107,6 +115,7 @@ async def unknown_names(cluster, params: Nowhere) -> Greeting:  # noqa: F821
         ({}, no_result, "says not what it returns"),
         ({}, loose, "would take anything"),
         ({"path": "/x"}, reserved, "'confirm' belongs to every operation"),
+        ({}, two_names, "'name' has an alias"),
         ({}, one_argument, "write (cluster, params: YourParams)"),
         ({}, blocking, "write `async def`"),
         ({}, unknown_names, "not known at the top of its module"),

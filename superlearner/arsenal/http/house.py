@@ -18,7 +18,7 @@ from superlearner.arsenal.operation import AwaitedCluster, Operation
 from superlearner.arsenal.pages import reference
 from superlearner.arsenal.registry import Registry
 from superlearner.arsenal.routes import Match
-from superlearner.errors import ClusterClosed, ClusterNotFound, SuperlearnerError
+from superlearner.errors import ClusterClosed, ClusterNotFound, ClusterSilent, SuperlearnerError
 
 if TYPE_CHECKING:
     from superlearner.cluster.cluster import Manager
@@ -136,11 +136,13 @@ class House:
         try:
             cluster = await self.door.cluster()
             await self._table.learn(cluster)
+        except ClusterSilent as error:
+            logger.warning("superlearner: %s", error)
         except LOST:
             self._table.forget()
             if cluster is not None:
                 await self.door.lost(cluster)
-        except (SuperlearnerError, TimeoutError, OSError) as error:
+        except (SuperlearnerError, OSError) as error:
             logger.warning("superlearner: the cluster does not tell of its operations: %s", error)
 
     def _document(self) -> _Document:
