@@ -40,21 +40,29 @@ class SimulatedClient:
     async def ask(self, verb: str, *words: Any) -> None:
         """Ask the control plane for something, and note how that ended."""
         try:
-            await self._control.ask("scheduler:1", verb, *words)
+            await self.requested(verb, *words)
         except EXPECTED as error:
             self.outcomes[f"{verb} {type(error).__name__}"] += 1
         else:
             self.outcomes[f"{verb} ok"] += 1
 
+    async def requested(self, verb: str, *words: Any) -> Any:
+        """Ask the control plane for something, and return its answer."""
+        return await self._control.ask("scheduler:1", verb, *words)
+
     async def call(self, sandbox: str, call: str, *, durable: bool, timeout: float) -> None:
         """Call a sandbox wherever it lives, and note how that ended; with ``*`` at its end its name is its id."""
-        work = self.process.spawn(self._call(sandbox, call, durable, timeout))
         try:
-            await self.process.within(timeout, work)
+            await self.called(sandbox, call, durable=durable, timeout=timeout)
         except EXPECTED as error:
             self.outcomes[f"call {type(error).__name__}"] += 1
         else:
             self.outcomes["call ok"] += 1
+
+    async def called(self, sandbox: str, call: str, *, durable: bool, timeout: float) -> Any:
+        """Call a sandbox wherever it lives, and return its answer; TimeoutError when there is none in time."""
+        work = self.process.spawn(self._call(sandbox, call, durable, timeout))
+        return await self.process.within(timeout, work)
 
     async def _call(self, sandbox: str, call: str, durable: bool, timeout: float) -> Any:
         stale: Place | None = None

@@ -82,7 +82,7 @@ class SimulatedCluster:
         self.nodes: dict[str, SimulatedNode] = {}
         for name in schedule.nodes:
             self._start_node(name)
-        self._faults = Faults(self)
+        self.faults = Faults(self)
         #: How many things have happened.
         self.steps = 0
 
@@ -103,7 +103,7 @@ class SimulatedCluster:
             An invariant was broken.
         """
         for step in self.schedule.steps:
-            self.engine.at(step.at, getattr(self._faults, step.verb), *step.args)
+            self.engine.at(step.at, getattr(self.faults, step.verb), *step.args)
         last = max((step.at for step in self.schedule.steps), default=0.0)
         self._play(until=last)
         self.network.doubling = 0.0
@@ -123,6 +123,18 @@ class SimulatedCluster:
             self.steps += 1
             if self.steps > MOST_STEPS * (len(self.nodes) + len(self.hosts)):
                 raise Violation("everything comes to rest", f"{self.steps} steps were not enough")
+
+    def play(self, done: Callable[[], bool], seconds: float) -> None:
+        """Let time pass until something is so, or for some seconds; then everything stands still.
+
+        Raises
+        ------
+        Violation
+            An invariant was broken.
+        """
+        until = self.engine.now + seconds
+        while not done() and self.engine.step(until):
+            self.checks.after_step()
 
     def later(self, seconds: float, run: Callable[[], object]) -> None:
         """Call something after some true seconds."""

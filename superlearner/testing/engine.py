@@ -82,6 +82,14 @@ class Promise:
             for call in then:
                 call()
 
+    def value(self) -> Any:
+        """Return what it was given, or raise its error; TimeoutError where it has neither."""
+        if not self.done:
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._value
+
     def then(self, call: Callable[[], object]) -> None:
         """Call something when it is done."""
         if self.done:
@@ -92,9 +100,7 @@ class Promise:
     def __await__(self) -> Generator[Promise, None, Any]:
         if not self.done:
             yield self
-        if self._error is not None:
-            raise self._error
-        return self._value
+        return self.value()
 
 
 class Task(Promise):
