@@ -194,7 +194,7 @@ def operation(
             timeout=float(timeout),
             errors=_errors(errors, refuse),
             creates=made,
-            group=str(getattr(execute, "__module__", "")).rpartition(".")[2].strip("_") or "other",
+            group=_group(execute),
             execute=execute,
         )
 
@@ -209,6 +209,12 @@ class _Refusal:
 
     def __call__(self, why: str) -> NoReturn:
         raise InvalidOperation(f"The operation {self._name!r} was refused: {why}.")
+
+
+def _group(execute: Any) -> str:
+    """Return the name of the module that declares an operation; a notebook's or a script's tells nothing."""
+    name = str(getattr(execute, "__module__", "")).rpartition(".")[2].strip("_")
+    return name if name not in {"", "main"} else "other"
 
 
 def _models(execute: Any, refuse: _Refusal) -> tuple[type[BaseModel], type[BaseModel] | None]:
