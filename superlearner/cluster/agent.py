@@ -28,7 +28,7 @@ from superlearner.cluster.commands import NODE_OP, Commands, Nodes
 from superlearner.cluster.inbox import FENCED
 from superlearner.cluster.lease import Lease
 from superlearner.cluster.machine import this_machine
-from superlearner.cluster.node import Node, refusal
+from superlearner.cluster.node import Node, refusals
 from superlearner.cluster.state_dir import DurableCheckpoints
 from superlearner.cluster.way import ClusterWay
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
@@ -323,13 +323,15 @@ class NodeAgent(Node, WorkerPlugin):
             if self.lease.holds:
                 channel.answer(*reply)
             else:
-                channel.answer(reply[0], 2, FENCED)
+                for id in reply[0] if type(reply[0]) is list else reply[:1]:
+                    channel.answer(id, 2, FENCED)
 
         def handle(message: tuple[Any, ...]) -> None:
             if self.lease.holds:
                 self.take(message, answer, channel.spawn)
             else:
-                channel.answer(*refusal(message))
+                for refused in refusals(message):
+                    channel.answer(*refused)
 
         await channel.serve(handle)
 

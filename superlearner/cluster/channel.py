@@ -3,7 +3,8 @@
 A client keeps one channel to the control plane and one to each node that it calls. A request is a tuple
 ``(verb, id, *fields)``; its answer ``(id, status, payload)``. The status is 0 (payload: the serialised
 value), 1 (payload: a serialised exception) or 2 (refused: ``[code, definite, message]``); what is pushed
-without a request, such as an event, has id 0.
+without a request, such as an event, has id 0. Calls may travel together (`superlearner.cluster.together`), and
+so may answers of status 0: then id and payload are sequences of them.
 
 Messages are written as they come: the first one at once, and while a write is under way the next ones
 gather into one batch. That gives both the latency of a direct write and the throughput of batching
@@ -20,10 +21,12 @@ from typing import Any
 from distributed.comm import Comm, CommClosedError
 from distributed.comm import connect as dask_connect
 
+from superlearner.cluster.together import together
 from superlearner.otp._deadlines import Deadlines
 
 logger = logging.getLogger(__name__)
 Answer = tuple[int, Any]  # (status, payload)
+Pack = Callable[[list[Any]], list[Any]]
 #: How many lengths of limits share timers; those of other lengths have timers of their own.
 _MOST_LIMITS = 16
 
@@ -38,10 +41,14 @@ class ChannelClosed(ConnectionError):
 
 
 class Writer:
-    """Sends messages over `comm` in order, in batches that form by themselves under load."""
+    """Sends messages over `comm` in order, in batches that form by themselves under load.
 
-    def __init__(self, comm: Comm) -> None:
+    Each batch is sent as `pack` returns it.
+    """
+
+    def __init__(self, comm: Comm, pack: Pack = list) -> None:
         self.comm = comm
+        self._pack = pack
         self._queue: list[Any] = []
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="superlearner-channel-writer")
@@ -58,7 +65,7 @@ class Writer:
                 self._wake.clear()
                 while self._queue:
                     batch, self._queue = self._queue, []
-                    await self.comm.write(batch, on_error="raise")
+                    await self.comm.write(self._pack(batch), on_error="raise")
         except (CommClosedError, OSError):
             self.comm.abort()
         except Exception:
@@ -79,12 +86,12 @@ class Writer:
 class Channel:
     """The client's side of a channel."""
 
-    def __init__(self, comm: Comm, on_push: Callable[[Any], None] | None = None) -> None:
+    def __init__(self, comm: Comm, on_push: Callable[[Any], None] | None = None, pack: Pack = list) -> None:
         self.comm = comm
         self._on_push = on_push
         self._ids = 0
         self._pending: dict[int, asyncio.Future[Answer]] = {}
-        self._writer = Writer(comm)
+        self._writer = Writer(comm, pack)
         self._reader = asyncio.create_task(self._read(), name="superlearner-channel-reader")
         self._loop = asyncio.get_running_loop()
         #: Whether it can carry no more requests.
@@ -112,7 +119,7 @@ class Channel:
         except BaseException:
             comm.abort()
             raise
-        return cls(comm, on_push)
+        return cls(comm, on_push, together if op == CHANNEL_OP else list)
 
     def post(self, verb: str, *fields: Any) -> None:
         """Send a message that has no answer."""
@@ -177,12 +184,15 @@ class Channel:
     async def _read(self) -> None:
         try:
             while True:
-                for id, *answer in await self.comm.read():
-                    if id == 0:
-                        if self._on_push is not None:
-                            self._on_push(answer[0])
-                    elif (future := self._pending.pop(id, None)) is not None and not future.done():
-                        future.set_result((answer[0], answer[1]))
+                for message in await self.comm.read():
+                    id = message[0]
+                    if id.__class__ is tuple:
+                        for one, payload in zip(id, message[2], strict=True):
+                            self._settle(one, (0, payload))
+                    elif id != 0:
+                        self._settle(id, message[1:])
+                    elif self._on_push is not None:
+                        self._on_push(message[1])
         except (CommClosedError, OSError):
             pass  # the reader's end is how everybody learns of it: see the finally clause
         finally:
@@ -195,6 +205,10 @@ class Channel:
                     future.set_exception(ChannelClosed())
             for limits in self._limits.values():
                 limits.close()
+
+    def _settle(self, id: int, answer: Answer) -> None:
+        if (future := self._pending.pop(id, None)) is not None and not future.done():
+            future.set_result(answer)
 
     async def wait_closed(self) -> None:
         """Wait until the other side is gone, or `close` was called."""
@@ -233,8 +247,8 @@ class ServedChannel:
         self._writer = Writer(comm)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def answer(self, id: int, status: int, payload: Any) -> None:
-        """Answer request `id`."""
+    def answer(self, id: int | list[int], status: int, payload: Any) -> None:
+        """Answer request `id`; or several, by the ids and payloads."""
         self._writer.send((id, status, payload))
 
     def push(self, message: Any) -> None:

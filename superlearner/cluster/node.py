@@ -137,14 +137,15 @@ class Node:
         message
             ``(verb, id, sandbox, epoch, target, body, timeout)``
         answer
-            Takes ``[id, status, payload]``.
+            Takes ``[id, status, payload]``, as `Instance.request` gives it.
         spawn
             Runs what cannot be answered at once, for as long as somebody waits for the answer.
         """
         verb, id, sandbox, epoch, target, body, timeout = message
         instance = self.instances.get((sandbox, epoch))
         if instance is None:
-            answer(refusal(message))
+            for refused in refusals(message):
+                answer(refused)
         elif verb == "instance" and target in ABOUT_INSTANCES:
             spawn(self._on_instance(id, answer, instance, target, body))
         else:
@@ -188,7 +189,8 @@ def why(error: Exception) -> Any:
     return error.reason if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"
 
 
-def refusal(message: tuple[Any, ...]) -> list[Any]:
-    """Return the answer to a request that is not for this node, or not any more: it has not been handled."""
-    _, id, sandbox, epoch, *_ = message
-    return [id, 2, ["stale_epoch", True, str(StaleEpoch(sandbox, epoch))]]
+def refusals(message: tuple[Any, ...]) -> list[list[Any]]:
+    """Return the answers to what is not for this node, or not any more: it has not been handled."""
+    verb, id, sandbox, epoch, *_ = message
+    why = ["stale_epoch", True, str(StaleEpoch(sandbox, epoch))]
+    return [[one, 2, why] for one in (id if verb == "calls" else (id,))]

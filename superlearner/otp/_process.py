@@ -81,6 +81,11 @@ class Sender:
     def kept(self) -> None:
         """Learn that the call has been taken, and is answered later."""
 
+    def when_over(self, then: Callable[[], object]) -> None:
+        """Call `then` when it is answered, or its caller has given up."""
+        if self.future is not None:
+            self.future.add_done_callback(lambda _: then())
+
     @property
     def answered(self) -> bool:
         """Whether nobody waits for an answer any more."""
@@ -231,9 +236,9 @@ class Process:
     def owe(self, sender: Sender) -> None:
         """Remember a call that is answered later, until it is answered or its caller gives up."""
         sender.kept()
-        if sender.future is not None and not sender.future.done():
+        if not sender.answered:
             self.unanswered[sender] = None
-            sender.future.add_done_callback(lambda _: self.unanswered.pop(sender, None))
+            sender.when_over(lambda: self.unanswered.pop(sender, None))
 
     # -- Running code -----------------------------------------------------------------------------
 

@@ -98,8 +98,10 @@ class Desk:
     # -- Requests
 
     def request(self, frame: list[Any], answer: Answer) -> None:
-        """Take one request; see `Instance.request`."""
-        if frame[2] != self._epoch or self._closed is not None:
+        """Take one request, or calls that came together; see `Instance.request`."""
+        if frame[0] == "calls":
+            self._request_together(frame, answer)
+        elif frame[2] != self._epoch or self._closed is not None:
             self.turned_away += frame[2] == self._epoch
             self._refuse(frame, answer, self._stale(frame, self._closed or "another epoch"))
         elif self._link is not None:
@@ -108,6 +110,26 @@ class Desk:
             self._refuse(frame, answer, _OVERLOADED)
         else:
             self._waiting.append(_Waiting(frame, answer, self._expire))
+
+    def _request_together(self, frame: list[Any], answer: Answer) -> None:
+        """Take calls that came together: as one where nothing is in their way, else one after the other."""
+        _, ids, epoch, target, payloads, timeout = frame
+        free = epoch == self._epoch and self._closed is None
+        if not (free and self._link is not None and self._pass_together(self._link, frame, answer)):
+            for id, payload in zip(ids, payloads, strict=True):
+                self.request(["call", id, epoch, target, payload, timeout], answer)
+
+    def _pass_together(self, link: Link, frame: list[Any], answer: Answer) -> bool:
+        _, ids, _, target, payloads, timeout = frame
+        if link.queued > MOST_BYTES or len(self._inflight) + len(ids) > MOST_REQUESTS:
+            return False
+        numbers = list(itertools.islice(self._numbers, len(ids)))
+        try:
+            link.write(["calls", numbers[0], target, payloads, timeout])
+        except FrameError:
+            return False
+        self._inflight.update(zip(numbers, ((id, answer, target) for id in ids), strict=True))
+        return True
 
     def _pass(self, link: Link, frame: list[Any], answer: Answer) -> None:
         verb, call_id, _, target, payload, timeout = frame
@@ -139,6 +161,26 @@ class Desk:
         if self._idle is not None and not self._inflight:
             self._idle.set()
         _deliver(found[1], [found[0], status, payload])
+
+    def reply_together(self, numbers: list[int], payloads: list[bytes]) -> None:
+        """Hand on answers of the host to calls that came together, as many at once as have the same way."""
+        ids: list[Any] = []
+        bodies: list[bytes] = []
+        way: Answer | None = None
+        for number, payload in zip(numbers, payloads, strict=True):
+            found = self._inflight.pop(number, None)
+            if found is None:
+                continue
+            if found[1] is not way:
+                if way is not None:
+                    _deliver(way, [ids, 0, bodies])
+                ids, bodies, way = [], [], found[1]
+            ids.append(found[0])
+            bodies.append(payload)
+        if way is not None:
+            _deliver(way, [ids, 0, bodies])
+        if self._idle is not None and not self._inflight:
+            self._idle.set()
 
     def forget(self, answer: Answer) -> None:
         """Drop the request that was made with `answer`; its host may still handle it."""

@@ -135,6 +135,10 @@ class FrameStream(asyncio.BufferedProtocol):
             self.queued = 0
             self._transport.write(data)
 
+    def push(self) -> None:
+        """Send what was written now, not at the end of the turn: the peer begins while this side goes on."""
+        self._flush()
+
     def pause_writing(self) -> None:
         """Called by the transport: the peer is behind."""
         self.blocked = True

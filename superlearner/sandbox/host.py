@@ -4,6 +4,7 @@
 |---|---|
 | ``["start", title, limits, config]`` | ``["ready"]`` or ``["failed", reason]`` |
 | ``["call" or "command", number, target, payload, timeout]`` | ``[number, 0, value]`` or ``[number, 1, error]`` |
+| ``["calls", first number, target, payloads, timeout]`` | as to calls, or ``[numbers, 0, values]`` |
 | ``["cast" or "send", 0, target, payload, None]`` | none |
 | ``["ask", number, target, payload, timeout]``: a call from another sandbox, ``(caller, request)`` | as a call |
 | ``["once", number, target, payload, timeout]``: a call with an id, ``(caller, id, request)`` | as a call |
@@ -55,6 +56,7 @@ from superlearner.otp import Runtime, as_application
 from superlearner.otp._deadlines import Deadlines, Waiting
 from superlearner.otp._kernel import Kernel
 from superlearner.otp.messages import explain_crashes, one_line
+from superlearner.sandbox.asked import Answers, Together
 from superlearner.sandbox.frames import FrameError, FrameStream
 from superlearner.sandbox.limits import (
     EXIT_BROKEN,
@@ -197,17 +199,19 @@ class Host:
         self._done: asyncio.Future[int] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._stream: FrameStream
+        #: Where answers to calls that came together go; they and all else that is written stay in order.
+        self._answers: Answers
         #: Where answers go: straight to the stream, or through what sees to a checkpoint after them.
         self._replies: Replies
         self._owed: OwedReplies | None = None
         self._post_call: Callable[[Any, Any, Any], asyncio.Future[Any]]
         self._once_calls: OnceCalls
-        self._outward = Outward(self._loop, self._write)
+        self._outward = Outward(self._loop, self.write)
         self._rt: Runtime
         self._kernel: Kernel
         self._config: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._teller = Teller(lambda events: self._stream.write(["events", events]))
+        self._teller = Teller(lambda events: self.write(["events", events]))
         self._saved_at = 0
         #: The count of messages at which the next checkpoint is due.
         self._save_due = math.inf
@@ -216,13 +220,16 @@ class Host:
         self._leaving = False
         #: By length: what ends the waiting of calls with such a timeout, with one timer for all of them.
         self._limits: dict[float, Deadlines] = {}
+        #: By that length too: the calls that came together and are not answered yet.
+        self._together: dict[float | None, Together] = {}
         #: Until when it may run, on the clock of the loop; None: for ever.
         self._lease: float | None = None
 
     async def run(self, sock: socket.socket) -> int:
         """Serve until the application has ended; return the exit code."""
         self._stream = await FrameStream.open(sock, self._on_frame, self._on_close)
-        self._stream.write(["born", self._shared])
+        self._answers = Answers(self._loop, self._stream, self._save_if_due)
+        self.write(["born", self._shared])
         # An application that cancels all tasks there are, as a clean-up copied from elsewhere does, means its own.
         while not self._done.done():
             with contextlib.suppress(asyncio.CancelledError):
@@ -230,6 +237,7 @@ class Host:
         code = self._done.result()
         self._teller.flush()
         self._teller.account()
+        self._answers.flush()
         self._leaving = True
         self._stream.close()
         await asyncio.wait((self._closed,), timeout=_FAREWELL)
@@ -252,8 +260,9 @@ class Host:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _write(self, frame: list[Any]) -> None:
-        self._stream.write(frame)
+    def write(self, frame: list[Any]) -> None:
+        """Send a frame to the instance."""
+        self._answers.write_alone(frame)
 
     def _finish(self, code: int) -> None:
         if not self._done.done():
@@ -265,6 +274,8 @@ class Host:
         match frame:
             case ["call", number, target, payload, timeout]:
                 self._call(number, _target(target), payload, timeout)
+            case ["calls", first, target, payloads, timeout]:
+                self._calls(first, _target(target), payloads, timeout)
             case ["cast" | "send" as verb, _, target, payload, _]:
                 self._tell(verb, _target(target), payload)
             case ["ask", number, target, payload, timeout]:
@@ -278,7 +289,7 @@ class Host:
             case ["command", number, verb, payload, _]:
                 self._spawn(self._command(number, verb, payload))
             case ["ping"]:
-                self._stream.write(self._pong())
+                self.write(self._pong())
             case ["stored"]:
                 if self._owed is not None:
                     self._owed.stored()
@@ -287,7 +298,7 @@ class Host:
             case ["lease", until]:
                 self._lease = until
             case ["save", number, _] if not self._started:
-                self._stream.write(["not_saved", number, "it has not started yet"])
+                self.write(["not_saved", number, "it has not started yet"])
             case ["save", number, 0] if not self._rt.falling:
                 self._save(number)
             case ["save", number, settle]:
@@ -307,6 +318,33 @@ class Host:
             self._reply_error(self._replies, number, error)
         else:
             self._await(number, target, answer, timeout, self._answered)
+
+    def _calls(self, first: int, target: Any, payloads: list[bytes], timeout: float | None) -> None:
+        """Take calls that came together, by the short way where that is open to them."""
+        together = self._together.get(timeout)
+        if together is None and len(self._together) < _MOST_LIMITS:
+            together = Together(self._kernel, timeout, self._reply_together, self._fail_together)
+            self._together[timeout] = together
+        # A partition, a pid of elsewhere, nobody, or answers that wait for checkpoints: each is a matter of its own.
+        plain = isinstance(target, str) and self._owed is None
+        callee = self._kernel.addresses.get(target) if plain else None
+        if callee is None or together is None:
+            for number, payload in enumerate(payloads, first):
+                self._call(number, target, payload, timeout)
+        else:
+            together.take(first, target, callee, payloads)
+
+    def _reply_together(self, number: int, value: Any) -> None:
+        # Called from within a handler: its events come before it, and a checkpoint waits until it has returned.
+        self._teller.precede()
+        try:
+            self._reply(self._answers, number, value)
+        except MemoryError:
+            os._exit(EXIT_MEMORY)
+
+    def _fail_together(self, number: int, error: BaseException) -> None:
+        # The events that led to it come first, and may still be under way.
+        self._loop.call_soon(self._reply_error, self._answers, number, error)
 
     def _ask(self, number: int, target: Any, payload: bytes, timeout: float | None) -> None:
         """Take a call of a process of another sandbox: the callee sees who it is."""
@@ -359,8 +397,7 @@ class Host:
             self._reply_error(self._replies, number, error)
         else:
             self._reply(self._replies, number, answer.result())
-            if self._rt.handled >= self._save_due:
-                self._save_if_dirty()
+            self._save_if_due()
 
     def _told(
         self, number: int, timer: asyncio.TimerHandle | Waiting | None, answer: asyncio.Future[Outcome]
@@ -394,7 +431,7 @@ class Host:
         return sum(len(process.mailbox) for process in self._kernel.processes.values())
 
     async def _command(self, number: int, verb: str, payload: bytes) -> None:
-        replies = self._stream if verb in LOOKS else self._replies
+        replies = self if verb in LOOKS else self._replies
         try:
             method = self._method(verb)
             arguments, keywords = loads(payload, "the request")
@@ -461,21 +498,21 @@ class Host:
             )
             await self._rt.start()
             self._kernel = self._rt.kernel
-            self._replies, self._post_call = self._stream, self._kernel.post_call
+            self._replies, self._post_call = self, self._kernel.post_call
             if config["durable"]:
-                self._replies = self._owed = OwedReplies(self._loop, self._write, lambda: self._save(0))
+                self._replies = self._owed = OwedReplies(self._loop, self.write, lambda: self._save(0))
                 self._post_call = functools.partial(post_waiting, self._kernel)
         except BaseException as error:
             reason = error.reason if isinstance(error, StartFailed) else error
             if isinstance(reason, BaseException) and not isinstance(reason, SuperlearnerError):
                 reason = one_line(reason)
             self._teller.flush()
-            self._stream.write(["failed", cut(in_words(reason))])
+            self.write(["failed", cut(in_words(reason))])
             self._finish(1)
             return
         self._teller.flush()
         self._teller.pause = None
-        self._stream.write(["ready"])
+        self.write(["ready"])
         self._started = True
         self._spawn(self._wait())
         self._saved_at = -1 if config["dirty"] else self._rt.handled
@@ -495,7 +532,7 @@ class Host:
                 # As in `run`: the root may be among what was cancelled, and then nobody else would tell.
                 continue
         self._teller.flush()
-        self._stream.write(["ended", _plain(reason)])
+        self.write(["ended", _plain(reason)])
         self._finish(0)
 
     async def _stop(self, reason: str, timeout: float) -> None:
@@ -530,8 +567,7 @@ class Host:
     def _on_count(self) -> None:
         # Messages that no call from outside has caused.
         self._loop.call_later(_COUNT_INTERVAL, self._on_count)
-        if self._rt.handled >= self._save_due:
-            self._save_if_dirty()
+        self._save_if_due()
 
     async def _save_settled(self, number: int, settle: float) -> None:
         """Save when every message that has come in has been handled, or after `settle` seconds.
@@ -543,6 +579,10 @@ class Host:
         while self._rt.falling or (self._waiting_mail() and self._loop.time() < deadline):  # noqa: ASYNC110
             await asyncio.sleep(_SETTLE_INTERVAL)
         self._save(number)
+
+    def _save_if_due(self) -> None:
+        if self._rt.handled >= self._save_due:
+            self._save_if_dirty()
 
     def _save_if_dirty(self) -> None:
         # An instance that does not read gets no more to read.
@@ -559,9 +599,9 @@ class Host:
                 snapshot["answers"] = answers
             skipped = [["/".join(map(str, path)), cut(str(why))] for path, why in snapshot["skipped"].items()]
             payload = dumps(snapshot, "the checkpoint")
-            self._stream.write(["saved", number, payload, handled, snapshot["next_serial"], skipped])
+            self.write(["saved", number, payload, handled, snapshot["next_serial"], skipped])
         except BaseException as error:  # as in `_reply`
-            self._stream.write(["not_saved", number, cut(f"{type(error).__name__}: {error}")])
+            self.write(["not_saved", number, cut(f"{type(error).__name__}: {error}")])
         # A state that could not be saved now is not tried again before something has changed.
         self._saved_at = handled
         if self._config["messages"] is not None:

@@ -216,13 +216,14 @@ class Instance:
         frame
             ``[verb, call_id, epoch, target, payload, timeout]``, where verb is ``call``, ``once`` (a call with a
             request id), ``cast``, ``send`` or ``command``. A cast or send is never answered, unless it is refused
-            and has a call_id.
+            and has a call_id. With the verb ``calls`` call_id and payload are sequences: so many calls at once.
         answer
             Takes ``[call_id, status, payload]``: 0 and the value, 1 and the exception, or 2 and a refusal:
             ``["stale_epoch", True, word, sandbox, epoch, current]``, ``["process_died", False, reason, target]``,
             ``["not_durable", False, reason, target]`` (it was handled, and that is not stored where it has to be),
             ``["call_timeout", True, message, target, timeout]`` (it has never left the node),
-            ``["not_serializable", True, what, message]`` or ``["overloaded", True, message]``.
+            ``["not_serializable", True, what, message]`` or ``["overloaded", True, message]``. Of ``calls`` several
+            may be answered at once with 0, by lists of ids and values.
         """
         if self._keeper.on_trial and frame[2] == self.epoch:
             # Nobody is told this epoch before it is the owner's: the word of it is still on its way.
@@ -524,6 +525,10 @@ class Instance:
     def on_reply(self, number: int, status: int, payload: bytes) -> None:
         """Take an answer of the host."""
         self._desk.reply(number, status, payload)
+
+    def on_replies(self, numbers: list[int], payloads: list[bytes]) -> None:
+        """Take answers of the host that came together."""
+        self._desk.reply_together(numbers, payloads)
 
     def open_outlet(self, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
         """Open a host's way to other sandboxes."""

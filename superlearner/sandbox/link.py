@@ -33,6 +33,9 @@ class Owner(Protocol):
     def on_reply(self, number: int, status: int, payload: bytes) -> None:
         """Take the answer to request `number`."""
 
+    def on_replies(self, numbers: list[int], payloads: list[bytes]) -> None:
+        """Take the answers to several requests, none of which is an exception."""
+
     def on_owed(self, number: int, status: int, payload: bytes) -> None:
         """Take an answer that may leave when a checkpoint that is taken later is stored."""
 
@@ -255,6 +258,9 @@ class Link:
     def _on_frame(self, frame: list[Any]) -> None:
         if type(frame[0]) is int:
             self._owner.on_reply(*frame)
+            return
+        if type(frame[0]) is list:
+            self._owner.on_replies(frame[0], frame[2])
             return
         match frame:
             case ["out", *message]:

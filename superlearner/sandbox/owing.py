@@ -66,6 +66,11 @@ class OwingDesk(Desk):
             self._tell(link)
         super()._pass(link, frame, answer)
 
+    def _pass_together(self, link: Link, frame: list[Any], answer: Answer) -> bool:
+        if self._news:
+            self._tell(link)
+        return super()._pass_together(link, frame, answer)
+
     def freeze(self) -> None:
         """Let nothing leave: another instance is to begin from a checkpoint, and what comes after that is not in it."""
         self._gate.freeze()

@@ -60,6 +60,11 @@ class Teller:
             self._loop.call_later(self.pause, self.flush)
         self._events.append(event)
 
+    def precede(self) -> None:
+        """Tell what there is before an answer that comes after it leaves, unless a pause is to be kept."""
+        if self._events and self.pause is None:
+            self.flush()
+
     def flush(self) -> None:
         """Tell what there is now."""
         now = self._loop.time()
