@@ -22,7 +22,7 @@ from distributed.comm import Comm, CommClosedError
 from distributed.comm import connect as dask_connect
 
 from superlearner.cluster.together import together
-from superlearner.otp._deadlines import Deadlines
+from superlearner.otp._deadlines import Deadlines, Waiting
 
 logger = logging.getLogger(__name__)
 Answer = tuple[int, Any]  # (status, payload)
@@ -48,6 +48,8 @@ class Writer:
 
     def __init__(self, comm: Comm, pack: Pack = list) -> None:
         self.comm = comm
+        # Dask would estimate the size of each message, to write large ones from a thread: ours are bytes already.
+        comm.allow_offload = False
         self._pack = pack
         self._queue: list[Any] = []
         self._wake = asyncio.Event()
@@ -55,8 +57,9 @@ class Writer:
 
     def send(self, message: Any) -> None:
         """Queue one message; what cannot be sent any more is dropped, as the reader side will tell."""
+        if not self._queue:
+            self._wake.set()
         self._queue.append(message)
-        self._wake.set()
 
     async def _run(self) -> None:
         try:
@@ -137,27 +140,25 @@ class Channel:
         (`TimeoutError`), a late answer is dropped. Requests with the same limit share a timer.
         """
         id, future = self._ask(verb, fields)
-        waiting = None
-        if limit is not None and (limits := self._limits_of(limit)) is not None:
-            waiting = limits.add(future, None)
-        elif limit is not None:
-            deadline = self._loop.time() + limit
-        # Not asyncio.timeout(): that costs as much as all the rest of this method.
-        timer = None if deadline is None else self._loop.call_at(deadline, _expire, future)
+        timer: asyncio.TimerHandle | Waiting | None = None
+        if limit is not None:
+            timer = self._limit(future, limit)
+        elif deadline is not None:
+            # Not asyncio.timeout(): that costs as much as all the rest of this method.
+            timer = self._loop.call_at(deadline, _expire, future)
         try:
             return await future
-        finally:
+        except BaseException:  # else the reader has let go of it
             self._pending.pop(id, None)
-            if waiting is not None:
-                waiting.cancel()
+            raise
+        finally:
             if timer is not None:
                 timer.cancel()
 
     def begin(self, verb: str, *fields: Any, limit: float) -> asyncio.Future[Answer]:
         """Send a request and return the future of its answer, without a task; it fails as `request` does."""
         id, future = self._ask(verb, fields)
-        limits = self._limits_of(limit)
-        timer = self._loop.call_later(limit, _expire, future) if limits is None else limits.add(future, None)
+        timer = self._limit(future, limit)
 
         def let_go(_: asyncio.Future[Answer]) -> None:
             self._pending.pop(id, None)
@@ -175,22 +176,29 @@ class Channel:
         self._writer.send((verb, self._ids, *fields))
         return self._ids, future
 
-    def _limits_of(self, seconds: float) -> _Limits | None:
+    def _limit(self, future: asyncio.Future[Answer], seconds: float) -> Waiting | asyncio.TimerHandle:
         limits = self._limits.get(seconds)
-        if limits is None and len(self._limits) < _MOST_LIMITS:
+        if limits is None:
+            if len(self._limits) == _MOST_LIMITS:
+                return self._loop.call_later(seconds, _expire, future)
             limits = self._limits[seconds] = _Limits(self._loop, seconds)
-        return limits
+        return limits.add(future, None)
 
     async def _read(self) -> None:
+        pending = self._pending
         try:
             while True:
                 for message in await self.comm.read():
                     id = message[0]
                     if id.__class__ is tuple:
                         for one, payload in zip(id, message[2], strict=True):
-                            self._settle(one, (0, payload))
+                            future = pending.pop(one, None)
+                            if future is not None and not future.done():
+                                future.set_result((0, payload))
                     elif id != 0:
-                        self._settle(id, message[1:])
+                        future = pending.pop(id, None)
+                        if future is not None and not future.done():
+                            future.set_result(message[1:])
                     elif self._on_push is not None:
                         self._on_push(message[1])
         except (CommClosedError, OSError):
@@ -205,10 +213,6 @@ class Channel:
                     future.set_exception(ChannelClosed())
             for limits in self._limits.values():
                 limits.close()
-
-    def _settle(self, id: int, answer: Answer) -> None:
-        if (future := self._pending.pop(id, None)) is not None and not future.done():
-            future.set_result(answer)
 
     async def wait_closed(self) -> None:
         """Wait until the other side is gone, or `close` was called."""

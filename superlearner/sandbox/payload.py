@@ -35,6 +35,8 @@ from superlearner.sandbox.culprit import culprit
 #: The longest text of an exception, or of its traceback, that travels.
 LONGEST_TEXT = 64 * 1024
 _PROTOCOL = 5
+#: What names no class, and so no module that would have to travel by value.
+_NAMELESS = frozenset({bool, bytes, float, int, str, type(None)})
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -58,6 +60,8 @@ def dumps(value: Any, what: str = "the request") -> bytes:
     except Exception:
         # Plain pickle refuses lambdas and local classes: cloudpickle has the last word and the better reason.
         return _by_value(value, what)
+    if type(value) in _NAMELESS:
+        return data
     # A false alarm (the text "__main__" in a message) only costs the slower way.
     return _by_value(value, what) if _local_names().search(data) else data
 
