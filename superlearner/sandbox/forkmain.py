@@ -97,12 +97,12 @@ class _Server:
         self._descriptors.extend(descriptors)
         self._unpacker.feed(data)
         for verb, number, pid in self._unpacker:
-            if verb == "fork":
-                self._fork(number)
+            if verb in ("fork", "spare"):
+                self._fork(number, spare=verb == "spare")
             else:
                 self._kill(number, pid)
 
-    def _fork(self, number: int) -> None:
+    def _fork(self, number: int, *, spare: bool) -> None:
         stream, output = self._descriptors[:2]
         del self._descriptors[:2]
         directory = self._root / str(number)
@@ -115,14 +115,14 @@ class _Server:
             self._tell(["not_forked", number, f"{type(error).__name__}: {error}"])
         else:
             if pid == 0:
-                self._become_host(stream, output, directory)
+                self._become_host(stream, output, directory, spare=spare)
             self._hosts[pid] = _Host(pid, directory)
             self._tell(["forked", number, pid])
         finally:
             os.close(stream)
             os.close(output)
 
-    def _become_host(self, stream: int, output: int, directory: Path) -> NoReturn:
+    def _become_host(self, stream: int, output: int, directory: Path, *, spare: bool) -> NoReturn:
         code = EXIT_BROKEN
         try:
             server = os.getppid()
@@ -138,6 +138,9 @@ class _Server:
             _keep_descriptors(stream, output)
             os.environ["TMPDIR"] = str(directory)
             gc.enable()
+            if spare:
+                # It has the time: whoever takes it finds its own copies of the pages that a start writes to.
+                rehearse(1)
             code = host.main(socket.socket(fileno=3))
         except BaseException:
             os.write(2, traceback.format_exc().encode(errors="replace"))

@@ -194,7 +194,7 @@ class ForkServer:
         """Fork spare hosts until there are enough or a start is asked for; end those that are too many."""
         try:
             while self._quiet is None and len(self._spares) < self._wanted():
-                spare = await self._fork()
+                spare = await self._fork("spare")
                 self._spares.append(spare)
                 spare.exited.add_done_callback(functools.partial(self._on_spare_ended, spare))
             await self._end_surplus()
@@ -222,12 +222,12 @@ class ForkServer:
             self._spares.remove(spare)
             spare.release()
 
-    async def _fork(self) -> HostProcess:
+    async def _fork(self, verb: str = "fork") -> HostProcess:
         await self.start()
         ours, theirs = socket.socketpair()
         output, output_write = os.pipe()
         try:
-            pid, directory, exited = await self._ask("fork", 0, [theirs.fileno(), output_write])
+            pid, directory, exited = await self._ask(verb, 0, [theirs.fileno(), output_write])
         except BaseException:
             ours.close()
             os.close(output)

@@ -30,11 +30,11 @@ class _Echo(GenServer):
         return Reply(request, state)
 
 
-def rehearse() -> None:
+def rehearse(times: int = _TIMES) -> None:
     """Start an application, call it, take a checkpoint and stop it; then again, from that checkpoint."""
     application = dumps(supervisor([child(_Echo, id=_NAME, name=_NAME)]))
     checkpoint = None
-    for _ in range(_TIMES):
+    for _ in range(times):
         checkpoint = asyncio.run(_once(application, checkpoint))
 
 
