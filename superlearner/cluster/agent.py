@@ -28,7 +28,7 @@ from superlearner.cluster.commands import NODE_OP, Commands, Nodes
 from superlearner.cluster.inbox import FENCED
 from superlearner.cluster.lease import Lease
 from superlearner.cluster.machine import this_machine
-from superlearner.cluster.node import Node, refusals
+from superlearner.cluster.node import Node, refusals, why
 from superlearner.cluster.state_dir import DurableCheckpoints
 from superlearner.cluster.way import ClusterWay
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
@@ -50,6 +50,7 @@ PEER_TIMEOUT = 5.0
 SMALL = 256 * 1024
 PLUGIN_NAME = "superlearner-node"
 REPORT_OP = "superlearner_report"
+START_OP = "superlearner_start"
 LEASE_OP = "superlearner_lease"
 GONE_OP = "superlearner_gone"
 BACK_OP = "superlearner_back"
@@ -114,6 +115,7 @@ class NodeAgent(Node, WorkerPlugin):
         worker.handlers.update(
             {CHANNEL_OP: self._serve, NODE_OP: Commands(self).serve, BETWEEN_OP: self.between.serve}
         )
+        worker.stream_handlers[START_OP] = self._on_start
         worker.stream_handlers[LEASE_OP] = self._on_lease
         worker.stream_handlers[GONE_OP] = self._on_gone
         worker.stream_handlers[BACK_OP] = self._on_back
@@ -145,6 +147,15 @@ class NodeAgent(Node, WorkerPlugin):
         self.report("node_left", node=self.node, address=worker.address)
         await self.fork_server.close()
         await self._peers.close()
+
+    def _on_start(self, orders: list[tuple[str, int, str, bytes]]) -> None:
+        """Make the instances that the control plane orders."""
+        for sandbox, epoch, cause, order in orders:
+            try:
+                SandboxActor(pickle.loads(order), self)
+            except Exception as error:  # the control plane must know: nobody else waits for it
+                who = {"sandbox": sandbox, "node": self.node, "epoch": epoch, "cause": cause}
+                self.report("instance_start_failed", **who, reason=why(error))
 
     # -- The lease -----------------------------------------------------------------------------------
 
@@ -342,8 +353,7 @@ class SandboxActor(Instance):
     Making it begins its start; the node reports how that went.
     """
 
-    def __init__(self, request: StartRequest, node: LocalNode | None = None) -> None:
-        agent: NodeAgent | LocalNode = get_worker().plugins[PLUGIN_NAME] if node is None else node
+    def __init__(self, request: StartRequest, agent: NodeAgent | LocalNode) -> None:
         super().__init__(request, agent)
         self._agent = agent
         agent.begin(self, request)
@@ -406,10 +416,10 @@ class SandboxActor(Instance):
         self._agent.fork_server.stand_by()
 
 
-async def make_instance(request: StartRequest) -> SandboxActor:
-    """Make an instance, as Dask asks for it.
+async def find_instance(sandbox: str, epoch: int) -> SandboxActor | None:
+    """Return an instance of this worker, as Dask asks for it; None when it has ended meanwhile.
 
-    A coroutine runs on the worker's event loop. In Dask's pool of threads, one after the other, each would wait for the
-    interpreter's lock, 5 ms at a time (`sys.getswitchinterval`).
+    A coroutine runs on the worker's event loop, to which an instance belongs.
     """
-    return SandboxActor(request)
+    agent: NodeAgent = get_worker().plugins[PLUGIN_NAME]
+    return agent.instances.get((sandbox, epoch))

@@ -13,14 +13,13 @@ from distributed.comm import Comm
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from superlearner import config
-from superlearner.cluster.agent import REPORT_OP, NodeAgent, make_instance
+from superlearner.cluster.agent import REPORT_OP, START_OP, NodeAgent, find_instance
 from superlearner.cluster.channel import CONTROL_OP
 from superlearner.cluster.commands import Nodes
 from superlearner.cluster.faults import FaultControl
 from superlearner.cluster.faulty import EXEMPT, can_break
 from superlearner.cluster.lanes import HERE
 from superlearner.cluster.machine import Deaths
-from superlearner.cluster.node import why
 from superlearner.cluster.pump import NodeLauncher, Pump
 from superlearner.cluster.state_dir import StateDirectory
 from superlearner.core import control as c
@@ -29,6 +28,8 @@ from superlearner.core.history import Event
 from superlearner.sandbox.instance import StartRequest
 
 PLUGIN_NAME = "superlearner"
+#: Seconds after a start until Dask is given its part of it, unless others are being started then.
+_LATER = 0.5
 
 
 class ControlPlane(Pump, SchedulerPlugin):
@@ -73,8 +74,11 @@ class ControlPlane(Pump, SchedulerPlugin):
         self.begin(c.ControlPolicy(lease=lease, partition=partition))
         #: Dask's futures of the actors, with the addresses of their workers: an actor lives while its future does.
         self._futures: dict[tuple[str, int], tuple[Any, str]] = {}
-        #: What is about to be submitted, by address.
-        self._submitting: dict[str, list[StartRequest]] = {}
+        #: What is about to be ordered, by address.
+        self._ordering: dict[str, list[StartRequest]] = {}
+        #: What was ordered and has no actor yet, with the address.
+        self._unheld: dict[tuple[str, int], str] = {}
+        self._holding: asyncio.TimerHandle | None = None
         self._deaths = Deaths()
         #: Set when clients may ask: what an earlier run left is known by then.
         self._ready = asyncio.Event()
@@ -111,6 +115,8 @@ class ControlPlane(Pump, SchedulerPlugin):
         self.stop()
         self.record(Event("cluster_stopped", at=self.now(), detail={"address": self.scheduler.address}))
         self._deaths.close()
+        if self._holding is not None:
+            self._holding.cancel()
         await self.end()
         await self.client.close()
         self._recorder.close()
@@ -145,39 +151,53 @@ class ControlPlane(Pump, SchedulerPlugin):
     # -- What the machine wants of Dask -----------------------------------------------------------
 
     async def make(self, i: c.StartInstance, request: StartRequest) -> None:
-        """Make the instance's actor, which starts by itself and reports how that went."""
-        self._submitting.setdefault(i.address, []).append(request)
-        await asyncio.sleep(0)  # what was decided together is submitted together: at a third of the cost
-        if requests := self._submitting.pop(i.address, []):
-            self._submit(i.address, requests)
-        future, _ = self._futures[i.spec.id, i.epoch]
-        # Not `await future`: that would fetch a proxy of the actor from the worker.
-        error = await future.exception()
-        if error is not None:
-            self._start_failed(i.spec.id, i.node, i.epoch, why(error), i.cause)
+        """Order the node to make the instance, which starts by itself and reports how that went.
 
-    def _submit(self, address: str, requests: list[StartRequest]) -> None:
-        futures = self.client.map(
-            make_instance,
-            requests,
-            actor=True,
-            key=[f"superlearner-{request.spec.id}-{request.epoch}" for request in requests],
-            workers=[address],
-            allow_other_workers=False,
-            pure=False,
-        )
-        for request, future in zip(requests, futures, strict=True):
-            self._futures[request.spec.id, request.epoch] = (future, address)
+        The order goes straight to the node, and Dask's actor follows: what Dask does for each of its tasks would
+        be a third of the time in which nobody answers after the loss of a node.
+        """
+        self._ordering.setdefault(i.address, []).append(request)
+        await asyncio.sleep(0)  # what was decided together is ordered together
+        if requests := self._ordering.pop(i.address, []):
+            orders = [(r.spec.id, r.epoch, r.cause, pickle.dumps(r)) for r in requests]
+            self.tell_node(i.address, START_OP, orders=orders)
+            self._unheld |= {(r.spec.id, r.epoch): i.address for r in requests}
+            self._hold_later()
+
+    def _hold_later(self) -> None:
+        if self._holding is None:
+            self._holding = self._loop.call_later(_LATER, self._hold)
+
+    def _hold(self) -> None:
+        """Make the instances actors of Dask, in whose eyes their workers are in use then."""
+        self._holding = None
+        if self.state.starting:
+            self._hold_later()
+            return
+        unheld, self._unheld = self._unheld, {}
+        for address in set(unheld.values()):
+            who = [key for key, where in unheld.items() if where == address]
+            futures = self.client.map(
+                find_instance,
+                *zip(*who, strict=True),
+                actor=True,
+                key=[f"superlearner-{sandbox}-{epoch}" for sandbox, epoch in who],
+                workers=[address],
+                allow_other_workers=False,
+                pure=False,
+            )
+            self._futures |= {key: (future, address) for key, future in zip(who, futures, strict=True)}
 
     def release(self, sandbox: str, epoch: int) -> None:
         """Let Dask forget an actor."""
+        self._unheld.pop((sandbox, epoch), None)
         future, _ = self._futures.pop((sandbox, epoch), (None, ""))
         if future is not None:
             future.release()
 
     def inventory(self) -> dict[str, Any]:
         """Return what is held of sandboxes here: when all have been destroyed, each of these is empty."""
-        actors = sorted(f"{sandbox} (epoch {epoch})" for sandbox, epoch in self._futures)
+        actors = sorted(f"{sandbox} (epoch {epoch})" for sandbox, epoch in (*self._futures, *self._unheld))
         return {**super().inventory(), "actors": actors}
 
     def watch(self, facts: dict[str, Any]) -> bool:
@@ -192,14 +212,15 @@ class ControlPlane(Pump, SchedulerPlugin):
     def tell_node(self, to: str, op: str, **fields: Any) -> None:
         """Send a worker what it does not answer."""
         comm = self.scheduler.stream_comms.get(to)
-        if comm is not None:  # else it has gone meanwhile
+        if comm is not None and not comm.closed():  # else it has gone meanwhile
             comm.send({"op": op, **fields})
 
     def abandon(self, address: str) -> None:
         """Give up every effect on a lost node at once: Dask would let some of them wait for half a minute."""
         super().abandon(address)
-        self._submitting.pop(address, None)
-        for key, (_, where) in list(self._futures.items()):
+        self._ordering.pop(address, None)
+        held = {key: where for key, (_, where) in self._futures.items()}
+        for key, where in (held | self._unheld).items():
             if where == address:
                 self.release(*key)
 

@@ -125,15 +125,15 @@ def test_after_a_move_that_was_given_up_the_checkpoints_of_the_owner_count(clust
 
 def test_an_instance_that_cannot_be_made_on_its_node_is_said_and_the_node_serves_on(cluster, fresh):
     def take_away(dask_worker):
-        dask_worker.put_aside = dask_worker.plugins.pop("superlearner-node")
+        dask_worker.plugins["superlearner-node"].begin = None
 
     def give_back(dask_worker):
-        dask_worker.plugins["superlearner-node"] = dask_worker.put_aside
+        del dask_worker.plugins["superlearner-node"].begin
 
     address = next(node.address for node in cluster.nodes() if node.name == "gamma")
     with Client(cluster.address, security=cluster.security, set_as_default=False) as client:
         client.run(take_away, workers=[address])
-        with pytest.raises(sl.StartFailed, match="KeyError: 'superlearner-node'"):
+        with pytest.raises(sl.StartFailed, match="TypeError: 'NoneType' object is not callable"):
             cluster.create_sandbox(fresh, shop(), node="gamma")
         client.run(give_back, workers=[address])
     assert cluster.create_sandbox(fresh, shop(), node="gamma").call("counter", "increment") == 1

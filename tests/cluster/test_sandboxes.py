@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import pickle
 import threading
 import time
 
@@ -10,6 +12,7 @@ import psutil
 import pytest
 from apps import Counter, Doubler, shop
 from cluster_kit import awaiting
+from distributed import Client
 
 import superlearner as sl
 
@@ -229,3 +232,50 @@ def test_the_cluster_tells_what_it_holds_of_sandboxes_and_that_nothing_is_left(c
     cluster.destroy_sandbox(fresh)
     assert held() == set()
     assert str(pid) not in cluster._session.ask("inventory")["beta"]["hosts"]
+
+
+def test_dask_is_given_an_actor_for_each_sandbox_when_nothing_is_being_started(cluster, fresh):
+    key = (fresh, 1)
+
+    async def held(dask_scheduler):
+        plane = dask_scheduler.plugins["superlearner"]
+        plane._hold()  # what a timer does half a second after the start
+        future, address = plane._futures[key]
+        assert await future.exception() is None
+        task = dask_scheduler.tasks[future.key]
+        return task.actor, [worker.address for worker in task.who_has] == [address]
+
+    async def left(dask_scheduler):
+        return [key for key in dask_scheduler.plugins["superlearner"].inventory()["actors"] if fresh in key]
+
+    cluster.create_sandbox(fresh, Counter)
+    with Client(cluster.address, security=cluster.security, set_as_default=False) as client:
+        assert client.run_on_scheduler(held) == (True, True)
+        assert client.run_on_scheduler(left) == [f"{fresh} (epoch 1)"]
+        cluster.destroy_sandbox(fresh)
+        assert client.run_on_scheduler(left) == []
+
+
+def test_an_order_that_a_node_cannot_read_is_a_start_that_failed(cluster, fresh):
+    async def order(dask_scheduler):
+        plane = dask_scheduler.plugins["superlearner"]
+        (address,) = (facts["address"] for name, facts in plane.known.items() if name == "beta")
+        told = asyncio.get_running_loop().create_future()
+        report = dask_scheduler.stream_handlers["superlearner_report"]
+
+        def hear(kind, fields, worker):
+            plain = pickle.loads(fields)
+            if kind == "instance_start_failed" and plain["sandbox"] == fresh:
+                dask_scheduler.stream_handlers["superlearner_report"] = report
+                told.set_result((plain["epoch"], plain["reason"]))
+            report(kind, fields, worker)
+
+        dask_scheduler.stream_handlers["superlearner_report"] = hear
+        plane.tell_node(address, "superlearner_start", orders=[(fresh, 7, "test", b"nonsense")])
+        async with asyncio.timeout(30):
+            return await told
+
+    with Client(cluster.address, security=cluster.security, set_as_default=False) as client:
+        epoch, reason = client.run_on_scheduler(order)
+    assert epoch == 7
+    assert reason.startswith("UnpicklingError")
