@@ -78,6 +78,9 @@ class Carriers(Protocol):
     async def get(self, address: str) -> Carrier:
         """Return the open carrier to `address`; raise OSError when there can be none."""
 
+    def prepare(self, address: str) -> None:
+        """Have a carrier to `address` ready, which may be asked for one day."""
+
     def abandon(self, address: str) -> None:
         """Break with a lost node at once."""
 
@@ -463,9 +466,13 @@ class Link:
         elif (known := self._places.get(sandbox)) is not None:
             return known
         while True:
-            _, address, epoch, *_ = await self.ask("lookup", sandbox=sandbox, stale=stale, patience=patience)
+            found = await self.ask("lookup", sandbox=sandbox, stale=stale, patience=patience)
+            _, address, epoch, *_, heirs = found
             stale = (address, epoch)
             if address not in self._lost:
+                for heir in heirs:
+                    if heir not in self._lost:
+                        self._nodes.prepare(heir)
                 self._places[sandbox] = stale
                 return stale
 

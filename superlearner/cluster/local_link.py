@@ -100,6 +100,9 @@ class LocalChannels:
             raise ClusterClosed("This manager has been closed.")
         return channel
 
+    def prepare(self, address: str) -> None:
+        """Do nothing: there is no other node."""
+
     def abandon(self, address: str) -> None:
         """Do nothing: this node is lost with the process that would ask."""
 

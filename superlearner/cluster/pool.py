@@ -10,6 +10,9 @@ from typing import Any
 from superlearner import config
 from superlearner.cluster.channel import Channel
 
+#: How many channels there may be before none is opened that nobody has asked for.
+FEW = 8
+
 
 class ChannelPool:
     """Opens channels when they are first asked for; callers of one address share one attempt to connect.
@@ -41,20 +44,28 @@ class ChannelPool:
 
     async def get(self, address: str) -> Channel:
         """Return the open channel to `address`; raise OSError when there can be none."""
-        opening = self._opening.get(address)
-        if opening is None or (opening.done() and _is_useless(opening)):
-            timeout = config.get("connect-timeout")
-            work = Channel.open(address, self._op, self._args, timeout=timeout, on_push=self._on_push)
-            opening = self._opening[address] = asyncio.create_task(work)
-            opening.add_done_callback(
-                _is_useless
-            )  # a failure counts as seen, also when nobody waits any more
+        opening = self._begin(address)
         # Not `await opening`: who is cancelled in the moment in which it is must not take that for a lost node.
         await asyncio.wait((opening,))
         if opening.cancelled():  # the node was lost meanwhile; it is not the caller who was cancelled
             raise ConnectionError(f"the node at {address} is gone")
         channel = self._open[address] = opening.result()
         return channel
+
+    def prepare(self, address: str) -> None:
+        """Open the channel to `address` in good time, while there are few: after the loss of a node many need it."""
+        if len(self._opening) < FEW:
+            self._begin(address)
+
+    def _begin(self, address: str) -> asyncio.Task[Channel]:
+        opening = self._opening.get(address)
+        if opening is None or (opening.done() and _is_useless(opening)):
+            timeout = config.get("connect-timeout")
+            work = Channel.open(address, self._op, self._args, timeout=timeout, on_push=self._on_push)
+            opening = self._opening[address] = asyncio.create_task(work)
+            # A failure counts as seen, also when nobody waits any more.
+            opening.add_done_callback(_is_useless)
+        return opening
 
     def abandon(self, address: str) -> None:
         """Break the channel to a lost node at once: no request to it waits for a timeout."""

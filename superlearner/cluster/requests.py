@@ -65,8 +65,9 @@ from superlearner.sandbox import payload
 if TYPE_CHECKING:
     from superlearner.cluster.pump import Pump
 
-#: Where a sandbox can be called: (node, address, epoch, OS process, status).
-Found = tuple[str, str, int, int | None, str]
+#: Where a sandbox can be called: (node, address, epoch, OS process, status), and the addresses of the nodes that may
+#: take it over.
+Found = tuple[str, str, int, int | None, str, tuple[str, ...]]
 
 
 class Requests:
@@ -162,7 +163,8 @@ class Requests:
             if record.status in {"running", "suspended"} and (
                 fresh or (remaining is not None and remaining <= 0)
             ):
-                return str(record.node), str(record.address), record.epoch, record.pid, record.status
+                heirs = tuple(address for _, address in self._plane.state.heirs(sandbox))
+                return str(record.node), str(record.address), record.epoch, record.pid, record.status, heirs
             waits = record.status in {"running", "suspended"}
             try:
                 async with asyncio.timeout(max(0.0, remaining) if waits and remaining is not None else None):

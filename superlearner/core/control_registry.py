@@ -275,6 +275,10 @@ class Registry:
         )
         return self._addresses(dict.fromkeys([*known, *work.peers]))
 
+    def heirs(self, sandbox: str) -> Addresses:
+        """Return the nodes that get its checkpoints, one of which takes it over when its own is lost."""
+        return self._addresses(self._work[sandbox].peers)
+
     def _addresses(self, nodes: Iterable[str]) -> Addresses:
         return tuple((node, self.nodes[node].address) for node in nodes if node in self.nodes)
 

@@ -491,11 +491,14 @@ def test_an_answer_of_before_a_nodes_loss_does_not_lead_there():
             if self.asked == 1:
                 lost = sl.Event("node_lost", detail={"address": "tls://lost"})
                 self._on_push(("event", lost.as_dict()))
-                return "alpha", "tls://lost", 1, 42, "running"
+                return "alpha", "tls://lost", 1, 42, "running", ("tls://heir",)
             assert given["stale"] == ("tls://lost", 1)
-            return "beta", "tls://found", 2, 43, "running"
+            return "beta", "tls://found", 2, 43, "running", ("tls://heir", "tls://lost")
 
     class Open:
+        def prepare(self, address):
+            assert address == "tls://heir"
+
         def abandon(self, address):
             assert address == "tls://lost"
 

@@ -9,7 +9,7 @@ from cluster_kit import run
 from distributed.core import Server
 
 from superlearner.cluster.channel import Channel, ChannelClosed, ServedChannel
-from superlearner.cluster.pool import ChannelPool
+from superlearner.cluster.pool import FEW, ChannelPool
 
 
 async def serve(handle):
@@ -159,5 +159,33 @@ def test_who_is_cancelled_in_the_moment_in_which_a_node_is_given_up_stays_cancel
         # Taken for a lost node, it would be tried again, and nobody would cancel it a second time.
         assert [type(outcome) for outcome in done] == [asyncio.CancelledError, ConnectionError]
         await pool.close()
+
+    run(work())
+
+
+def test_a_channel_is_opened_ahead_while_there_are_few_and_is_there_for_whoever_needs_it(unused_port):
+    accepted = []
+
+    def note(channel, message):
+        accepted.append(channel.comm.peer_address)
+        channel.answer(message[1], 0, len(set(accepted)))
+
+    async def work():
+        async with await serve(note) as server:
+            pool = ChannelPool("echo_channel", {})
+            pool.prepare(server.address)
+            pool.prepare(server.address)
+            channel = await pool.get(server.address)
+            assert [
+                await channel.request("note"),
+                await (await pool.get(server.address)).request("note"),
+            ] == [
+                (0, 1),
+                (0, 1),
+            ]
+            for number in range(2 * FEW):
+                pool.prepare(f"tcp://127.0.0.{number + 1}:{unused_port}")
+            assert len(pool._opening) == FEW
+            await pool.close()
 
     run(work())

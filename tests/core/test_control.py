@@ -110,7 +110,7 @@ def test_a_start_carries_epoch_sources_peers_and_serials():
     sim.create("shop", node="beta")
     (order,) = sim.orders
     assert order == StartInstance.match(node="beta", epoch=1, sources=(), first_serial=1)
-    assert order.peers == (("alpha", sim.nodes["alpha"]),)
+    assert order.peers == (("alpha", sim.nodes["alpha"]),) == sim.state.heirs("shop")
     assert order != StartInstance.match(node="alpha")
     assert repr(StartInstance.match(node="beta")) == "StartInstance.match(node='beta')"
 
