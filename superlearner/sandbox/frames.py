@@ -118,8 +118,11 @@ class FrameStream(asyncio.BufferedProtocol):
         FrameError
             When the frame is above the limit; the stream goes on.
         """
-        data = pack(frame, self._limit)
-        if self.closed:
+        self.send(pack(frame, self._limit))
+
+    def send(self, data: bytes) -> None:
+        """Send what `pack` has made, or the rest of it; nothing when that is empty."""
+        if self.closed or not data:
             return
         if not self._outgoing and not self.blocked:
             self._loop.call_soon(self._flush)

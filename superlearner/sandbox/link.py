@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import CheckpointFailed, StaleEpoch, StartFailed
 from superlearner.sandbox.forkserver import ForkServer, HostProcess
-from superlearner.sandbox.frames import FrameError, FrameStream
+from superlearner.sandbox.frames import FrameError, FrameStream, pack
 from superlearner.sandbox.limits import EXIT_BROKEN, EXIT_FENCED, EXIT_ORPHANED, ExitStatus, name_exit
 from superlearner.sandbox.output import Output
 from superlearner.sandbox.services import Answer, Outlet
@@ -83,6 +84,14 @@ class Interrupted(StartFailed):
 _FROM_OUTSIDE = frozenset({None, -signal.SIGKILL, EXIT_FENCED, EXIT_ORPHANED})
 
 
+def _send_at_once(sock: socket.socket, data: bytes) -> int:
+    """Send on a socket that nothing has been sent on; return how many bytes have left."""
+    try:
+        return sock.send(data)
+    except OSError:  # it has ended meanwhile, which its stream tells
+        return 0
+
+
 class Link:
     """A host process and everything that belongs to its end of the wall. Make one with `Link.open`."""
 
@@ -98,6 +107,8 @@ class Link:
         self._loop = loop
         self._output: Output | None = None
         self._stream: FrameStream
+        #: Set when there is somebody to read what it writes, or never will be.
+        self._opened = asyncio.Event()
         self._drained: asyncio.Future[None] = loop.create_future()
         self._ready: asyncio.Future[None] = loop.create_future()
         self._saves: dict[int, asyncio.Future[tuple[Saved, CheckpointVersion]]] = {}
@@ -129,9 +140,15 @@ class Link:
         """Take a host and send it what it shall run; `started` tells how that went."""
         process = await fork_server.host()
         link = cls(spec, process, fork_server, owner)
-        link._stream = await FrameStream.open(process.socket, link._on_frame, link._on_close)
-        link._output = await Output.open(process.output)
-        link._stream.write(["start", f"sl:{spec.id}", asdict(spec.resources), dict(config)])
+        try:
+            order = pack(["start", f"sl:{spec.id}", asdict(spec.resources), dict(config)])
+            # It begins at once, while this side is still busy with the other hosts that are started together.
+            sent = _send_at_once(process.socket, order)
+            link._stream = await FrameStream.open(process.socket, link._on_frame, link._on_close)
+            link._stream.send(order[sent:])
+            link._output = await Output.open(process.output)
+        finally:
+            link._opened.set()
         link._watcher.lifetime()
         return link
 
@@ -225,6 +242,7 @@ class Link:
 
     async def _watch(self) -> Any:
         status = await asyncio.shield(self._process.exited)
+        await self._opened.wait()
         # What it wrote before its end still counts: the serials it used, the answers it gave.
         await asyncio.wait((self._drained,), timeout=_DRAIN)
         self._watcher.close()
