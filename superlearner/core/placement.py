@@ -180,7 +180,7 @@ def spare_hosts(checkpoints: int, most: int) -> int:
     checkpoints
         Of how many sandboxes that run elsewhere the node holds checkpoints.
     most
-        As many at most: each takes memory, about 3.5 MB with CPython 3.11.
+        As many at most: each takes memory, about 5 MB with CPython 3.11.
 
     >>> spare_hosts(checkpoints=5, most=12), spare_hosts(checkpoints=300, most=12)
     (3, 12)
