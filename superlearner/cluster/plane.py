@@ -28,8 +28,9 @@ from superlearner.core.history import Event
 from superlearner.sandbox.instance import StartRequest
 
 PLUGIN_NAME = "superlearner"
-#: Seconds after a start until Dask is given its part of it, unless others are being started then.
-_LATER = 0.5
+#: Seconds after a start until Dask is given its part of it; while others are being started it waits longer, up to so
+#: many seconds.
+_LATER, _LATEST = 0.5, 5.0
 
 
 class ControlPlane(Pump, SchedulerPlugin):
@@ -162,17 +163,17 @@ class ControlPlane(Pump, SchedulerPlugin):
             orders = [(r.spec.id, r.epoch, r.cause, pickle.dumps(r)) for r in requests]
             self.tell_node(i.address, START_OP, orders=orders)
             self._unheld |= {(r.spec.id, r.epoch): i.address for r in requests}
-            self._hold_later()
+            if self._holding is None:
+                self._hold_later(until=self._loop.time() + _LATEST)
 
-    def _hold_later(self) -> None:
-        if self._holding is None:
-            self._holding = self._loop.call_later(_LATER, self._hold)
+    def _hold_later(self, until: float) -> None:
+        self._holding = self._loop.call_later(_LATER, self._hold, until)
 
-    def _hold(self) -> None:
+    def _hold(self, until: float) -> None:
         """Make the instances actors of Dask, in whose eyes their workers are in use then."""
         self._holding = None
-        if self.state.starting:
-            self._hold_later()
+        if self.state.starting and self._loop.time() < until:
+            self._hold_later(until)
             return
         unheld, self._unheld = self._unheld, {}
         for address in set(unheld.values()):

@@ -70,6 +70,11 @@ class _Pool(ChannelPool):
         """Return the open channel to `address`; None for the own one."""
         return None if address == self._own else await super().get(address)
 
+    def prepare(self, address: str) -> None:
+        """Open the channel to `address` in good time, unless it is the own one."""
+        if address != self._own:
+            super().prepare(address)
+
 
 class LocalWay:
     """The way where there is one node.
