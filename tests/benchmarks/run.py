@@ -178,7 +178,7 @@ FIGURES = {
         "ms", _own("restart_host"), note="From SIGKILL to the answer with its state."
     ),
     "failover_30_first": Figure(
-        "ms", _own("failover_30", part="first"), note="From SIGKILL to a node with 30."
+        "ms", _own("failover_30", part="first"), note="From SIGKILL to a node with 30, after 2 s of rest."
     ),
     "failover_30_last": Figure(
         "ms", _own("failover_30", part="last"), note="As failover_30_first; read with failover_30_lost."
@@ -187,6 +187,11 @@ FIGURES = {
         "sandboxes",
         _own("failover_30", part="lost"),
         note="With a wrong state, or no answer in 20 s; to be 0.",
+    ),
+    "failover_30_at_once_last": Figure(
+        "ms",
+        _own("failover_30", 0.0, part="last"),
+        note="As failover_30_last, in the moment in which the 30 are there: others still prepare for it.",
     ),
     "scheduler_killed_30_last": Figure(
         "ms",
