@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -37,6 +38,9 @@ for _name, _path in {
     os.environ[_name] = str(_path)
 tempfile.tempdir = str(TEMPORARY_DIR)
 _OWNER = os.getpid()
+# A shell that runs the tests in the background has them ignore what they interrupt themselves with, children included.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example takes as long as a shared machine lets it: how fast it is drawn and tried says nothing of what it shows.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
