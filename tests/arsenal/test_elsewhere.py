@@ -85,7 +85,7 @@ def guest(lasting_guest) -> Guest:
     return lasting_guest
 
 
-@pytest.fixture(params=["server", "jupyter"])
+@pytest.fixture(params=["server", pytest.param("jupyter", marks=pytest.mark.slow)])
 def ask(request, guest):
     """Ask a server: our own, or Jupyter's."""
     served = request.getfixturevalue(request.param)

@@ -88,6 +88,7 @@ def test_the_files_of_a_dead_cluster_are_ignored_and_removed():
     assert not Path(found.directory).exists()
 
 
+@pytest.mark.slow
 def test_a_cluster_ends_with_its_owner_however_that_ends():
     owner = subprocess.Popen(
         [

@@ -239,7 +239,7 @@ def test_dask_is_given_an_actor_for_each_sandbox_when_nothing_is_being_started(c
 
     async def held(dask_scheduler):
         plane = dask_scheduler.plugins["superlearner"]
-        plane._hold()  # what a timer does half a second after the start
+        plane._hold(until=0.0)  # what a timer does half a second after the start
         future, address = plane._futures[key]
         assert await future.exception() is None
         task = dask_scheduler.tasks[future.key]

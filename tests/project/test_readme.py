@@ -47,6 +47,7 @@ def test_the_first_two_commands_are_the_lab_and_the_tests():
     assert tests == 'python3 -m venv .venv && .venv/bin/pip install -e ".[lab,test]" && .venv/bin/pytest\n'
 
 
+@pytest.mark.slow
 def test_the_walk_through_with_curl_works(tmp_path: Path):
     """As it stands there, but for the port, which the system chooses."""
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
