@@ -118,7 +118,7 @@ def test_a_reader_finds_reads_and_copies_with_the_keyboard(opened):
     assert heard == [], "the page asks for nothing, and nothing in it fails"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_everything_can_be_read_and_nothing_runs_over_the_edge(opened, scheme):
     page = opened(color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")

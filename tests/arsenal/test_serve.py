@@ -22,7 +22,8 @@ from superlearner.cli.app import main
 from superlearner.cluster.local import find_connection
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_serves_until_it_is_stopped_and_leaves_nothing(number, tmp_path, monkeypatch):
     """With a cluster of its own, which it takes along, and with an operation of somebody else's module."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:  # short: it holds Unix sockets

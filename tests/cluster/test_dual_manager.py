@@ -322,7 +322,7 @@ manager.promote({id!r})
 """
 
 
-@pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize("arrives", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_program_that_dies_over_a_promotion_leaves_one_sandbox(cluster, fresh, tmp_path, arrives):
     security = {"require_encryption": True, **tls_of(cluster.security)}
     code = CRASHES.format(

@@ -42,6 +42,7 @@ def test_every_method_can_be_awaited():
     run(work())
 
 
+@pytest.mark.slow
 def test_sandboxes_outlive_the_process_that_made_them():
     made = """
 import superlearner as sl
@@ -76,6 +77,7 @@ print(sandbox.call(sandbox.tree().children[0].pid, "increment"))
     assert this_run[-1] == "cluster_stopped"
 
 
+@pytest.mark.slow
 def test_the_files_of_a_dead_cluster_are_ignored_and_removed():
     connection = sl.connect(nodes=1)
     found = find_connection()

@@ -99,7 +99,7 @@ def fits(asked, load, node, avoid, beside):
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     clusters(),
     st.sampled_from(["least_loaded", "uniform"]),

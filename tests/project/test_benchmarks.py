@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 RUN = Path(__file__).parents[1] / "benchmarks" / "run.py"
 
 
@@ -20,6 +22,7 @@ def run(*arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_figures_come_as_one_json_object_with_their_peers(tmp_path):
     names = ["import", "control_event_1000", "in_sandbox_calls"]
     ended = run(*names, "--json", "--repeat", "1", TMPDIR=str(tmp_path))

@@ -67,7 +67,9 @@ def run_pytest(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("kind", LEAKS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(one, marks=[pytest.mark.slow] * (one != "thread")) for one in LEAKS]
+)
 def test_a_module_that_leaves_something_behind_fails(kind: str, tmp_path: Path):
     done = run_pytest(tmp_path, LEAKS[kind])
     assert done.returncode == 1, done.stdout

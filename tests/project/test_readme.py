@@ -22,6 +22,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_example_has_ten_lines_and_runs_as_it_stands(tmp_path: Path):
     (example,) = blocks("python")
     assert len([line for line in example.splitlines() if line.strip()]) == 10

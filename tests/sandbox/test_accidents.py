@@ -189,7 +189,23 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("abuse", ENDS)
+#: Those that take longest, and are much like others.
+LONG = {
+    "a bomb of programs",
+    "a long sleep",
+    "a stack overflow in C",
+    "an alarm",
+    "another program in its place",
+    "busy children",
+    "closed frames",
+    "memory of children",
+}
+assert ENDS.keys() > LONG
+
+
+@pytest.mark.parametrize(
+    "abuse", [pytest.param(one, marks=[pytest.mark.slow] * (one in LONG)) for one in ENDS]
+)
 def test_what_ends_a_sandbox_is_named_and_ends_it_alone(abuse):
     function, options, reason = ENDS[abuse]
 

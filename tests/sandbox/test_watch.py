@@ -29,6 +29,7 @@ async def test_the_restart_brings_the_checkpointed_state_back(node):
     assert kinds.index("sandbox_unresponsive") < kinds.index("host_exited")
 
 
+@pytest.mark.slow
 @on_a_node
 async def test_the_restarts_count_against_the_intensity(node):
     box = await node.start(max_restarts=1, max_seconds=60.0, **HASTY)
@@ -63,6 +64,7 @@ async def test_reporting_is_all_that_happens_by_default(node):
     assert (await box.instance.info())["pid"] == pid
 
 
+@pytest.mark.slow
 @on_a_node
 async def test_a_node_that_was_frozen_itself_does_not_blame_its_hosts(node):
     box = await node.start(**HASTY)
@@ -74,6 +76,7 @@ async def test_a_node_that_was_frozen_itself_does_not_blame_its_hosts(node):
     assert (await box.instance.info())["pid"] == pid
 
 
+@pytest.mark.slow
 @on_a_node
 async def test_a_long_handler_within_the_time_is_left_alone(node):
     box = await node.start(on_unresponsive="restart", unresponsive_after=3.0)
