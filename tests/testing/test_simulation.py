@@ -15,7 +15,9 @@ SEEDS = 280
 CAUGHT_WITHIN = 200
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, 40))
+@pytest.mark.parametrize(
+    "first", [pytest.param(n, marks=[pytest.mark.slow] * (n >= 160)) for n in range(0, SEEDS, 40)]
+)
 def test_every_promise_is_kept_whatever_breaks(first: int):
     for seed in range(first, first + 40):
         report = simulate(seed)
