@@ -36,8 +36,6 @@ from superlearner.sandbox.rehearsal import rehearse
 
 #: Seconds that the last clean-up may take before the server leaves anyway.
 _LAST_CLEANUP = 10.0
-#: Seconds that the last clean-up waits for the end of one host before it goes on to the next.
-_SLOW_END = 0.05
 
 
 @dataclass(slots=True)
@@ -161,11 +159,11 @@ class _Server:
         self._strike(found)
         self._bury()
 
-    def _strike(self, one: _Host, number: int = signal.SIGKILL) -> None:
+    def _strike(self, one: _Host) -> None:
         if not one.ended:
             # Before its setsid() a child is in no group of its own yet.
-            _kill(os.kill, one.pid, number)
-        _kill(os.killpg, one.pid, number)
+            _kill(os.kill, one.pid)
+        _kill(os.killpg, one.pid)
 
     # -- What the kernel tells
 
@@ -227,25 +225,18 @@ class _Server:
         deadline = time.monotonic() + _LAST_CLEANUP
         if self._control in self._selector.get_map():
             self._selector.unregister(self._control)
-        living = [one for one in self._hosts.values() if not one.ended]
-        # They stop together and end one by one: all at once they would keep the machine from starting the same
-        # sandboxes on its other nodes, which is what a lost node leaves to do.
-        for one in living:
-            self._strike(one, signal.SIGSTOP)
-        for one in living:
-            if not one.ended:
-                self._strike(one)
-                self._turn(min(_SLOW_END, max(0.0, deadline - time.monotonic())))
+        for one in list(self._hosts.values()):
+            self._strike(one)
         self._bury()
         while self._hosts and (left := deadline - time.monotonic()) > 0:
             self._turn(left)
         shutil.rmtree(self._root, ignore_errors=True)
 
 
-def _kill(how: Any, pid: int, number: int = signal.SIGKILL) -> None:
+def _kill(how: Any, pid: int) -> None:
     # Already gone, or no longer ours (a set-uid program): the check that nothing is left has the last word.
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        how(pid, number)
+        how(pid, signal.SIGKILL)
 
 
 def _ended_child() -> int | None:
