@@ -62,8 +62,7 @@ def offer_of(operation: Operation) -> Offer:
         "creates": None if operation.creates is None else operation.creates.path,
         "group": operation.group,
     }
-    place = f"{operation.method} /{'/'.join(operation.route.shape)}"
-    return Offer.new(operation.name, place, json.dumps(told).encode())
+    return Offer.new(operation.name, operation.place, json.dumps(told).encode())
 
 
 def _is_hidden(field: FieldInfo, schema: Any) -> bool:

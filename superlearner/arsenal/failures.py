@@ -162,8 +162,6 @@ def foreseen(
 
 def failure_of(error: SuperlearnerError) -> Failure:
     """Return what is told of an error."""
-    if isinstance(error, r.FailedElsewhere) and error.told:
-        return Failure.model_validate(error.told)
     return Failure(
         code=error.code,
         message=told(error.what()),
@@ -176,6 +174,8 @@ def failure_of(error: SuperlearnerError) -> Failure:
 def _details(error: SuperlearnerError) -> dict[str, Any]:
     """Return the fields of an error that are plain."""
     match error:
+        case r.FailedElsewhere(told=there):
+            return dict(there.get("details", {}))
         case r.InvalidParameters(problems=problems):
             return {"problems": [{"where": where, "message": told(why)} for where, why in problems]}
         case e.NoPlacement(id=id, reasons=reasons):

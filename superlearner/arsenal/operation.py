@@ -82,6 +82,11 @@ class Operation:
         return f"<Operation {self.name}: {self.method} {self.route.path}>"
 
     @property
+    def place(self) -> str:
+        """Its method and route, without the names of parameters: no two operations may share that."""
+        return f"{self.method} /{'/'.join(self.route.shape)}"
+
+    @property
     def reads(self) -> bool:
         """Whether it changes nothing."""
         return self.access == "read"

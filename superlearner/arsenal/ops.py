@@ -46,7 +46,7 @@ class Ops:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
             raise AttributeError(name)
-        if name not in registries.shared() and not self._cluster.asynchronous:
+        if name not in self._table.own and not self._cluster.asynchronous:
             self.learn()
         try:
             return method(self._table.all.get(name), self._cluster)

@@ -85,8 +85,7 @@ class Registry:
     def in_place_of(self, operation: Operation) -> Operation | None:
         """Return the operation of another name that has the route of this one."""
         for other in self._table.values():
-            same = (other.method, other.route.shape) == (operation.method, operation.route.shape)
-            if same and other.name != operation.name:
+            if other.place == operation.place and other.name != operation.name:
                 return other
         return None
 

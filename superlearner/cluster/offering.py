@@ -46,8 +46,8 @@ class Offering:
     def carry_out(self, channel: Channel, number: int, name: str, mark: str, body: bytes) -> None:
         """Begin what was asked for over `channel`, and answer there."""
         kept = self._works.get(name)
-        known = kept is not None and kept[0].mark == mark
-        task = asyncio.create_task(_answer(channel, number, kept[1](body) if kept and known else _nothing()))
+        work = kept[1](body) if kept is not None and kept[0].mark == mark else _nothing()
+        task = asyncio.create_task(_answer(channel, number, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

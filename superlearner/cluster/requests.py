@@ -567,23 +567,12 @@ class Requests:
     def _info(self, record: SandboxRecord) -> SandboxInfo:
         samples = self._plane.samples.get(record.node or "")
         sample = samples[-1]["sandboxes"].get(record.id, {}) if samples else {}
-        return SandboxInfo(
-            id=record.id,
-            status=record.status,
-            node=record.node,
-            pid=record.pid,
-            epoch=record.epoch,
-            created_at=record.created_at,
-            restarts=record.restarts,
+        return record.info(
             memory=sample.get("memory"),
             cpu=sample.get("cpu"),
-            checkpoint=record.checkpoint,
-            reason=record.reason,
-            group=record.spec.group,
             responsive=sample.get("responsive") if record.status == "running" else None,
             lease=None if record.node is None else self._plane.state.lease_of(record.node),
             move=self._plane.state.move_of(record.id),
-            moved=record.moved,
         )
 
     def _node(self, name: str) -> NodeInfo:

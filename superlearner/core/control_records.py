@@ -11,7 +11,7 @@ from superlearner.core.control_events import ControlEvent
 from superlearner.core.control_instructions import Addresses
 from superlearner.core.loads import NodeLoad
 from superlearner.core.restart import Backoff, Intensity
-from superlearner.core.snapshots import CheckpointInfo, Migration, Partition, SandboxStatus
+from superlearner.core.snapshots import CheckpointInfo, Migration, Partition, SandboxInfo, SandboxStatus
 from superlearner.core.spec import SandboxSpec
 
 
@@ -39,6 +39,27 @@ class SandboxRecord:
     reason: Any = None
     #: How its last planned move went.
     moved: Migration | None = None
+
+    def info(self, **measured: Any) -> SandboxInfo:
+        """Return what is told of it; `measured` are the fields that the registry does not know.
+
+        >>> SandboxRecord("shop", SandboxSpec("shop"), "running", "alpha", "", 2).info(memory=1_000_000).memory
+        1000000
+        """
+        return SandboxInfo(
+            id=self.id,
+            status=self.status,
+            node=self.node,
+            pid=self.pid,
+            epoch=self.epoch,
+            created_at=self.created_at,
+            restarts=self.restarts,
+            checkpoint=self.checkpoint,
+            reason=self.reason,
+            group=self.spec.group,
+            moved=self.moved,
+            **measured,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from superlearner.core.control_records import SandboxRecord
 from superlearner.core.snapshots import Migration, SandboxInfo
 from superlearner.core.spec import SandboxSpec
 from superlearner.errors import CallTimeout, InvalidSpec, NoProcess, NoSandbox
@@ -84,14 +83,14 @@ class SimulatedManager:
 
     def sandboxes(self) -> list[SandboxInfo]:
         """Return the sandboxes, by id."""
-        return [_info(record) for _, record in sorted(self._cluster.plane.state.sandboxes.items())]
+        return [record.info() for _, record in sorted(self._cluster.plane.state.sandboxes.items())]
 
     def info(self, id: str) -> SandboxInfo:
         """Return one sandbox."""
         record = self._cluster.plane.state.sandboxes.get(id)
         if record is None:
             raise NoSandbox(id)
-        return _info(record)
+        return record.info()
 
     def call(
         self, target: str, request: str = REQUEST, timeout: float = 5.0, *, request_id: str | None = None
@@ -142,17 +141,3 @@ class SimulatedChaos:
     def kill_node(self, node: str) -> None:
         """Kill a node's worker; the next one comes after a second."""
         self._cluster.faults.crash(node, RESTART_AFTER)
-
-
-def _info(record: SandboxRecord) -> SandboxInfo:
-    return SandboxInfo(
-        id=record.id,
-        status=record.status,
-        node=record.node,
-        epoch=record.epoch,
-        created_at=record.created_at,
-        restarts=record.restarts,
-        checkpoint=record.checkpoint,
-        reason=record.reason,
-        moved=record.moved,
-    )

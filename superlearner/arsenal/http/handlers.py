@@ -167,13 +167,10 @@ class Operations(Talks):
         self._refused: SuperlearnerError | None = None
         self._slow: object | None = None
 
-    def prepare(self) -> Any:
+    async def prepare(self) -> None:
         """Let the caller in and find the operation, before the body is read."""
-        waiting = super().prepare()  # a Jupyter server looks up its user
-        return self._begin_after(waiting)
-
-    async def _begin_after(self, waiting: Any) -> None:
-        if waiting is not None:
+        waiting = super().prepare()
+        if waiting is not None:  # a Jupyter server looks up its user
             await waiting
         if not self._finished:
             await self._begin()
