@@ -6,9 +6,8 @@ value), 1 (payload: a serialised exception) or 2 (refused: ``[code, definite, me
 without a request, such as an event, has id 0. Calls may travel together (`superlearner.cluster.together`), and
 so may answers of status 0: then id and payload are sequences of them.
 
-Messages are written as they come: the first one at once, and while a write is under way the next ones
-gather into one batch. That gives both the latency of a direct write and the throughput of batching
-without a timer.
+Messages leave at the end of the turn of the loop in which they were sent, as one batch. That gives both the latency
+of a direct write and the throughput of batching without a timer.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import Any
 from distributed.comm import Comm, CommClosedError
 from distributed.comm import connect as dask_connect
 
+from superlearner.cluster.faulty_comm import FaultyTCP
 from superlearner.cluster.together import together
 from superlearner.otp._deadlines import Deadlines, Waiting
 
@@ -52,38 +52,55 @@ class Writer:
         comm.allow_offload = False
         self._pack = pack
         self._queue: list[Any] = []
-        self._wake = asyncio.Event()
-        self._task = asyncio.create_task(self._run(), name="superlearner-channel-writer")
+        self._loop = asyncio.get_running_loop()
+        #: Writes at once; else a task writes.
+        self._write = comm.write_plain if isinstance(comm, FaultyTCP) else None
+        self._writing: asyncio.Task[None] | None = None
 
     def send(self, message: Any) -> None:
         """Queue one message; what cannot be sent any more is dropped, as the reader side will tell."""
         if not self._queue:
-            self._wake.set()
+            self._loop.call_soon(self._flush)
         self._queue.append(message)
+
+    def _flush(self) -> None:
+        if self._write is None:
+            if self._writing is None or self._writing.done():
+                self._writing = self._loop.create_task(self._run(), name="superlearner-channel-writer")
+        elif self._queue:
+            batch, self._queue = self._queue, []
+            try:
+                self._write(self._pack(batch))
+            except Exception as error:
+                self._fail(error)
 
     async def _run(self) -> None:
         try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while self._queue:
-                    batch, self._queue = self._queue, []
-                    await self.comm.write(self._pack(batch), on_error="raise")
-        except (CommClosedError, OSError):
-            self.comm.abort()
-        except Exception:
+            while self._queue:
+                batch, self._queue = self._queue, []
+                await self.comm.write(self._pack(batch), on_error="raise")
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, OSError):
             # A message that cannot be encoded: without an end of the comm both sides would wait for ever.
-            logger.exception("superlearner: a message could not be written to %s", self.comm.peer_address)
-            self.comm.abort()
+            logger.error(
+                "superlearner: a message could not be written to %s", self.comm.peer_address, exc_info=error
+            )
+        self.comm.abort()
 
     def cancel(self) -> None:
         """Stop sending at once; queued messages are dropped."""
-        self._task.cancel()
+        self._queue.clear()
+        if self._writing is not None:
+            self._writing.cancel()
 
     async def close(self) -> None:
         """Stop sending and wait until that is done."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        self.cancel()
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
 
 
 class Channel:

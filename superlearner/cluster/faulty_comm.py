@@ -12,14 +12,16 @@ from collections import deque
 from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
+from ssl import SSLError
 from typing import Any
 
 from dask.sizeof import sizeof
 from distributed.comm.core import CommClosedError
-from distributed.comm.tcp import TCP, TLS
-from tornado.iostream import StreamClosedError
+from distributed.comm.tcp import TCP, TLS, convert_stream_closed_error
+from tornado.iostream import IOStream, StreamClosedError
 
 from superlearner.cluster.lanes import Endpoint, Lane
+from superlearner.cluster.wire import MessageReader, encode
 from superlearner.core.faults import CLIENT, SCHEDULER
 
 _KEY = "superlearner"
@@ -49,6 +51,9 @@ class _Pen:
 class FaultyTCP(TCP):
     """A connection that asks the lanes of its link before it reads and writes."""
 
+    #: None once this end is closed.
+    stream: IOStream | None
+
     def __init__(self, endpoint: Endpoint, *args: Any) -> None:
         self.exempt = False
         self._endpoint = endpoint
@@ -67,6 +72,8 @@ class FaultyTCP(TCP):
         #: Whether the other side has closed, and this side may not know it yet.
         self._end_held = False
         super().__init__(*args)
+        assert self.stream is not None
+        self._reader = MessageReader(self.stream)
         self.stream.set_close_callback(partial(_on_stream_closed, weakref.ref(self)))
 
     # -- Who is at the other end ---------------------------------------------------------------------
@@ -80,7 +87,7 @@ class FaultyTCP(TCP):
 
     async def greet(self) -> None:
         """Learn who listens there, and wait until a new connection may pass; the listener speaks first."""
-        self._greeting = await super().read()
+        self._greeting = await self._read_message()
         self._meet(self._greeting)
         if self._out is None:
             return
@@ -117,16 +124,38 @@ class FaultyTCP(TCP):
             return super().write(msg, serializers, on_error)
         return self._write_held(msg, serializers, on_error)
 
-    async def _write_held(self, msg: Any, serializers: Any, on_error: str | None) -> int:
-        if self.closed():
+    def write_plain(self, message: Any) -> None:
+        """Write, before this returns, a message that consists of what msgpack knows, or hold it as `write` does.
+
+        Raises
+        ------
+        TypeError, ValueError, OverflowError
+            There is something else in it; nothing was written.
+        CommClosedError
+            This end is closed.
+        """
+        data = encode(message)
+        if self._end_held or not (self._out is None or self._out.open):
+            self._hold(len(data), [memoryview(data)])
+        elif self.stream is None:
             raise CommClosedError(f"in {self}: closed")
+        else:
+            with suppress(StreamClosedError):  # the other side has closed meanwhile, as the reader will learn
+                self.stream.write(data)
+
+    async def _write_held(self, msg: Any, serializers: Any, on_error: str | None) -> int:
         pen = _Pen(self)
         size: int = await TCP.write(pen, msg, serializers, on_error)
+        self._hold(size, pen.chunks)
+        return size
+
+    def _hold(self, size: int, chunks: list[memoryview]) -> None:
+        if self.closed():
+            raise CommClosedError(f"in {self}: closed")
         assert self._out is not None
-        if not self._out.push(size, partial(self._send, pen.chunks)):
+        if not self._out.push(size, partial(self._send, chunks)):
             self.abort()
             raise CommClosedError(f"in {self}: lost on purpose")
-        return size
 
     def _send(self, chunks: list[memoryview]) -> None:
         stream = self.stream
@@ -145,7 +174,7 @@ class FaultyTCP(TCP):
             return greeting
         if self._ahead is None and not self._inbox and not self._end_held:
             try:
-                message = await super().read(deserializers)
+                message = await self._read_message(deserializers)
             except CommClosedError as end:
                 if self._in is None or self._in.open or self._end is not None:
                     raise
@@ -158,6 +187,26 @@ class FaultyTCP(TCP):
                 self._arrive(message)
                 self._ahead = asyncio.create_task(self._read_ahead(deserializers))
         return await self._next()
+
+    async def _read_message(self, deserializers: Any = None) -> Any:
+        """Read what comes next, whether it may pass or not; the ends are those of `TCP.read`."""
+        if self.stream is None:
+            raise CommClosedError
+        try:
+            return await self._reader.read(
+                deserialize=self.deserialize, deserializers=deserializers, allow_offload=self.allow_offload
+            )
+        except (StreamClosedError, SSLError) as error:
+            self.stream = None
+            self._closed = True
+            convert_stream_closed_error(self, error)
+        except EOFError:
+            self.abort()
+            raise CommClosedError("aborted stream on truncated data") from None
+        except BaseException:
+            # How much of a message was read is not known: nothing that comes after it makes sense.
+            self.abort()
+            raise
 
     async def _next(self) -> Any:
         """Wait for what the lane lets go."""
@@ -173,7 +222,7 @@ class FaultyTCP(TCP):
         assert self._in is not None
         try:
             while not self._in.open:
-                self._arrive(await super().read(deserializers))
+                self._arrive(await self._read_message(deserializers))
         except CommClosedError as end:
             if self._end is None:
                 self._hold_end(str(end))

@@ -27,11 +27,11 @@ _BUFFER = 2**16
 #: How many frames leave together before the end of the turn.
 _TOGETHER = 64
 _LENGTH = struct.Struct(">I")
-#: Bytes of a frame after which the packer, whose buffer never shrinks, is replaced.
+#: Bytes after which the packer, whose buffer never shrinks, is replaced.
 _LARGE = 2**20
 
 
-def _packer() -> Callable[[list[Any]], bytes]:
+def _packer() -> Callable[[Any], bytes]:
     return msgpack.Packer(use_bin_type=True, autoreset=True).pack  # type: ignore[no-any-return]
 
 
@@ -44,12 +44,18 @@ class FrameError(SuperlearnerError):
     code = "frame_error"
 
 
-def pack(frame: list[Any], limit: int = MAX_FRAME) -> bytes:
-    """Return the bytes of a frame; raise `FrameError` when it has more than `limit`."""
+def packed(thing: Any) -> bytes:
+    """Return something as msgpack; what that does not know is a TypeError, ValueError or OverflowError."""
     global _pack  # noqa: PLW0603 - one packer serves all streams: making one costs more than packing
-    body = _pack(frame)
+    body = _pack(thing)
     if len(body) > _LARGE:
         _pack = _packer()
+    return body
+
+
+def pack(frame: list[Any], limit: int = MAX_FRAME) -> bytes:
+    """Return the bytes of a frame; raise `FrameError` when it has more than `limit`."""
+    body = packed(frame)
     if len(body) > limit:
         raise FrameError(
             f"A message of {len(body):,} bytes is above the limit of {limit:,}: send less at once"
