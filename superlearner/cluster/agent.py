@@ -37,7 +37,6 @@ from superlearner.core.history import Event
 from superlearner.core.placement import spare_hosts
 from superlearner.core.spec import Checkpoint, validate_labels
 from superlearner.errors import StaleEpoch
-from superlearner.sandbox import payload
 from superlearner.sandbox.forkserver import ForkServer
 from superlearner.sandbox.instance import Instance, StartRequest
 
@@ -157,6 +156,13 @@ class NodeAgent(Node, WorkerPlugin):
                 who = {"sandbox": sandbox, "node": self.node, "epoch": epoch, "cause": cause}
                 self.report("instance_start_failed", **who, reason=why(error))
 
+    def begin(self, instance: SandboxActor, request: StartRequest) -> None:
+        """Start an instance, and have the ways open by which its checkpoints will leave."""
+        for _, address in request.peers:
+            if address not in self._lost:
+                self._peers.prepare(address)
+        super().begin(instance, request)
+
     # -- The lease -----------------------------------------------------------------------------------
 
     @property
@@ -252,7 +258,7 @@ class NodeAgent(Node, WorkerPlugin):
             return Copies(trouble="the lease of its node has run out", stale=True)
         instance = self.instances.get((version.sandbox, version.epoch))
         keep = instance.spec.checkpoint.keep if instance else Checkpoint().keep
-        body = payload.dumps((version.plain(), keep))
+        body = pickle.dumps((version.plain(), keep), pickle.HIGHEST_PROTOCOL)
         asked = [
             (node, self._peers.begin(address, "store", body, limit=PEER_TIMEOUT))
             for node, address in peers

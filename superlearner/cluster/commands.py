@@ -39,6 +39,9 @@ class NodeDoor(Protocol):
     async def ask(self, address: str, command: str, *args: Any) -> Any:
         """Have a node carry out a command, and return its answer or raise its error."""
 
+    def prepare(self, address: str) -> None:
+        """Have the way to a node open before anything is asked of it."""
+
     def abandon(self, address: str) -> None:
         """Fail what is asked of a lost node at once."""
 
@@ -91,6 +94,10 @@ class Nodes:
         if status:
             raise value
         return value
+
+    def prepare(self, address: str) -> None:
+        """Open the channel to a node before anything is asked of it, while there are few."""
+        self._pool.prepare(address)
 
     def abandon(self, address: str) -> None:
         """Fail what is asked of a lost node at once."""
@@ -173,6 +180,10 @@ class Commands:
         held = self._agent.checkpoints.newest(sandbox)
         return [version.plain() for version in held if version.version not in known]
 
+    async def expect(self) -> None:
+        """Have a host ready: a sandbox is about to come."""
+        self._agent.fork_server.expect()
+
     async def drop(self, sandbox: str, epoch: int) -> None:
         """Remove the checkpoints of a sandbox up to an epoch, and the host that stands by for it."""
         self._agent.checkpoints.drop(sandbox, epoch)
@@ -200,6 +211,7 @@ _COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
         Commands.follow,
         Commands.store,
         Commands.fetch,
+        Commands.expect,
         Commands.drop,
         Commands.inventory,
         Commands.running,

@@ -231,10 +231,11 @@ class Effects:
 
     async def _quiesce(self, i: c.QuiesceInstance) -> None:
         self._orders[i.topic] = i
+        target, _ = i.target
         try:
             async with asyncio.timeout(config.get("move-timeout")):
                 # Not asked again: by then the move may be over, and nobody would resume it.
-                info = await self.on_instance(i.address, i.sandbox, i.epoch, "quiesce")
+                info = await self.on_instance(i.address, i.sandbox, i.epoch, "quiesce", target)
         except Exception as error:
             self.handle(
                 c.QuiesceFailed(
@@ -243,6 +244,11 @@ class Effects:
             )
             return
         self.handle(c.Quiesced(i.sandbox, i.epoch, info["seq"], info["size"], cause=i.cause, at=self.now()))
+
+    async def _expect(self, address: str) -> None:
+        """Have a node get ready for a sandbox that comes to rest elsewhere meanwhile."""
+        with suppress(OSError):  # a node that is gone gets none
+            await self.nodes.ask(address, "expect")
 
     async def _tell(self, i: c.ResumeInstance | c.SetPeers, method: str, *args: Any) -> None:
         self._orders[i.topic] = i

@@ -134,14 +134,15 @@ class FaultyTCP(TCP):
         CommClosedError
             This end is closed.
         """
-        data = encode(message)
+        pieces = encode(message)
         if self._end_held or not (self._out is None or self._out.open):
-            self._hold(len(data), [memoryview(data)])
+            self._hold(sum(map(len, pieces)), [memoryview(piece) for piece in pieces])
         elif self.stream is None:
             raise CommClosedError(f"in {self}: closed")
         else:
             with suppress(StreamClosedError):  # the other side has closed meanwhile, as the reader will learn
-                self.stream.write(data)
+                for piece in pieces:
+                    self.stream.write(piece)
 
     async def _write_held(self, msg: Any, serializers: Any, on_error: str | None) -> int:
         pen = _Pen(self)

@@ -112,6 +112,9 @@ class LocalDoor:
         """Have the node carry out a command."""
         return await self._commands.run(command, *args)
 
+    def prepare(self, address: str) -> None:
+        """Have nothing to open: the node is in this process."""
+
     def abandon(self, address: str) -> None:
         """Do nothing: this node is lost with the process that would ask."""
 

@@ -131,6 +131,7 @@ class Pump(Effects):
                 self.known[node] = {**fields, "up": True, "joined_at": now, "watched": self.watch(fields)}
                 self.samples.setdefault(fields["node"], deque(maxlen=config.get("telemetry.samples")))
                 self._welcome(fields["address"])
+                self.nodes.prepare(fields["address"])
                 self.handle(control_event(kind, fields, cause, now))
             case "node_left":
                 self._node_ended(fields["node"], fields["address"], "it has left")
@@ -295,7 +296,8 @@ class Pump(Effects):
                     self._spawn(self._stop(instruction), instruction.address)
                 case c.RestartInstance():
                     self._spawn(self._restart(instruction), instruction.address)
-                case c.QuiesceInstance():
+                case c.QuiesceInstance(target=(_, target)):
+                    self._spawn(self._expect(target), target)
                     self._spawn(self._quiesce(instruction), instruction.address)
                 case c.ResumeInstance():
                     before.append(self._spawn(self._tell(instruction, "resume"), instruction.address))

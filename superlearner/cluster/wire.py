@@ -16,7 +16,7 @@ the rest                the frames; the first is a msgpack object, which names t
 ======================  ==========================================================================================
 
 >>> encode("ping")
-b'\x15\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\xa4ping'
+[b'\x15\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\xa4ping']
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from distributed.protocol.serialize import msgpack_decode_default
 from distributed.protocol.utils import host_array, msgpack_opts, unpack_frames
 from tornado.iostream import IOStream
 
-from superlearner.sandbox.frames import packed
+from superlearner.sandbox.frames import MUCH, packed
 
 #: Bytes that are read ahead: what one TLS record carries at most.
 _AHEAD = 2**14
@@ -43,8 +43,8 @@ _HEAD = struct.Struct("QQQ")
 _BEHIND = 16
 
 
-def encode(message: Any) -> bytes:
-    """Return a message that consists of what msgpack knows, as Dask writes it.
+def encode(message: Any) -> list[bytes]:
+    """Return a message that consists of what msgpack knows, as Dask writes it: in one piece, or two if it is large.
 
     Raises
     ------
@@ -53,7 +53,8 @@ def encode(message: Any) -> bytes:
     """
     body = packed(message)
     size = len(body)
-    return _HEAD.pack(_BEHIND + size, 1, size) + body
+    head = _HEAD.pack(_BEHIND + size, 1, size)
+    return [head + body] if size < MUCH else [head, body]
 
 
 class MessageReader:

@@ -127,9 +127,11 @@ class RestartInstance(InstanceInstruction):
 
 @dataclass(frozen=True, slots=True)
 class QuiesceInstance(InstanceInstruction):
-    """Bring an instance to rest and store its checkpoint."""
+    """Bring an instance to rest and store its checkpoint, before all on the node that it moves to."""
 
     cause: str = ""
+    #: The name and the address of that node.
+    target: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)

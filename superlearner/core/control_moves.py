@@ -65,7 +65,10 @@ class Moves(Life):
         detail = {"target": placement.node, **explain(placement)}
         self._note("sandbox_moving", event, work, detail=detail)
         record = work.record
-        self._say(QuiesceInstance(work.id, here, str(record.address), record.epoch, event.cause))
+        (target,) = self._addresses((placement.node,))
+        self._say(
+            QuiesceInstance(work.id, here, str(record.address), record.epoch, event.cause, target=target)
+        )
 
     def _at_rest(self, work: Work, event: Quiesced) -> None:
         """The old instance is at rest: start the new one."""

@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,12 @@ class ForkServer:
             # It had died before it was asked, or over it: a new one is worth one try.
             return await self._fork()
 
+    def expect(self) -> None:
+        """Let a host stand by now: one is about to be asked for. If none is, it is ended as one too many."""
+        self._see_to_spares(_QUIET)
+        if not self._spares:
+            self._see_to(self._add_spare)
+
     def stand_by(self) -> None:
         """Soon, unless a start has just been asked for, let as many hosts stand by as are wanted now."""
         if self._quiet is None:
@@ -187,21 +193,30 @@ class ForkServer:
 
     def _on_quiet(self) -> None:
         self._quiet = None
-        if self._control is not None and (self._adjusting is None or self._adjusting.done()):
-            self._adjusting = asyncio.create_task(self._adjust(), name="fork server spares")
+        self._see_to(self._adjust)
 
-    async def _adjust(self) -> None:
-        """Fork spare hosts until there are enough or a start is asked for; end those that are too many."""
+    def _see_to(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._control is not None and (self._adjusting is None or self._adjusting.done()):
+            self._adjusting = asyncio.create_task(self._try(work), name="fork server spares")
+
+    async def _try(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            while self._quiet is None and len(self._spares) < self._wanted():
-                spare = await self._fork("spare")
-                self._spares.append(spare)
-                spare.exited.add_done_callback(functools.partial(self._on_spare_ended, spare))
-            await self._end_surplus()
+            await work()
         except (SuperlearnerError, OSError):
             # There is no room for one that is not needed yet, or one does not end: whoever needs one learns of it,
             # and the server's end is theirs.
             return
+
+    async def _adjust(self) -> None:
+        """Fork spare hosts until there are enough or a start is asked for; end those that are too many."""
+        while self._quiet is None and len(self._spares) < self._wanted():
+            await self._add_spare()
+        await self._end_surplus()
+
+    async def _add_spare(self) -> None:
+        spare = await self._fork("spare")
+        self._spares.append(spare)
+        spare.exited.add_done_callback(functools.partial(self._on_spare_ended, spare))
 
     async def trim(self) -> None:
         """End the hosts that stand by beyond what is wanted now; when this returns nothing of them is left."""

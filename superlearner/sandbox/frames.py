@@ -27,6 +27,8 @@ _BUFFER = 2**16
 #: How many frames leave together before the end of the turn.
 _TOGETHER = 64
 _LENGTH = struct.Struct(">I")
+#: Bytes from which on a copy costs more than a second write.
+MUCH = 2**16
 #: Bytes after which the packer, whose buffer never shrinks, is replaced.
 _LARGE = 2**20
 
@@ -55,12 +57,16 @@ def packed(thing: Any) -> bytes:
 
 def pack(frame: list[Any], limit: int = MAX_FRAME) -> bytes:
     """Return the bytes of a frame; raise `FrameError` when it has more than `limit`."""
+    return b"".join(_pieces(frame, limit))
+
+
+def _pieces(frame: list[Any], limit: int) -> tuple[bytes, bytes]:
     body = packed(frame)
     if len(body) > limit:
         raise FrameError(
             f"A message of {len(body):,} bytes is above the limit of {limit:,}: send less at once"
         )
-    return _LENGTH.pack(len(body)) + body
+    return _LENGTH.pack(len(body)), body
 
 
 class FrameStream(asyncio.BufferedProtocol):
@@ -124,7 +130,12 @@ class FrameStream(asyncio.BufferedProtocol):
         FrameError
             When the frame is above the limit; the stream goes on.
         """
-        self.send(pack(frame, self._limit))
+        head, body = _pieces(frame, self._limit)
+        if len(body) < MUCH:
+            self.send(head + body)
+        else:
+            self.send(head)
+            self.send(body)
 
     def send(self, data: bytes) -> None:
         """Send what `pack` has made, or the rest of it; nothing when that is empty."""
@@ -139,10 +150,11 @@ class FrameStream(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         if self._outgoing and not self.blocked and not self.closed and self._transport is not None:
-            data = self._outgoing[0] if len(self._outgoing) == 1 else b"".join(self._outgoing)
-            self._outgoing.clear()
+            pieces = self._outgoing if self.queued >= MUCH else [b"".join(self._outgoing)]
+            self._outgoing = []
             self.queued = 0
-            self._transport.write(data)
+            for piece in pieces:
+                self._transport.write(piece)
 
     def push(self) -> None:
         """Send what was written now, not at the end of the turn: the peer begins while this side goes on."""

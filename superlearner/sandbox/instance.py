@@ -386,13 +386,16 @@ class Instance:
 
     # -- Checkpoints
 
-    async def checkpoint(self, settle: float = 0) -> dict[str, Any]:
+    async def checkpoint(self, settle: float = 0, first: str | None = None) -> dict[str, Any]:
         """Take a checkpoint now, and store it on the node and its peers.
 
         Parameters
         ----------
         settle
             Seconds that messages which wait in mailboxes may take to be handled first.
+        first
+            The only peer that gets its copy at once; `resume` sees to the others. None, or where answers wait for the
+            copies: all get theirs.
 
         Returns
         -------
@@ -414,7 +417,7 @@ class Instance:
             raise CheckpointFailed(self.spec.id, error.reason) from None
         except StaleEpoch as error:
             raise CheckpointFailed(self.spec.id, str(error)) from error
-        stored = await self._keeper.copy(version)
+        stored = await self._keeper.copy(version, first if self._owing is None else None)
         if self._owing is not None:
             self._owing.hand_over(saved.mark, await self._keeper.secure(version) or _incomplete(saved))
         missing = _incomplete(saved)
@@ -473,8 +476,13 @@ class Instance:
 
     # -- Moves
 
-    async def quiesce(self) -> dict[str, Any]:
+    async def quiesce(self, target: str | None = None) -> dict[str, Any]:
         """Take no more requests, finish those in flight, and checkpoint: the first half of a move.
+
+        Parameters
+        ----------
+        target
+            The node that it moves to, and that has to have the checkpoint before all others.
 
         Returns
         -------
@@ -499,7 +507,7 @@ class Instance:
             if self._owing is not None:
                 self._owing.freeze()
             # Casts and messages that are still in a mailbox would be left behind.
-            saved = await self.checkpoint(settle=QUIESCE_TIMEOUT)
+            saved = await self.checkpoint(settle=QUIESCE_TIMEOUT, first=target)
             if "incomplete" in saved:  # a move that nobody has to make must not lose what runs well here
                 raise CheckpointFailed(self.spec.id, saved["incomplete"])  # noqa: TRY301
         except BaseException:
@@ -515,6 +523,7 @@ class Instance:
         if self.status == "migrating" and self._link is not None:
             self.status = "running"
             self._desk.open(self._link)
+            self._spawn(self._keeper.complete())
 
     async def set_peers(self, peers: Sequence[Peer]) -> None:
         """Send the newest checkpoint to these nodes, and every later one."""

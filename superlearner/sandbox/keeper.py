@@ -65,8 +65,10 @@ class Keeper:
         StartFailed
             The checkpoint that is there is out of reach: to begin with an older one would lose what was answered.
         """
-        own = [] if self.on_trial else self._own(self._services().checkpoints.newest(self._request.spec.id))
-        if not (own and self._suffice(own)) or (first and self._request.expects is None):
+        own = self._own(self._services().checkpoints.newest(self._request.spec.id))
+        # One on trial stores nothing itself: what is there is what it began with, or older.
+        unsure = self._request.expects is None and (first or self.on_trial)
+        if unsure or not (own and self._suffice(own)):
             own = []
         for version in own:
             self._number_on(version, first)
@@ -139,11 +141,24 @@ class Keeper:
                 self._services().checkpoints.put(self._newest, self._request.spec.checkpoint.keep)
                 await self.copy(self._newest)
 
-    async def copy(self, version: CheckpointVersion) -> dict[str, Any]:
-        """Store a version on the peers and report it; return its ``epoch seq size nodes``."""
+    async def copy(self, version: CheckpointVersion, first: str | None = None) -> dict[str, Any]:
+        """Store a version on the peers and report it; return its ``epoch seq size nodes``.
+
+        Where `first` is one of the peers it is stored there alone, and the others are left to `complete`.
+        """
         async with self._copying:
-            nodes, _ = await self._copy(version, told_now=True)
+            chosen = tuple(peer for peer in self.peers if peer[0] == first)
+            nodes, _ = await self._copy(version, chosen or self.peers, told_now=True)
             return {"epoch": version.epoch, "seq": version.seq, "size": version.size, "nodes": nodes}
+
+    async def complete(self) -> None:
+        """Store the newest version on the peers that `copy` has left out."""
+        async with self._copying:
+            newest, held = self._newest, self.stored
+            if newest is not None and held is not None and held["seq"] == newest.seq:
+                others = tuple(peer for peer in self.peers if peer[0] not in held["nodes"])
+                if others:
+                    await self._copy(newest, others, held["nodes"], told_now=True)
 
     async def copy_newest(self) -> None:
         """Store the newest version on the peers, unless that has been done."""
@@ -151,7 +166,7 @@ class Keeper:
             # While one version was on its way newer ones have replaced each other.
             newest = self._newest
             if newest is not None and (self.stored is None or self.stored["seq"] < newest.seq):
-                await self._copy(newest, told_now=True)
+                await self._copy(newest, self.peers, told_now=True)
 
     async def secure(self, version: CheckpointVersion) -> str | None:
         """Store a version, or a newer one, so that answers may leave; return why that failed, None when it is done."""
@@ -159,16 +174,23 @@ class Keeper:
             if version.seq <= self._durable:
                 return None
             assert self._newest is not None
-            _, trouble = await self._copy(self._newest, told_now=False)
+            _, trouble = await self._copy(self._newest, self.peers, told_now=False)
             return trouble
 
-    async def _copy(self, version: CheckpointVersion, *, told_now: bool) -> tuple[list[str], str | None]:
-        """Return who has it now, and why it does not count as stored."""
+    async def _copy(
+        self,
+        version: CheckpointVersion,
+        to: tuple[Peer, ...],
+        holders: Sequence[str] = (),
+        *,
+        told_now: bool,
+    ) -> tuple[list[str], str | None]:
+        """Store it on the nodes in `to`; return who has it now, and why it does not count as stored."""
         if self.on_trial:
             return [], "this instance is not the owner yet"
         peers = [node for node, _ in self.peers]
-        copies = await self._services().replicate(version, self.peers)
-        nodes = [self._request.node, *copies.nodes]
+        copies = await self._services().replicate(version, to)
+        nodes = [*(holders or [self._request.node]), *copies.nodes]
         trouble = why_not_durable(peers, copies)
         if self.stored is not None and version.seq < self.stored["seq"]:
             return nodes, trouble

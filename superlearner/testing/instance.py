@@ -117,7 +117,7 @@ class SimulatedInstance:
 
     async def start(self) -> tuple[int, int] | None:
         """Start the host from the newest checkpoint that can be had; return its version."""
-        own = [] if self._on_trial else self._later(self.node.store.newest(self.spec.id))
+        own = self._later(self.node.store.newest(self.spec.id))
         # A node that has what is known to be stored asks nobody.
         known = self._expects is not None and self._suffice(own)
         versions = own if known else await self._fetch((*self._sources, *self.peers))
@@ -196,7 +196,7 @@ class SimulatedInstance:
                 return
 
     async def _versions(self) -> list[CheckpointVersion]:
-        own = [] if self._on_trial else self._later(self.node.store.newest(self.spec.id))
+        own = self._later(self.node.store.newest(self.spec.id))
         return own if own and self._suffice(own) else await self._fetch((*self._sources, *self.peers))
 
     async def _fetch(self, sources: Addresses) -> list[CheckpointVersion]:
@@ -453,7 +453,10 @@ class SimulatedInstance:
     # -- Moves --
 
     async def quiesce(self) -> tuple[int, int]:
-        """Take no more requests, finish those in flight, and checkpoint; return the checkpoint's number and size."""
+        """Take no more requests, finish those in flight, and checkpoint; return the checkpoint's number and size.
+
+        A real one goes on when the node that it moves to has its copy: to wait for all of them is the longer way.
+        """
         if self.status != "running":
             raise CheckpointFailed(self.spec.id, f"the sandbox is {self.status}")
         self.status, self._moving = "migrating", True

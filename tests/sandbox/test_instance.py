@@ -344,6 +344,44 @@ async def test_a_quiesced_instance_refuses_until_it_resumes(node):
 
 
 @on_a_node
+async def test_the_node_of_a_move_gets_the_last_checkpoint_and_the_others_when_it_is_given_up(node):
+    box = await node.start(checkpoint=BY_HAND, peers=(("beta", "tcp://b"), ("gamma", "tcp://g")))
+    await box.call("increment")
+    saved = await box.instance.quiesce("gamma")
+    assert saved["nodes"] == ["alpha", "gamma"]
+    assert [to for to, _ in node.copies] == ["gamma"]
+    await box.instance.resume()
+    assert (await node.heard("checkpoint_stored", 2))["nodes"] == ["alpha", "gamma", "beta"]
+    assert [(to, version.seq) for to, version in node.copies] == [("gamma", 1), ("beta", 1)]
+
+
+@on_a_node
+async def test_answers_that_wait_for_copies_get_all_of_them_before_a_move(node):
+    durable = Checkpoint(every=None, durability="reply")
+    box = await node.start(checkpoint=durable, peers=(("beta", "tcp://b"), ("gamma", "tcp://g")))
+    assert (await box.instance.quiesce("gamma"))["nodes"] == ["alpha", "beta", "gamma"]
+
+
+@on_a_node
+async def test_the_new_instance_of_a_move_asks_nobody_for_what_its_node_has(node):
+    asked = []
+    fetch = node.fetch
+
+    async def counted(*args):
+        asked.append(args)
+        return await fetch(*args)
+
+    node.fetch = counted
+    owner = await node.start(checkpoint=BY_HAND)
+    await owner.call("increment")
+    saved = await owner.instance.quiesce()
+    asked.clear()
+    trial = await node.start(epoch=2, on_trial=True, expects=(saved["epoch"], saved["seq"]))
+    assert await trial.call("value") == 1
+    assert asked == []
+
+
+@on_a_node
 async def test_what_was_cast_before_a_move_is_in_the_checkpoint(node):
     box = await node.start(checkpoint=BY_HAND)
     for _ in range(100):
@@ -540,6 +578,7 @@ async def test_a_lease_that_is_extended_in_time_ends_nothing(node):
     assert await box.do(os.getpid) == pid
 
 
+@pytest.mark.slow
 @on_a_node
 async def test_an_extension_that_waits_behind_a_long_handler_counts(node):
     node.lease(0.5)

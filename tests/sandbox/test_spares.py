@@ -55,6 +55,24 @@ async def test_a_start_takes_a_host_that_stands_by(node):
 
 
 @on_a_node
+async def test_a_host_that_is_expected_stands_by_at_once_and_is_ended_if_nobody_comes(node):
+    standing = Standing(node, 0)
+    await node.fork_server.start()
+    node.fork_server.expect()
+    await node.fork_server._adjusting
+    (expected,) = node.fork_server.spares
+    box = await node.start()
+    assert (await box.instance.info())["pid"] == expected
+    node.fork_server.expect()
+    await node.fork_server._adjusting
+    (surplus,) = node.fork_server.spares
+    node.fork_server.expect()  # there is one already
+    assert await standing.again() == frozenset()
+    assert not psutil.pid_exists(surplus)
+    assert await box.call("increment") == 1
+
+
+@on_a_node
 async def test_a_start_brings_the_next_one(node):
     standing = Standing(node, 1)
     await node.fork_server.start()
