@@ -24,6 +24,14 @@ for _path in sorted(Path(__file__).parent.glob("examples_*.py")):
     EXAMPLES |= importlib.import_module(_path.stem).EXAMPLES
 
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+#: Those that start and end nodes are left to the slow tests where they are carried out.
+done_by_each_face = pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(one, marks=[pytest.mark.slow] * one.name.endswith("_node"), id=one.name)
+        for one in OPERATIONS
+    ],
+)
 
 
 def test_every_operation_has_an_example_and_every_example_an_operation():
@@ -66,7 +74,7 @@ def python(world, server, operation: Operation, given):
     return by_python(world, operation, given)
 
 
-@each_operation
+@done_by_each_face
 def test_every_face_does_it_and_says_what_the_document_says(operation, world, server):
     example, given = EXAMPLES[operation.name], None
     for face in (rest, command, python):

@@ -90,6 +90,7 @@ def opened(browser, server):
         context.close()
 
 
+@pytest.mark.slow
 def test_a_reader_finds_reads_and_copies_with_the_keyboard(opened):
     page = opened(permissions=["clipboard-read", "clipboard-write"])
     heard: list[str] = []

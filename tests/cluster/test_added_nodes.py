@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from cluster_kit import awaiting
 
 import superlearner as sl
 
 
+@pytest.mark.slow
 def test_a_node_killed_in_the_moment_it_joins_is_started_again():
     """Then its nanny has not yet noticed that the worker runs, and Dask would give it up."""
     killers = []

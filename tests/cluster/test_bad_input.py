@@ -465,6 +465,7 @@ def test_a_large_message_leaves_the_neighbours_and_the_memory_alone(cluster, fre
     assert worker.memory_info().rss < before + 30 * MIB
 
 
+@pytest.mark.slow
 def test_a_closed_cluster_says_so_and_can_be_closed_again():
     cluster = sl.Cluster(nodes=1)
     sandbox = cluster.create_sandbox("shop", shop())

@@ -203,6 +203,7 @@ def test_moves_under_a_stream_lose_and_double_nothing(cluster, fresh):
     run(work())
 
 
+@pytest.mark.slow
 def test_a_single_node_keeps_what_was_answered_in_the_state_directory():
     with sl.Cluster(nodes=["only"]) as cluster:
         box = cluster.create_sandbox("bank", ledger(), checkpoint=DURABLE)

@@ -127,7 +127,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("start", ["Cluster(nodes=1)", "connect(nodes=1)"])
-@pytest.mark.parametrize("seconds", ["0.1", "0.7"])
+@pytest.mark.parametrize("seconds", ["0.1", pytest.param("0.7", marks=pytest.mark.slow)])
 def test_an_interrupted_start_leaves_nothing_behind(start, seconds):
     command = [sys.executable, "-c", INTERRUPTED.format(start=start), seconds]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "0 None\n"

@@ -123,6 +123,7 @@ def test_after_a_move_that_was_given_up_the_checkpoints_of_the_owner_count(clust
     cluster.destroy_sandbox(fresh)
 
 
+@pytest.mark.slow
 def test_an_instance_that_cannot_be_made_on_its_node_is_said_and_the_node_serves_on(cluster, fresh):
     def take_away(dask_worker):
         dask_worker.plugins["superlearner-node"].begin = None
@@ -140,6 +141,7 @@ def test_an_instance_that_cannot_be_made_on_its_node_is_said_and_the_node_serves
     cluster.destroy_sandbox(fresh)
 
 
+@pytest.mark.slow
 def test_a_node_that_was_lost_is_asked_for_nothing(cluster):
     async def fetching(address, dask_worker):
         agent = dask_worker.plugins["superlearner-node"]

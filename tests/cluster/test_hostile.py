@@ -93,6 +93,7 @@ def test_the_story_of_a_death_names_its_cause(cluster, fresh, neighbour, abuse):
     sandbox.stop()
 
 
+@pytest.mark.slow
 def test_an_unresponsive_sandbox_is_seen_as_such_and_can_still_be_restarted(cluster, fresh, neighbour):
     sandbox = cluster.create_sandbox(fresh, app(), node="beta", unresponsive_after=0.5, shutdown=0.5)
     with awaiting(cluster, "sandbox_unresponsive", sandbox=fresh) as silent:

@@ -63,7 +63,7 @@ class TestWhatIsSeen:
         manager.create_sandbox(fresh, shop())
         (info,) = [info for info in manager.sandboxes() if info.id == fresh]
         assert (info.status, info.epoch, info.restarts) == ("running", 1, 0)
-        assert info in manager.sandboxes(node=info.node, status="running")
+        assert fresh in {found.id for found in manager.sandboxes(node=info.node, status="running")}
         assert fresh in {id for node in manager.nodes() if node.name == info.node for id in node.sandboxes}
         where = manager.whereis(f"{fresh}/counter")
         assert (where.node, where.epoch) == (info.node, 1)

@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import psutil
+import pytest
 from sandbox_kit import descriptors, on_a_node
 
 
@@ -78,6 +79,7 @@ async def test_the_fork_server_imports_only_what_every_host_needs(node):
     assert not {"distributed", "dask", "numpy", "psutil", "yaml", "tornado"} & set(modules)
 
 
+@pytest.mark.slow
 @on_a_node
 async def test_a_dead_fork_server_ends_its_hosts_and_is_started_again(node):
     box = await node.start()

@@ -39,6 +39,7 @@ async def test_too_much_memory_in_a_handler_ends_that_process_alone(node):
     assert (await box.instance.info())["pid"] == pid
 
 
+@pytest.mark.slow
 @on_a_node
 async def test_memory_that_no_allocation_refuses_ends_the_host_by_name(node):
     def share():
@@ -108,6 +109,7 @@ async def test_child_processes_are_refused_at_the_limit(node):
         await box.do(breed)
 
 
+@pytest.mark.slow
 @on_a_node
 async def test_child_processes_of_other_programs_end_the_host_by_name(node):
     def breed():
@@ -155,6 +157,7 @@ async def test_limits_hold_while_the_sandbox_starts(node):
         await node.start(supervisor([child(Breeding)]), resources=Resources(processes=2))
 
 
+@pytest.mark.slow
 @on_a_node
 async def test_what_children_share_with_their_host_counts_once(node):
     def share():
@@ -183,6 +186,7 @@ async def test_programs_that_have_ended_do_not_count(node):
     assert await box.do(detach, timeout=20.0) is None
 
 
+@pytest.mark.slow
 @on_a_node
 async def test_a_million_empty_files_are_too_many_too(node):
     def litter():

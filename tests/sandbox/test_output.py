@@ -30,7 +30,9 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("kind", FLOODS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(one, marks=[pytest.mark.slow] * (one != "lines")) for one in FLOODS]
+)
 def test_a_flood_of_output_is_slowed_down_and_bounded(kind):
     @on_a_node
     async def check(node):

@@ -62,6 +62,7 @@ def test_a_fault_that_there_is_not_is_refused():
 # -- Real runs
 
 
+@pytest.mark.slow
 def test_a_killed_sandbox_and_a_killed_node_break_no_promise(tmp_path: Path):
     steps = (Step(0.3, "kill_sandbox", (workload.REGISTER,)), Step(0.6, "kill_node", ("beta",)))
     trial = play(FaultSchedule(1, seconds=1.5, steps=steps))
@@ -153,6 +154,7 @@ def runner():
 # -- What is left
 
 
+@pytest.mark.slow
 def test_the_machine_tells_what_is_left_of_a_sandbox_and_of_a_cluster():
     with sl.Cluster(nodes=3) as cluster:
         connection = cluster._session.found

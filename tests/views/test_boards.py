@@ -158,6 +158,7 @@ def test_a_paused_node_is_shown_as_such_and_woken_by_the_button_beside_its_fault
         wait_for(dashboard.nodes, lambda view: card(view, "beta")["status"] == "up")
 
 
+@pytest.mark.slow
 def test_an_alert_is_shown_until_it_is_over_and_acknowledged_by_the_button_beside_it(cluster):
     with Dashboard(cluster) as dashboard:
         wait_for(dashboard.alerts, lambda view: not view["rows"] and view["score"] != "–")
@@ -179,6 +180,7 @@ def test_an_alert_is_shown_until_it_is_over_and_acknowledged_by_the_button_besid
         wait_for(dashboard.alerts, lambda view: view["score"] != "0")
 
 
+@pytest.mark.slow
 def test_a_partition_without_a_majority_is_told_refuses_and_heals_while_something_waits(cluster):
     with Dashboard(cluster) as dashboard:
         select_node(dashboard, "alpha")
