@@ -127,6 +127,9 @@ class Instance:
             self._desk.close("stopped")
             if starting and self._link is not None:
                 await self._link.kill(reason)
+            if self._moving:
+                # Who goes on elsewhere has stored nothing yet: this node may be about to leave, too.
+                await self._keeper.complete(tell=False)
             async with self._launching:
                 # Nothing is being started any more, and nothing will be.
                 ended = None if self._link is None else await self._link.stop(reason, self.spec.shutdown)
@@ -394,8 +397,8 @@ class Instance:
         settle
             Seconds that messages which wait in mailboxes may take to be handled first.
         first
-            The only peer that gets its copy at once; `resume` sees to the others. None, or where answers wait for the
-            copies: all get theirs.
+            The only peer that gets its copy at once; `resume` and `stop` see to the others. None, or where answers
+            wait for the copies: all get theirs.
 
         Returns
         -------

@@ -151,14 +151,20 @@ class Keeper:
             nodes, _ = await self._copy(version, chosen or self.peers, told_now=True)
             return {"epoch": version.epoch, "seq": version.seq, "size": version.size, "nodes": nodes}
 
-    async def complete(self) -> None:
-        """Store the newest version on the peers that `copy` has left out."""
+    async def complete(self, *, tell: bool = True) -> None:
+        """Store the newest version on the peers that `copy` has left out.
+
+        It is not told where another instance is the owner by now: from the late word of an old epoch it would look as
+        if this one had gone on.
+        """
         async with self._copying:
             newest, held = self._newest, self.stored
             if newest is not None and held is not None and held["seq"] == newest.seq:
                 others = tuple(peer for peer in self.peers if peer[0] not in held["nodes"])
-                if others:
+                if others and tell:
                     await self._copy(newest, others, held["nodes"], told_now=True)
+                elif others:
+                    await self._services().replicate(newest, others)
 
     async def copy_newest(self) -> None:
         """Store the newest version on the peers, unless that has been done."""

@@ -343,16 +343,23 @@ async def test_a_quiesced_instance_refuses_until_it_resumes(node):
     assert await box.call("increment") == 2
 
 
-@on_a_node
-async def test_the_node_of_a_move_gets_the_last_checkpoint_and_the_others_when_it_is_given_up(node):
-    box = await node.start(checkpoint=BY_HAND, peers=(("beta", "tcp://b"), ("gamma", "tcp://g")))
-    await box.call("increment")
-    saved = await box.instance.quiesce("gamma")
-    assert saved["nodes"] == ["alpha", "gamma"]
-    assert [to for to, _ in node.copies] == ["gamma"]
-    await box.instance.resume()
-    assert (await node.heard("checkpoint_stored", 2))["nodes"] == ["alpha", "gamma", "beta"]
-    assert [(to, version.seq) for to, version in node.copies] == [("gamma", 1), ("beta", 1)]
+@pytest.mark.parametrize("ends", ["resume", "stop"])
+def test_the_node_of_a_move_gets_the_last_checkpoint_and_the_others_when_it_is_over(ends):
+    @on_a_node
+    async def check(node):
+        box = await node.start(checkpoint=BY_HAND, peers=(("beta", "tcp://b"), ("gamma", "tcp://g")))
+        await box.call("increment")
+        saved = await box.instance.quiesce("gamma")
+        assert saved["nodes"] == ["alpha", "gamma"]
+        assert [to for to, _ in node.copies] == ["gamma"]
+        await getattr(box.instance, ends)()
+        if ends == "resume":
+            assert (await node.heard("checkpoint_stored", 2))["nodes"] == ["alpha", "gamma", "beta"]
+        else:  # there is another owner, whose checkpoints alone are told
+            assert len(node.told("checkpoint_stored")) == 1
+        assert [(to, version.seq) for to, version in node.copies] == [("gamma", 1), ("beta", 1)]
+
+    check()
 
 
 @on_a_node
