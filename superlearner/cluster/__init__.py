@@ -1,5 +1,6 @@
 """Dask-facing and thin: hooks become events of `superlearner.core.control`, its instructions become effects.
 
 ``plane`` runs in the scheduler, ``agent`` on each node, ``channel`` carries calls between them and the
-clients, ``daemon`` and ``local`` run a cluster on this machine, ``face`` is what a person holds.
+clients (``wire`` says in which bytes, ``faulty`` how that is broken on purpose), ``daemon`` and ``local`` run a
+cluster on this machine, ``face`` is what a person holds.
 """
