@@ -118,11 +118,11 @@ def dask_by_hand(
 def wait_for_nodes(cluster: sl.Cluster, number: int) -> None:
     """Wait until so many nodes have joined, and their nannies know it: before, Dask's would start none again."""
     with awaiting(cluster, "node_joined") as joined:
-        while len(cluster.status().nodes) < number:
+        while sum(node.status == "up" for node in cluster.nodes()) < number:
             joined()
 
     async def started(dask_worker: Nanny) -> None:
         await dask_worker
 
-    with Client(cluster.address) as client:
+    with Client(cluster.address, security=cluster.security, set_as_default=False) as client:
         client.run(started, nanny=True)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import dask
 import pytest
 from apps import Counter, shop
-from cluster_kit import awaiting
+from cluster_kit import awaiting, wait_for_nodes
 from distributed import Client
 
 import superlearner as sl
@@ -28,6 +28,12 @@ def cluster():
     # A busy machine must not be taken for a frozen node: each restart is counted here.
     with dask.config.set({"superlearner.lease": 30.0}), sl.Cluster(nodes=NODES) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def every_node_is_there(cluster):
+    """Wait for the nodes that the test before has killed."""
+    wait_for_nodes(cluster, len(NODES))
 
 
 async def die_soon():
