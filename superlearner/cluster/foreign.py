@@ -11,7 +11,6 @@ from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.registry import get_backend
 
 from superlearner import config
-from superlearner.cluster.plane import PLUGIN_NAME, ControlPlane
 from superlearner.cluster.session import Found
 from superlearner.errors import ClusterNotFound, InvalidSpec, Unsupported
 
@@ -51,6 +50,9 @@ async def install(address: str, security: Security) -> Found:
     Unsupported
         The scheduler or a worker lacks superlearner, or has another version; nothing was changed there.
     """
+    # Not before it is needed: a kernel that uses a cluster of its own does without the control plane.
+    from superlearner.cluster.plane import ControlPlane
+
     timeout = config.get("connect-timeout")
     try:
         async with (
@@ -74,6 +76,8 @@ _ASK = (pkgutil.resolve_name, "superlearner:__version__")
 
 
 def _has_plane(dask_scheduler: Any) -> bool:
+    from superlearner.cluster.plane import PLUGIN_NAME
+
     return PLUGIN_NAME in dask_scheduler.plugins
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from superlearner.core.control_labels import Labels
-from superlearner.core.control_records import SandboxRecord
 from superlearner.core.loads import NodeLoad, Ranking
 from superlearner.core.placement import place
 from superlearner.core.spec import SandboxSpec
+
+if TYPE_CHECKING:
+    from superlearner.core.control_records import SandboxRecord
 
 #: A move must take this share of a node off the fullest one: less is not worth a pause.
 WORTH = 0.02
