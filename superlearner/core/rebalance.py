@@ -38,6 +38,7 @@ def plan(records: Iterable[SandboxRecord], loads: Iterable[NodeLoad]) -> list[Su
 
     Only sandboxes that run are moved, each once, and only where placement lets them.
 
+    >>> from superlearner.core.control_records import SandboxRecord
     >>> loads = [NodeLoad("alpha", reserved_cpu=0.2, sandboxes=2), NodeLoad("beta")]
     >>> spec = SandboxSpec("shop")
     >>> plan([SandboxRecord("shop", spec, "running", "alpha", "tcp://a", 1)], loads)[0][:3]
