@@ -120,9 +120,14 @@ class FaultyTCP(TCP):
 
     def write(self, msg: Any, serializers: Any = None, on_error: str | None = "message") -> Awaitable[int]:
         """Write a message, or hold it until its link lets it pass."""
-        if (self._out is None or self._out.open) and not self._end_held:
+        if self._passes_out:
             return super().write(msg, serializers, on_error)
         return self._write_held(msg, serializers, on_error)
+
+    @property
+    def _passes_out(self) -> bool:
+        """Whether what is written leaves at once."""
+        return (self._out is None or self._out.open) and not self._end_held
 
     def write_plain(self, message: Any) -> None:
         """Write, before this returns, a message that consists of what msgpack knows, or hold it as `write` does.
@@ -135,7 +140,7 @@ class FaultyTCP(TCP):
             This end is closed.
         """
         pieces = encode(message)
-        if self._end_held or not (self._out is None or self._out.open):
+        if not self._passes_out:
             self._hold(sum(map(len, pieces)), [memoryview(piece) for piece in pieces])
         elif self.stream is None:
             raise CommClosedError(f"in {self}: closed")

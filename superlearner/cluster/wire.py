@@ -30,7 +30,7 @@ from distributed.protocol.serialize import msgpack_decode_default
 from distributed.protocol.utils import host_array, msgpack_opts, unpack_frames
 from tornado.iostream import IOStream
 
-from superlearner.sandbox.frames import MUCH, packed
+from superlearner.sandbox.frames import packed, pieces
 
 #: Bytes that are read ahead: what one TLS record carries at most.
 _AHEAD = 2**14
@@ -53,8 +53,7 @@ def encode(message: Any) -> list[bytes]:
     """
     body = packed(message)
     size = len(body)
-    head = _HEAD.pack(_BEHIND + size, 1, size)
-    return [head + body] if size < MUCH else [head, body]
+    return pieces(_HEAD.pack(_BEHIND + size, 1, size), body)
 
 
 class MessageReader:

@@ -60,13 +60,24 @@ def pack(frame: list[Any], limit: int = MAX_FRAME) -> bytes:
     return b"".join(_pieces(frame, limit))
 
 
-def _pieces(frame: list[Any], limit: int) -> tuple[bytes, bytes]:
+def pieces(head: bytes, body: bytes) -> list[bytes]:
+    """Return what is written of a message: one piece, or two where a copy would cost more than a second write.
+
+    >>> pieces(b"h", b"body")
+    [b'hbody']
+    >>> [len(piece) for piece in pieces(b"h", bytes(MUCH))]
+    [1, 65536]
+    """
+    return [head + body] if len(body) < MUCH else [head, body]
+
+
+def _pieces(frame: list[Any], limit: int) -> list[bytes]:
     body = packed(frame)
     if len(body) > limit:
         raise FrameError(
             f"A message of {len(body):,} bytes is above the limit of {limit:,}: send less at once"
         )
-    return _LENGTH.pack(len(body)), body
+    return pieces(_LENGTH.pack(len(body)), body)
 
 
 class FrameStream(asyncio.BufferedProtocol):
@@ -130,12 +141,8 @@ class FrameStream(asyncio.BufferedProtocol):
         FrameError
             When the frame is above the limit; the stream goes on.
         """
-        head, body = _pieces(frame, self._limit)
-        if len(body) < MUCH:
-            self.send(head + body)
-        else:
-            self.send(head)
-            self.send(body)
+        for piece in _pieces(frame, self._limit):
+            self.send(piece)
 
     def send(self, data: bytes) -> None:
         """Send what `pack` has made, or the rest of it; nothing when that is empty."""
