@@ -133,7 +133,11 @@ class Channel:
 
         Raises OSError when nobody answers there within `timeout` seconds.
         """
-        comm = await dask_connect(address, timeout=timeout, **connection_args)
+        try:
+            comm = await dask_connect(address, timeout=timeout, **connection_args)
+        except ValueError as error:
+            # Tornado's word for a peer that closes between TCP's handshake and that of TLS.
+            raise ConnectionError(f"{address} has closed: {error}") from error
         try:
             await comm.write({"op": op, "reply": False})
         except BaseException:

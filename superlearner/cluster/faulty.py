@@ -24,6 +24,7 @@ import re
 from functools import partial
 from typing import Any
 
+from distributed.comm.core import CommClosedError
 from distributed.comm.registry import backends
 from distributed.comm.tcp import (
     BaseTCPBackend,
@@ -51,7 +52,11 @@ class _FaultyConnector(BaseTCPConnector):
         self, address: str, deserialize: bool = True, *, exempt: bool = False, **connection_args: Any
     ) -> FaultyTCP:
         """Connect, and wait until the link lets the new connection pass."""
-        comm: FaultyTCP = await super().connect(address, deserialize, **connection_args)
+        try:
+            comm: FaultyTCP = await super().connect(address, deserialize, **connection_args)
+        except ValueError as error:
+            # Tornado's word for a peer that closes between TCP's handshake and that of TLS. Dask tries again.
+            raise CommClosedError(f"{self.prefix}{address} has closed: {error}") from error
         comm.exempt = exempt
         try:
             await comm.greet()

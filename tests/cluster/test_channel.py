@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 from cluster_kit import run
+from distributed import Security
 from distributed.core import Server
+from tornado.iostream import IOStream
 
 from superlearner.cluster.channel import Channel, ChannelClosed, ServedChannel
 from superlearner.cluster.pool import FEW, ChannelPool
@@ -188,4 +190,22 @@ def test_a_channel_is_opened_ahead_while_there_are_few_and_is_there_for_whoever_
             assert len(pool._opening) == FEW
             await pool.close()
 
+    run(work())
+
+
+@pytest.mark.parametrize("scheme", ["tls", "faulty+tls"])
+def test_a_node_that_dies_between_the_handshakes_is_lost_as_any_other(scheme, monkeypatch):
+    start_tls = IOStream.start_tls
+
+    def reset_before(stream, *args, **options):
+        stream.close()  # as the loop does when it learns of the reset, which is too late only now and then
+        return start_tls(stream, *args, **options)
+
+    async def work():
+        async with await serve(echo) as server:
+            args = Security.temporary().get_connection_args("client")
+            with pytest.raises(OSError, match=r"has closed|Timed out"):
+                await Channel.open(f"{scheme}://127.0.0.1:{server.port}", "echo_channel", args, timeout=0.2)
+
+    monkeypatch.setattr(IOStream, "start_tls", reset_before)
     run(work())
