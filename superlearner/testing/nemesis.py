@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -27,7 +28,7 @@ from superlearner.testing import leftovers, workload
 from superlearner.testing.fault_schedule import LINKS, ORDERS, FaultSchedule
 from superlearner.testing.schedule import Step
 from superlearner.testing.trial import Done, Trial
-from superlearner.testing.workload import COUNTER, REGISTER, Client, now
+from superlearner.testing.workload import COUNTER, REGISTER, Client
 
 LIVENESS = "once faults end, every node and every sandbox is back"
 LEFT = "nothing is left of what was destroyed"
@@ -78,7 +79,8 @@ class _Run:
             for name in (REGISTER, COUNTER):
                 await workload.create(self._cluster, name)
             async with self._clients() as clients:
-                self._began = now()
+                # The same moment by both clocks. One that was read when a module was imported may have been set since.
+                self._began, self._began_at = time.monotonic(), time.time()
                 stop = asyncio.Event()
                 working = [asyncio.create_task(client.work(stop)) for client in clients]
                 try:
@@ -147,7 +149,7 @@ class _Run:
             await asyncio.gather(*making, return_exceptions=bool(silent))
 
     async def _make(self, step: Step) -> None:
-        at, args, lasts = now() - self._began, step.args, None
+        at, args, lasts = time.monotonic() - self._began, step.args, None
         if step.verb in LINKS:
             args, lasts = args[:-1], args[-1]
         doer = self._cluster if step.verb in ORDERS else self._cluster.chaos
@@ -187,8 +189,8 @@ class _Run:
             unsubscribe()
         if self._silent:
             return Verdict(LIVENESS, holds=False, why="; ".join(self._silent))
-        healed = max((e.at for e in self._events if e.kind == "healed"), default=now())
-        return Verdict(LIVENESS, holds=True, why=f"{now() - healed:.2f} s after the last was healed")
+        healed = max((e.at for e in self._events if e.kind == "healed"), default=time.time())
+        return Verdict(LIVENESS, holds=True, why=f"{time.time() - healed:.2f} s after the last was healed")
 
     async def _missing(self) -> str:
         """Tell what does not run, or nothing."""
@@ -249,12 +251,12 @@ class _Run:
             judged.append(
                 Verdict("the final state can be read", holds=None, why=f"only that of {', '.join(applied)}")
             )
-        faults = [(at - began, what) for at, what in faults_in(self._events)]
+        faults = [(at - self._began_at, what) for at, what in faults_in(self._events)]
         return Trial(
             self._schedule,
             (*judged, *verdicts),
             tuple(sorted(self._done, key=lambda done: done.at)),
-            began,
+            self._began_at,
             tuple(operations),
             tuple(self._events),
             tuple(recoveries(operations, faults)),

@@ -26,13 +26,6 @@ CHANGES = ("write", "cas", "increment")
 #: Seconds that a client waits for an answer, and rests after it.
 PATIENCE, PAUSE = 2.0, 0.01
 
-_begun = time.time() - time.monotonic()
-
-
-def now() -> float:
-    """Return Unix time in seconds, by a clock that never jumps."""
-    return _begun + time.monotonic()
-
 
 class Remembering(GenServer):
     """Its state is ``(value, numbers of the operations that changed it)``; an answer is ``(value, who)``."""
@@ -143,7 +136,7 @@ class Client:
 
     async def once(self, subject: str, kind: str, argument: Any = None) -> Operation:
         """Ask one thing."""
-        number, invoked = self._numbers(), now()
+        number, invoked = self._numbers(), time.monotonic()
         asked = {"kind": kind, "argument": argument, "subject": subject, "number": number}
         try:
             async with asyncio.timeout(2 * PATIENCE):
@@ -159,7 +152,9 @@ class Client:
                 **asked,
             )
         else:
-            operation = Operation(self.name, invoked=invoked, completed=now(), value=value, by=who, **asked)
+            operation = Operation(
+                self.name, invoked=invoked, completed=time.monotonic(), value=value, by=who, **asked
+            )
         self._note(operation)
         return operation
 
