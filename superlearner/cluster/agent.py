@@ -13,6 +13,7 @@ import re
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from superlearner.cluster.node import Node, refusals, why
 from superlearner.cluster.state_dir import DurableCheckpoints
 from superlearner.cluster.way import ClusterWay
 from superlearner.core.checkpoints import CheckpointStore, CheckpointVersion
-from superlearner.core.durability import Copies
+from superlearner.core.durability import Copies, patience
 from superlearner.core.history import Event
 from superlearner.core.placement import spare_hosts
 from superlearner.core.spec import Checkpoint, validate_labels
@@ -43,7 +44,7 @@ from superlearner.sandbox.instance import Instance, StartRequest
 if TYPE_CHECKING:
     from superlearner.cluster.local_node import LocalNode
 
-#: How long a peer may take to store or give a checkpoint before it counts as gone, in seconds.
+#: How long a peer may take to give a checkpoint before it counts as gone, in seconds.
 PEER_TIMEOUT = 5.0
 #: Bytes of a checkpoint up to which writing its file takes less time than having a thread do it.
 SMALL = 256 * 1024
@@ -100,6 +101,8 @@ class NodeAgent(Node, WorkerPlugin):
         self._peers = Nodes(worker.connection_args)
         #: The addresses of nodes that were given up and have not joined again.
         self._lost: set[str] = set()
+        #: The addresses of peers that have not confirmed a checkpoint in time, and not said anything since.
+        self._silent: set[str] = set()
         self.lease = Lease(self.lease_length, self._ask_for_lease, self._pass_lease_on, self._lease_ran_out)
         try:
             #: What this node is, for the ``node_selector`` of sandboxes.
@@ -259,25 +262,51 @@ class NodeAgent(Node, WorkerPlugin):
         instance = self.instances.get((version.sandbox, version.epoch))
         keep = instance.spec.checkpoint.keep if instance else Checkpoint().keep
         body = pickle.dumps((version.plain(), keep), pickle.HIGHEST_PROTOCOL)
+        reachable = [peer for peer in peers if peer[1] not in self._lost]
+        talking = [peer for peer in reachable if peer[1] not in self._silent]
+        if not talking and self._durable is None:
+            talking = reachable  # they are all there is
+        limit = patience(version.size, needed=True)
         asked = [
-            (node, self._peers.begin(address, "store", body, limit=PEER_TIMEOUT))
-            for node, address in peers
-            if address not in self._lost
+            (node, address, self._peers.begin(address, "store", body, limit=limit))
+            for node, address in talking
         ]
         try:
             await asyncio.sleep(0)  # what was asked leaves: the peers are at work while the file is written
             copies = await self._keep(version, keep)
-            for node, answer in asked:
+            if late := [answer for _, _, answer in asked if not answer.done()]:
+                await asyncio.wait(late, timeout=patience(version.size, needed=False))
+            for node, address, answer in sorted(asked, key=lambda one: not one[2].done()):
+                if not answer.done() and (copies.nodes or copies.in_directory):
+                    self._do_not_wait_for(address)
+                    continue
                 try:
                     refused = self._peers.answer(await answer)
-                except (OSError, TimeoutError):
+                except TimeoutError:
+                    self._do_not_wait_for(address)
+                    continue
+                except OSError:
                     continue
                 change = {"stale": True} if refused else {"nodes": (*copies.nodes, node)}
                 copies = replace(copies, **change)
         finally:
-            for _, answer in asked:
+            for _, _, answer in asked:
                 answer.cancel()
         return copies
+
+    def _do_not_wait_for(self, address: str) -> None:
+        """Give a peer no checkpoints until it says something: it is frozen, or the link to it is cut."""
+        if address not in self._silent:
+            self._silent.add(address)
+            self._spawn(self._listen_for(address))
+
+    async def _listen_for(self, address: str) -> None:
+        """Wait for a word of a silent peer, or for the end of the connection to it."""
+        try:
+            with suppress(OSError):  # whoever asks next connects again, or learns that it is gone
+                await self._peers.ask(address, "running")
+        finally:
+            self._silent.discard(address)
 
     async def _keep(self, version: CheckpointVersion, keep: int) -> Copies:
         """Write a version to the state directory, where there is one."""

@@ -156,6 +156,23 @@ def why_not_durable(peers: Collection[str], copies: Copies) -> str | None:
     return None
 
 
+#: Seconds that a node may take to store a checkpoint: where another copy counts, and where none does yet.
+WELCOME, NEEDED = 0.5, 5.0
+#: Bytes in a second that a slow network carries, which is waited for in addition.
+_SLOW = 10 * 2**20
+
+
+def patience(size: int, *, needed: bool) -> float:
+    """Return how many seconds to wait until a peer has confirmed a checkpoint of `size` bytes.
+
+    One that says nothing, as over a link that is cut, must not keep answers waiting whose effects are stored elsewhere.
+
+    >>> patience(1000, needed=False), patience(1000, needed=True), patience(100 * 2**20, needed=False)
+    (0.5, 5.0, 10.5)
+    """
+    return (NEEDED if needed else WELCOME) + size // _SLOW
+
+
 class Holders:
     """Whether the registry has to hear of a checkpoint before anybody is answered.
 

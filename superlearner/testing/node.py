@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from superlearner.cluster.lease import Lease
 from superlearner.core.checkpoints import CheckpointVersion
 from superlearner.core.control import Addresses, StartInstance
-from superlearner.core.durability import Copies
+from superlearner.core.durability import Copies, patience
 from superlearner.errors import StaleEpoch, StartFailed, SuperlearnerError
 from superlearner.testing.channels import Pool
 from superlearner.testing.engine import EXPECTED, Clock, Process, Promise, Task
@@ -205,7 +206,15 @@ class SimulatedNode:
             (node, self.process.spawn(self._ask_peer(address, "store", version, keep)))
             for node, address in peers
         ]
-        answers = [(node, await task) for node, task in asked]
+        until = self.process.time() + patience(version.size, needed=False)
+        for _, task in asked:
+            answered = Promise()  # in its place: a task that is not awaited in time would be cancelled
+            task.then(answered.resolve)
+            with suppress(TimeoutError):
+                await self.process.within(max(0.0, until - self.process.time()), answered)
+        answers = [(node, await task) for node, task in asked if task.done]
+        if not any(answer is True for _, answer in answers):
+            answers = [(node, await task) for node, task in asked]
         stale = any(isinstance(answer, str) for _, answer in answers)
         return Copies(tuple(node for node, answer in answers if answer is True), stale=stale)
 

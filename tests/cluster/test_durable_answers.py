@@ -12,6 +12,7 @@ import pytest
 from cluster_kit import dask_by_hand, run, wait_for_nodes
 
 import superlearner as sl
+from superlearner.core.durability import NEEDED
 from superlearner.errors import NotDurable
 from superlearner.otp import GenServer, Reply, call, child, supervisor
 
@@ -201,6 +202,21 @@ def test_moves_under_a_stream_lose_and_double_nothing(cluster, fresh):
             await connected.destroy_sandbox(fresh)
 
     run(work())
+
+
+def test_answers_do_not_wait_for_a_node_that_only_their_own_cannot_reach(cluster, fresh):
+    box = cluster.create_sandbox(fresh, ledger(), checkpoint=DURABLE)
+    assert box.call("ledger", ("note", 0)) == 0
+    node = box.info().node
+    silent, other = sorted(set(cluster.status().nodes) - {node})
+    with cluster.chaos.cut(node, silent):
+        for number in range(1, 4):  # each would take as long as this, at the least
+            assert box.call("ledger", ("note", number), NEEDED, request_id=f"{fresh}-{number}") == number
+        assert box.checkpoint()["nodes"] == [node, other]
+    assert box.call("ledger", "all", idempotent=True) == [0, 1, 2, 3]
+    while silent not in box.checkpoint()["nodes"]:  # until the node has heard of it again
+        pass
+    cluster.destroy_sandbox(fresh)
 
 
 @pytest.mark.slow
