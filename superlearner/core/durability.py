@@ -178,29 +178,31 @@ class Holders:
 
     The registry knows the newest checkpoint that it was told of, and starts the next instance from any node that has
     that one or a newer one. Telling it of each would cost more than storing it. So it is told first only when some
-    node may have one that the registry would take, and not this one: a node that was asked and has not confirmed.
+    node may have one that the registry would take, and not this one: a node that was asked to store one of those, be it
+    one that gets no copies any more, and has not confirmed this one.
 
     >>> holders = Holders()
-    >>> holders.must_tell(asked={"alpha", "beta"}, confirmed={"alpha", "beta"})      # of an earlier epoch, perhaps
+    >>> holders.must_tell(1, asked={"alpha", "beta"}, confirmed={"alpha", "beta"})   # of an earlier epoch, perhaps
     True
-    >>> holders.told(asked={"alpha", "beta"})
-    >>> holders.must_tell(asked={"alpha", "beta"}, confirmed={"alpha", "beta"})
+    >>> holders.told(1)
+    >>> holders.must_tell(2, asked={"alpha", "beta"}, confirmed={"alpha", "beta"})
     False
-    >>> holders.must_tell(asked={"alpha", "beta"}, confirmed={"alpha"})
+    >>> holders.must_tell(3, asked={"alpha", "gamma"}, confirmed={"alpha", "gamma"})  # beta has the first two
     True
     """
 
     def __init__(self) -> None:
-        #: Asked to store what the registry was told of last, or anything since; None: it was told nothing yet.
-        self._asked: set[str] | None = None
+        #: The newest that each node was asked to store, of those that the registry would take.
+        self._asked: dict[str, int] = {}
+        #: The newest that the registry was told of for certain; None: none yet.
+        self._told: int | None = None
 
-    def must_tell(self, asked: Collection[str], confirmed: Collection[str]) -> bool:
+    def must_tell(self, seq: int, asked: Collection[str], confirmed: Collection[str]) -> bool:
         """Note who was asked to store the newest checkpoint, and who has it; tell whether the registry comes first."""
-        if self._asked is None:
-            return True
-        self._asked.update(asked)
-        return not self._asked.issubset(confirmed)
+        self._asked.update(dict.fromkeys(asked, seq))
+        return self._told is None or not self._asked.keys() <= set(confirmed)
 
-    def told(self, asked: Collection[str]) -> None:
-        """Note that the registry knows of the newest checkpoint, which these were asked to store."""
-        self._asked = set(asked)
+    def told(self, seq: int) -> None:
+        """Note that the registry knows of this checkpoint: it takes no older one any more."""
+        self._told = seq
+        self._asked = {node: newest for node, newest in self._asked.items() if newest >= seq}

@@ -208,12 +208,12 @@ class Keeper:
             "at": version.at,
         }
         asked = [self._request.node, *peers]
-        comes_first = self._holds_back and self._holders.must_tell(asked, nodes)
+        comes_first = self._holds_back and self._holders.must_tell(version.seq, asked, nodes)
         self._report_soon(now=told_now or comes_first)
         if trouble is None and comes_first:
             if not await self._services().settled(TELL_TIMEOUT):
                 return nodes, "the control plane does not answer"
-            self._holders.told(asked)
+            self._holders.told(version.seq)
         if trouble is None:
             self._durable = version.seq
         return nodes, trouble

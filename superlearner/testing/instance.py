@@ -400,13 +400,13 @@ class SimulatedInstance:
             return nodes, trouble
         self._stored = version.seq
         asked = [self.node.name, *peers]
-        comes_first = self._holders.must_tell(asked, nodes)
+        comes_first = self._holders.must_tell(version.seq, asked, nodes)
         if told_now or comes_first:
             self._report("checkpoint_stored", seq=version.seq, size=version.size, nodes=tuple(nodes))
         if trouble is None and comes_first:
             if not await self.node.settled(TELL_TIMEOUT):
                 return nodes, "the control plane does not answer"
-            self._holders.told(asked)
+            self._holders.told(version.seq)
         if trouble is None:
             self._durable = version.seq
             self._claims = tuple(nodes)

@@ -162,6 +162,25 @@ FOUND = [
         id="a call is answered before the registry knows that a peer has missed its checkpoint",
     ),
     pytest.param(
+        undone.former_peers_are_forgotten,
+        checks.DURABLE,
+        Schedule(
+            700504,
+            ("alpha", "beta", "gamma", "delta", "epsilon"),
+            watched=False,
+            steps=(
+                Step(0.6, "create", ("ann", "shop", "epsilon", "permanent", 2)),
+                Step(0.6, "create", ("bob", "bank", "epsilon", "permanent", 2)),
+                Step(0.6, "create", ("bob", "mail", "beta", "permanent", 2)),
+                Step(1.2, "call", ("ann", "mail", 9, True, True)),
+                Step(1.511, "fade", ("epsilon", 0.894, 1.117)),
+                Step(8.68, "call", ("ann", "mail", 3, True, False)),
+                Step(10.901, "isolate", ("beta", 8.901)),
+            ),
+        ),
+        id="a node that gets no copies any more has the one that the registry knows of",
+    ),
+    pytest.param(
         undone.broken_means_gone,
         checks.NOTHING_LEFT,
         Schedule(

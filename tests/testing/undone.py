@@ -98,12 +98,28 @@ def state_of_a_namesake(monkeypatch):
 class NobodyComesFirst(Holders):
     """Never has the registry told of a copy that is missing."""
 
-    def must_tell(self, asked, confirmed):
+    def must_tell(self, seq, asked, confirmed):
         return False
 
 
 def registry_hears_of_it_later(monkeypatch):
     monkeypatch.setattr(instance, "Holders", NobodyComesFirst)
+
+
+class FormerPeersForgotten(Holders):
+    """Thinks of those only who get the copy of which the registry is told, though others have the same."""
+
+    def must_tell(self, seq, asked, confirmed):
+        self.latest = asked
+        return super().must_tell(seq, asked, confirmed)
+
+    def told(self, seq):
+        super().told(seq)
+        self._asked = dict.fromkeys(self.latest, seq)
+
+
+def former_peers_are_forgotten(monkeypatch):
+    monkeypatch.setattr(instance, "Holders", FormerPeersForgotten)
 
 
 def broken_means_gone(monkeypatch):
