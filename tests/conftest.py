@@ -10,8 +10,8 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -63,6 +63,37 @@ def pytest_collection_finish() -> None:
     """Let the collector pass over what was imported: each module is followed by a collection of its own."""
     gc.collect()
     gc.freeze()
+
+
+def stalled() -> dict[str, float]:
+    """Return for how many seconds, since it was started, something on this machine has waited for what it lacked."""
+    found = {}
+    for pressure in Path("/proc/pressure").glob("*"):  # Linux, where the kernel counts it
+        found[pressure.name] = int(pressure.read_text().partition("total=")[2].split()[0]) / 1e6
+    with suppress(OSError):
+        steal = Path("/proc/stat").read_text().split()[8]
+        found["other machines"] = int(steal) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+_STALLED = pytest.StashKey[tuple[float, dict[str, float]]]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note how much has been waited for."""
+    item.stash[_STALLED] = time.monotonic(), stalled()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell of a test that fails what the machine was short of meanwhile."""
+    report = yield
+    if report.failed and _STALLED in item.stash:
+        began, before = item.stash[_STALLED]
+        lacks = (f"{what} {now - before.get(what, 0.0):.1f} s" for what, now in sorted(stalled().items()))
+        told = f"waited for, in {time.monotonic() - began:.1f} s: {', '.join(lacks)}"
+        report.sections.append(("The machine", told))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from distributed import Client, Nanny
 
 import superlearner as sl
@@ -38,8 +39,25 @@ def awaiting(
 
 
 def run(work):
-    """Run a coroutine in a fresh loop."""
-    return asyncio.run(work)
+    """Run a coroutine in a fresh loop; when the test takes too long, tell where it and every other task waits."""
+    with asyncio.Runner() as runner:
+        try:
+            return runner.run(work)
+        except pytest.fail.Exception as end:
+            if "Timeout" in str(end):
+                end.add_note("\n".join(map(waits_at, asyncio.all_tasks(runner.get_loop()))))
+            raise
+
+
+def waits_at(task):
+    """Return a task's name and the lines in which it waits, outermost first."""
+    lines, awaited = [task.get_name()], task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None:
+            lines.append(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}")
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return "\n".join(lines)
 
 
 def end(processes: Sequence[subprocess.Popen[str]]) -> None:

@@ -69,7 +69,7 @@ def test_a_killed_sandbox_and_a_killed_node_break_no_promise(tmp_path: Path):
     assert trial.verdict is True, trial
     assert trial.count("ok") > 20
     assert {done.refused for done in trial.done} == {None}
-    assert all(recovery.seconds is not None for recovery in trial.recoveries)
+    assert all(recovery.seconds is not None for recovery in trial.recoveries), trial.recoveries
     lines = trial.write(tmp_path / "history.jsonl").read_text().splitlines()
     head, *rows = map(json.loads, lines)
     assert head["seed"] == 1
