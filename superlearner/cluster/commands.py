@@ -79,12 +79,14 @@ class Nodes:
         channel = self._pool.ready(address)
         if channel is not None:
             return channel.begin(command, args, limit=limit)
-        return asyncio.create_task(self._begin(address, command, args, limit))
+        opening = self._pool.begin(address)  # not in the task: the node may be given up before that runs
 
-    async def _begin(self, address: str, command: str, args: bytes, limit: float) -> Answer:
-        async with asyncio.timeout(limit):
-            channel = await self._pool.get(address)
-            return await channel.request(command, args)
+        async def ask() -> Answer:
+            async with asyncio.timeout(limit):
+                channel = await self._pool.opened(address, opening)
+                return await channel.request(command, args)
+
+        return asyncio.create_task(ask())
 
     @staticmethod
     def answer(answer: Answer) -> Any:

@@ -44,7 +44,10 @@ class ChannelPool:
 
     async def get(self, address: str) -> Channel:
         """Return the open channel to `address`; raise OSError when there can be none."""
-        opening = self._begin(address)
+        return await self.opened(address, self.begin(address))
+
+    async def opened(self, address: str, opening: asyncio.Task[Channel]) -> Channel:
+        """Return the channel that is being opened; raise OSError when it cannot be, or its node is given up."""
         # Not `await opening`: who is cancelled in the moment in which it is must not take that for a lost node.
         await asyncio.wait((opening,))
         if opening.cancelled():  # the node was lost meanwhile; it is not the caller who was cancelled
@@ -55,9 +58,10 @@ class ChannelPool:
     def prepare(self, address: str) -> None:
         """Open the channel to `address` in good time, while there are few: after the loss of a node many need it."""
         if len(self._opening) < FEW:
-            self._begin(address)
+            self.begin(address)
 
-    def _begin(self, address: str) -> asyncio.Task[Channel]:
+    def begin(self, address: str) -> asyncio.Task[Channel]:
+        """Begin to open the channel to `address` unless that has been done; `abandon` ends it from now on."""
         opening = self._opening.get(address)
         if opening is None or (opening.done() and _is_useless(opening)):
             timeout = config.get("connect-timeout")

@@ -11,6 +11,7 @@ from distributed.core import Server
 from tornado.iostream import IOStream
 
 from superlearner.cluster.channel import Channel, ChannelClosed, ServedChannel
+from superlearner.cluster.commands import Nodes
 from superlearner.cluster.pool import FEW, ChannelPool
 
 
@@ -161,6 +162,19 @@ def test_who_is_cancelled_in_the_moment_in_which_a_node_is_given_up_stays_cancel
         # Taken for a lost node, it would be tried again, and nobody would cancel it a second time.
         assert [type(outcome) for outcome in done] == [asyncio.CancelledError, ConnectionError]
         await pool.close()
+
+    run(work())
+
+
+def test_what_was_just_begun_ends_at_once_when_its_node_is_given_up(unused_port):
+    async def work():
+        nodes = Nodes({})
+        address = f"tcp://127.0.0.1:{unused_port}"
+        answer = nodes.begin(address, "store", b"", limit=60)
+        nodes.abandon(address)  # before the loop has come to what was begun
+        with pytest.raises(ConnectionError, match="is gone"):
+            await answer
+        await nodes.close()
 
     run(work())
 
