@@ -50,10 +50,9 @@ class Violation(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Ack:
-    """An acknowledged write, with the addresses of the nodes that have it."""
+    """An acknowledged write, and when it was."""
 
     written: Written
-    holders: tuple[str, ...]
     at: float
 
 
@@ -193,9 +192,8 @@ class Checks:
 
     def acknowledged(self, written: Written) -> None:
         """A node answers a call: what was written is promised to be kept."""
-        if written.nodes and written.epoch > self._over.get(written.sandbox, 0):
-            holders = tuple(self._cluster.nodes[name].address for name in written.nodes)
-            self._acks[written.sandbox].append(_Ack(written, holders, self._cluster.engine.now))
+        if written.holders and written.epoch > self._over.get(written.sandbox, 0):
+            self._acks[written.sandbox].append(_Ack(written, self._cluster.engine.now))
 
     def serving(self, instance: SimulatedInstance) -> None:
         """An instance begins to serve: it must have every write that some node still has, and no other."""
@@ -205,7 +203,7 @@ class Checks:
             raise Violation(NOTHING_LEFT, f"{what}, which was destroyed")
         for ack in self._acks.get(instance.spec.id, ()):
             if ack.written.value > instance.value:
-                kept = [address for address in ack.holders if self._has_it(address, ack)]
+                kept = [address for address in ack.written.holders if self._has_it(address, ack)]
                 if kept:
                     where = f"epoch {instance.epoch} on {instance.node.address}"
                     what = f"{ack.written}, which {kept} had, is not in {where}: {instance.value}"

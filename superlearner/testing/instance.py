@@ -38,12 +38,12 @@ class Fenced(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The answer to a call: what the counter became, and the nodes that have that on a checkpoint."""
+    """The answer to a call: what the counter became, and the addresses of the nodes that have that on a checkpoint."""
 
     sandbox: str
     epoch: int
     value: int
-    nodes: tuple[str, ...]
+    holders: tuple[str, ...]
 
 
 class SimulatedInstance:
@@ -75,7 +75,7 @@ class SimulatedInstance:
         self._commit = GroupCommit()
         self._holders = Holders()
         #: The nodes that have what is stored, as far as it knows.
-        self._claims = (node.name, *(name for name, _ in order.peers))
+        self._claims = (node.address, *(address for _, address in order.peers))
         self._durable = 0
         self._copying: Task | None = None
         #: The version that its host began with.
@@ -299,8 +299,8 @@ class SimulatedInstance:
         answer = Promise()
         self._in_flight[answer] = None
         self.node.process.spawn(self._work(call, answer, durable=durable))
-        value, nodes = await answer
-        return Written(self.spec.id, self.epoch, value, nodes)
+        value, holders = await answer
+        return Written(self.spec.id, self.epoch, value, holders)
 
     async def _work(self, call: str, answer: Promise, *, durable: bool) -> None:
         host = self.host
@@ -392,7 +392,8 @@ class SimulatedInstance:
             return [], "this instance is not the owner yet"
         if not told_now and version.seq <= self._durable:
             return [], None
-        peers = [name for name, _ in self.peers]
+        addresses = dict(self.peers)
+        peers = list(addresses)
         copies = await self.node.replicate(version, self.peers, self.spec.checkpoint.keep)
         nodes = [self.node.name, *copies.nodes]
         trouble = why_not_durable(peers, copies)
@@ -409,7 +410,7 @@ class SimulatedInstance:
             self._holders.told(version.seq)
         if trouble is None:
             self._durable = version.seq
-            self._claims = tuple(nodes)
+            self._claims = (self.node.address, *(addresses[name] for name in copies.nodes))
         return nodes, trouble
 
     # -- Answers that wait for checkpoints --
