@@ -153,7 +153,7 @@ class Instance:
         Raises
         ------
         StartFailed
-            When it did not start again; the instance has been closed.
+            When it did not start again, or had ended for good before; the instance has been closed.
         """
         async with self._restarting:  # whoever asked and got no answer may have asked again
             return await self._restart(reason)
@@ -193,6 +193,9 @@ class Instance:
     async def _restart(self, reason: str, version: CheckpointVersion | None = None) -> dict[str, Any]:
         if self._recovery is not None:
             await asyncio.wait((self._recovery,))
+        if self.status in ("stopped", "failed"):
+            # That has been told: by now another instance may have been started in its place.
+            raise StartFailed(f"it had ended before: {in_words(self._reason)}", self.spec.id)
         link = self._link
         # From here on the end of the host is expected: nobody else starts the next one beside this, and nothing
         # is answered that the checkpoint would miss.

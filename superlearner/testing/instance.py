@@ -270,6 +270,8 @@ class SimulatedInstance:
     async def _restart(self) -> tuple[int, int] | None:
         if self._recovery is not None:
             await self._recovery
+        if self.status in ("stopped", "failed"):
+            raise StartFailed("it had ended before", self.spec.id)
         self.status = "restarting"
         with suppress(CheckpointFailed):
             await self.checkpoint()

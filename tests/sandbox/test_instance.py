@@ -273,6 +273,11 @@ async def test_a_transient_sandbox_whose_root_ends_normally_stays_down(node):
     told = await node.heard("instance_exited")
     assert told["gave_up"] is False
     assert told["reason"] == "shutdown"
+    # Another instance may have taken its place by now.
+    with pytest.raises(StartFailed, match="had ended before: shutdown"):
+        await box.instance.restart()
+    assert box.instance.status == "stopped"
+    assert node.told("instance_restarted") == []
 
 
 @on_a_node

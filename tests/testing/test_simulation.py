@@ -181,6 +181,27 @@ FOUND = [
         id="a node that gets no copies any more has the one that the registry knows of",
     ),
     pytest.param(
+        undone.what_has_ended_is_restarted,
+        checks.ONE_OWNER,
+        Schedule(
+            2007443,
+            ("alpha", "beta", "gamma", "delta", "epsilon"),
+            steps=(
+                Step(0.6, "create", ("bob", "bank", "alpha", "permanent", 2)),
+                Step(4.494, "call", ("ann", "bank", 0, True, False)),
+                Step(6.867, "call", ("ann", "shop", 17, True, True)),
+                Step(7.278, "move", ("ann", "bank", "epsilon")),
+                Step(7.419, "call", ("ann", "bank", 7, False, True)),
+                Step(11.049, "move", ("ann", "mail", "gamma")),
+                Step(15.517, "hold_up", (0.061,)),
+                Step(15.524, "restart", ("ann", "bank")),
+                Step(15.538, "exit", ("bank", "normal")),
+                Step(19.471, "call", ("bob", "mail", 10, False, True)),
+            ),
+        ),
+        id="a restart is asked for while the word of a sandbox's own end is on its way",
+    ),
+    pytest.param(
         undone.broken_means_gone,
         checks.NOTHING_LEFT,
         Schedule(

@@ -122,6 +122,17 @@ def former_peers_are_forgotten(monkeypatch):
     monkeypatch.setattr(instance, "Holders", FormerPeersForgotten)
 
 
+def what_has_ended_is_restarted(monkeypatch):
+    restart = SimulatedInstance._restart
+
+    async def anyway(instance):
+        if instance.status in ("stopped", "failed"):
+            instance.status = "running"
+        return await restart(instance)
+
+    monkeypatch.setattr(SimulatedInstance, "_restart", anyway)
+
+
 def broken_means_gone(monkeypatch):
     async def ask_once(plane, i, *words):
         try:
