@@ -69,6 +69,7 @@ def test_what_cannot_be_served_is_said_in_one_sentence(cluster):
     gc.collect()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_an_operation_that_waits(cluster):
     heard = threading.Event()
     stop = cluster.subscribe(lambda _: heard.set(), kind="fault_injected")

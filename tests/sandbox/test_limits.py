@@ -198,6 +198,7 @@ async def test_a_million_empty_files_are_too_many_too(node):
     assert await death(box, litter) == "disk limit 16 MiB"
 
 
+@pytest.mark.slow
 @on_a_node
 async def test_a_sandbox_has_a_limit_on_child_processes_unless_it_is_told_otherwise(node):
     def breed():
