@@ -22,6 +22,8 @@ BETWEEN = 25
 #: Seconds that a call may take while its node is lost: a loaded machine has to start another worker meanwhile.
 PATIENCE = 30.0
 DURABLE = sl.Checkpoint(durability="reply")
+#: Each round waits for a worker to start, and has a limit of its own: together they may take a loaded machine long.
+ALL_ROUNDS = pytest.mark.timeout(300)
 
 
 class Ledger(GenServer):
@@ -162,6 +164,7 @@ async def kill_under_a_stream(cluster, connect):
 
 
 @pytest.mark.slow
+@ALL_ROUNDS
 def test_nothing_answered_is_lost_with_its_node():
     async def work():
         async with sl.Cluster(nodes=3, asynchronous=True) as cluster:
@@ -173,6 +176,7 @@ def test_nothing_answered_is_lost_with_its_node():
 
 
 @pytest.mark.slow
+@ALL_ROUNDS
 def test_nothing_answered_is_lost_where_only_other_nodes_have_copies(tmp_path):
     names = ["left", "middle", "right"]
 
