@@ -7,11 +7,13 @@ import asyncio
 import pytest
 from cluster_kit import run
 from distributed import Security
+from distributed.comm import CommClosedError
 from distributed.core import Server
 from tornado.iostream import IOStream
 
 from superlearner.cluster.channel import Channel, ChannelClosed, ServedChannel
 from superlearner.cluster.commands import Nodes
+from superlearner.cluster.faulty import FaultyTLSBackend
 from superlearner.cluster.pool import FEW, ChannelPool
 
 
@@ -207,19 +209,35 @@ def test_a_channel_is_opened_ahead_while_there_are_few_and_is_there_for_whoever_
     run(work())
 
 
-@pytest.mark.parametrize("scheme", ["tls", "faulty+tls"])
-def test_a_node_that_dies_between_the_handshakes_is_lost_as_any_other(scheme, monkeypatch):
+@pytest.fixture
+def reset_between_the_handshakes(monkeypatch):
+    """Close each connection between the handshakes of TCP and TLS, as the loop does which learns of its reset."""
     start_tls = IOStream.start_tls
 
     def reset_before(stream, *args, **options):
-        stream.close()  # as the loop does when it learns of the reset, which is too late only now and then
+        stream.close()
         return start_tls(stream, *args, **options)
 
+    monkeypatch.setattr(IOStream, "start_tls", reset_before)
+
+
+@pytest.mark.usefixtures("reset_between_the_handshakes")
+def test_a_node_that_dies_between_the_handshakes_is_lost_as_any_other():
     async def work():
         async with await serve(echo) as server:
             args = Security.temporary().get_connection_args("client")
-            with pytest.raises(OSError, match=r"has closed|Timed out"):
-                await Channel.open(f"{scheme}://127.0.0.1:{server.port}", "echo_channel", args, timeout=0.2)
+            with pytest.raises(ConnectionError, match="has closed"):
+                await Channel.open(f"tls://127.0.0.1:{server.port}", "echo_channel", args, timeout=5)
 
-    monkeypatch.setattr(IOStream, "start_tls", reset_before)
+    run(work())
+
+
+@pytest.mark.usefixtures("reset_between_the_handshakes")
+def test_on_a_transport_of_our_own_dask_may_try_again():
+    async def work():
+        async with await serve(echo) as server:
+            args = Security.temporary().get_connection_args("client")
+            with pytest.raises(CommClosedError, match="has closed"):  # an OSError
+                await FaultyTLSBackend().get_connector().connect(f"127.0.0.1:{server.port}", **args)
+
     run(work())
