@@ -255,7 +255,9 @@ class NodeAgent(Node, WorkerPlugin):
         if taken is not None and not taken.done():
             taken.set_result(None)
 
-    async def replicate(self, version: CheckpointVersion, peers: Iterable[tuple[str, str]]) -> Copies:
+    async def replicate(
+        self, version: CheckpointVersion, peers: Iterable[tuple[str, str]], *, answers_wait: bool = False
+    ) -> Copies:
         """Store `version` on `peers` and in the state directory, all at once; return what came of it."""
         if not self.lease.holds:
             return Copies(trouble="the lease of its node has run out", stale=True)
@@ -275,7 +277,7 @@ class NodeAgent(Node, WorkerPlugin):
             await asyncio.sleep(0)  # what was asked leaves: the peers are at work while the file is written
             copies = await self._keep(version, keep)
             if late := [answer for _, _, answer in asked if not answer.done()]:
-                await asyncio.wait(late, timeout=patience(version.size, needed=False))
+                await asyncio.wait(late, timeout=patience(version.size, needed=not answers_wait))
             for node, address, answer in sorted(asked, key=lambda one: not one[2].done()):
                 if not answer.done() and (copies.nodes or copies.in_directory):
                     self._do_not_wait_for(address)

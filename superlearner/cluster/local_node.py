@@ -93,7 +93,9 @@ class LocalNode(Node):
         """Return: the control machine takes reports at once."""
         return True
 
-    async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> Copies:
+    async def replicate(
+        self, version: CheckpointVersion, peers: Sequence[Peer], *, answers_wait: bool = False
+    ) -> Copies:
         """Store a checkpoint on the peers: there are none, and the own store is the directory."""
         return Copies()
 

@@ -156,7 +156,7 @@ def why_not_durable(peers: Collection[str], copies: Copies) -> str | None:
     return None
 
 
-#: Seconds that a node may take to store a checkpoint: where another copy counts, and where none does yet.
+#: Seconds that a peer may take to store a checkpoint: where answers wait that another copy lets go, and else.
 WELCOME, NEEDED = 0.5, 5.0
 #: Bytes in a second that a slow network carries, which is waited for in addition.
 _SLOW = 10 * 2**20

@@ -195,7 +195,8 @@ class Keeper:
         if self.on_trial:
             return [], "this instance is not the owner yet"
         peers = [node for node, _ in self.peers]
-        copies = await self._services().replicate(version, to)
+        answers_wait = self._holds_back and not told_now
+        copies = await self._services().replicate(version, to, answers_wait=answers_wait)
         nodes = [*(holders or [self._request.node]), *copies.nodes]
         trouble = why_not_durable(peers, copies)
         if self.stored is not None and version.seq < self.stored["seq"]:

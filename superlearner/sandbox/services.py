@@ -93,8 +93,13 @@ class NodeServices(Protocol):
     async def settled(self, patience: float) -> bool:
         """Wait until the control plane has taken all reports so far; return False if it has not within `patience`."""
 
-    async def replicate(self, version: CheckpointVersion, peers: Sequence[Peer]) -> Copies:
-        """Store a checkpoint on the peers, and in the state directory; return what came of it."""
+    async def replicate(
+        self, version: CheckpointVersion, peers: Sequence[Peer], *, answers_wait: bool = False
+    ) -> Copies:
+        """Store a checkpoint on the peers, and in the state directory; return what came of it.
+
+        Where answers wait for it, a peer that takes its time is not waited for once another copy counts.
+        """
 
     def outlet(self, sandbox: str, answer: Answer, wait: Callable[[bool], None]) -> Outlet:
         """Open the way of one host of `sandbox` to other sandboxes.

@@ -396,7 +396,9 @@ class SimulatedInstance:
             return [], None
         addresses = dict(self.peers)
         peers = list(addresses)
-        copies = await self.node.replicate(version, self.peers, self.spec.checkpoint.keep)
+        copies = await self.node.replicate(
+            version, self.peers, self.spec.checkpoint.keep, answers_wait=not told_now
+        )
         nodes = [self.node.name, *copies.nodes]
         trouble = why_not_durable(peers, copies)
         if version.seq < self._stored:

@@ -198,7 +198,9 @@ class SimulatedNode:
             return False
         return True
 
-    async def replicate(self, version: CheckpointVersion, peers: Addresses, keep: int) -> Copies:
+    async def replicate(
+        self, version: CheckpointVersion, peers: Addresses, keep: int, *, answers_wait: bool
+    ) -> Copies:
         """Store a version on the peers, all at once; return what came of it."""
         if not self.lease.holds:
             return Copies(stale=True)
@@ -206,7 +208,7 @@ class SimulatedNode:
             (node, self.process.spawn(self._ask_peer(address, "store", version, keep)))
             for node, address in peers
         ]
-        until = self.process.time() + patience(version.size, needed=False)
+        until = self.process.time() + patience(version.size, needed=not answers_wait)
         for _, task in asked:
             answered = Promise()  # in its place: a task that is not awaited in time would be cancelled
             task.then(answered.resolve)

@@ -155,7 +155,9 @@ class Node:
     async def settled(self, patience: float) -> bool:
         return True
 
-    async def replicate(self, version: CheckpointVersion, peers: Sequence[tuple[str, str]]) -> Copies:
+    async def replicate(
+        self, version: CheckpointVersion, peers: Sequence[tuple[str, str]], *, answers_wait: bool = False
+    ) -> Copies:
         self.copies += [(node, version) for node, _ in peers]
         return Copies(tuple(node for node, _ in peers))
 

@@ -648,7 +648,7 @@ async def test_a_host_that_is_killed_while_it_is_being_restarted_is_started_once
     await box.call("increment")
     copying, go_on = asyncio.Event(), asyncio.Event()
 
-    async def replicate(version, peers):
+    async def replicate(version, peers, **_):
         copying.set()
         await go_on.wait()
         return Copies()

@@ -87,7 +87,7 @@ class Disk:
         self.taken = []
         node.replicate = self.replicate
 
-    async def replicate(self, version, peers):
+    async def replicate(self, version, peers, **_):
         done = asyncio.get_running_loop().create_future()
         await self.asked.put((version, done))
         copies = await done
