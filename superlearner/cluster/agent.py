@@ -44,7 +44,8 @@ from superlearner.sandbox.instance import Instance, StartRequest
 if TYPE_CHECKING:
     from superlearner.cluster.local_node import LocalNode
 
-#: How long a peer may take to give a checkpoint before it counts as gone, in seconds.
+#: How long a peer may take to give a checkpoint, or the first node to store a sown one, before it counts as gone, in
+#: seconds. How long the copies of an instance may take is told by `superlearner.core.durability.patience`.
 PEER_TIMEOUT = 5.0
 #: Bytes of a checkpoint up to which writing its file takes less time than having a thread do it.
 SMALL = 256 * 1024

@@ -194,15 +194,15 @@ class Holders:
     def __init__(self) -> None:
         #: The newest that each node was asked to store, of those that the registry would take.
         self._asked: dict[str, int] = {}
-        #: The newest that the registry was told of for certain; None: none yet.
-        self._told: int | None = None
+        #: Whether the registry was told of any for certain.
+        self._told = False
 
     def must_tell(self, seq: int, asked: Collection[str], confirmed: Collection[str]) -> bool:
         """Note who was asked to store the newest checkpoint, and who has it; tell whether the registry comes first."""
         self._asked.update(dict.fromkeys(asked, seq))
-        return self._told is None or not self._asked.keys() <= set(confirmed)
+        return not self._told or not self._asked.keys() <= set(confirmed)
 
     def told(self, seq: int) -> None:
         """Note that the registry knows of this checkpoint: it takes no older one any more."""
-        self._told = seq
+        self._told = True
         self._asked = {node: newest for node, newest in self._asked.items() if newest >= seq}
